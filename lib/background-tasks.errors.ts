@@ -1,0 +1,80 @@
+/** What went wrong, stable across releases: switch on this, not on the message. */
+export type BackgroundTasksErrorCode =
+  | 'INVALID_OPTION'
+  | 'INVALID_TASK'
+  | 'CONFLICTING_OPTIONS'
+  | 'MODULE_NOT_IMPORTED'
+  | 'UNSUPPORTED_CONTEXT'
+  | 'LIST_OF_A_REQUEST'
+  | 'TIMEOUT'
+  | 'OVERFLOW'
+  | 'SHUTDOWN';
+
+/** Base of every error that this package throws: a stable `code`, and a message that says what to do. */
+export class BackgroundTasksError extends Error {
+  override readonly name: string = 'BackgroundTasksError';
+
+  constructor(
+    readonly code: BackgroundTasksErrorCode,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** A task was given up because it took longer than its `timeout`. Its function cannot be stopped from outside: let it watch the signal. */
+export class BackgroundTasksTimeoutError extends BackgroundTasksError {
+  override readonly name = 'BackgroundTasksTimeoutError';
+
+  constructor(
+    readonly task: string,
+    readonly timeout: number,
+  ) {
+    super(
+      'TIMEOUT',
+      `Background task "${task}" did not end within its timeout of ${timeout} ms and was given up; pass \`currentTask()?.signal\` to what it waits for, or raise \`timeout\``,
+    );
+  }
+}
+
+/** `addTask` was refused because `maxPending` tasks were waiting. Nest answers 503 for it unless it is caught. */
+export class BackgroundTasksOverflowError extends BackgroundTasksError {
+  override readonly name = 'BackgroundTasksOverflowError';
+  /** Read by Nest's default exception filter, and by Fastify. */
+  readonly statusCode = 503;
+
+  constructor(
+    readonly task: string,
+    readonly maxPending: number,
+  ) {
+    super('OVERFLOW', `Background task "${task}" was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``);
+  }
+}
+
+/** A task was refused or given up because the application shuts down. Nest answers 503 for it unless it is caught. */
+export class BackgroundTasksShutdownError extends BackgroundTasksError {
+  override readonly name = 'BackgroundTasksShutdownError';
+  /** Read by Nest's default exception filter, and by Fastify. */
+  readonly statusCode = 503;
+
+  constructor(
+    readonly task: string,
+    what: string,
+  ) {
+    super('SHUTDOWN', `Background task "${task}" ${what}`);
+  }
+}
+
+/** The error for a bad value: names the option or argument, the value with its type, and what was expected. */
+export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', what: string, expected: string, value: unknown): BackgroundTasksError {
+  return new BackgroundTasksError(code, `Expected ${what} to be ${expected}, got ${describe(value)}`);
+}
+
+/** Objects and functions are named by their type alone: their text may hold people's data. */
+function describe(value: unknown): string {
+  if (value === null || value === undefined) return `\`${value}\``;
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value === 'object') return 'an object';
+  if (typeof value === 'function') return 'a function';
+  return `\`${String(value)}\` (${typeof value})`;
+}

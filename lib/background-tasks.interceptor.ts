@@ -1,0 +1,60 @@
+import { Injectable, Scope } from '@nestjs/common';
+import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleInit } from '@nestjs/common';
+import { ModuleRef } from '@nestjs/core';
+import { Observable } from 'rxjs';
+import { BackgroundTasksRunner } from './background-tasks.runner.js';
+import { BackgroundTasks } from './background-tasks.js';
+import { rawRequest } from './request/http.js';
+import { RequestTasks } from './request/request-tasks.js';
+import { lists } from './request/tasks-of.js';
+
+/** Opens the list of each request and tells it how the handler ended. The module installs it outside every other interceptor. */
+@Injectable()
+export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
+  /** What a test put in the place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
+  #override: BackgroundTasks | undefined;
+
+  constructor(
+    private readonly runner: BackgroundTasksRunner,
+    private readonly moduleRef: ModuleRef,
+  ) {}
+
+  onModuleInit(): void {
+    if (this.moduleRef.introspect(BackgroundTasks).scope === Scope.DEFAULT) this.#override = this.moduleRef.get(BackgroundTasks);
+  }
+
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    if (context.getType() !== 'http') return next.handle();
+    const request = rawRequest(context.switchToHttp().getRequest());
+    if (this.#override) {
+      lists.set(request, this.#override);
+      return next.handle();
+    }
+    const tasks = RequestTasks.of(request, this.runner);
+    tasks.handlerStarted();
+    return new Observable((subscriber) => {
+      let settled = false;
+      const settle = (how: 'succeeded' | 'failed'): void => {
+        if (settled) return;
+        settled = true;
+        tasks.handlerSettled(how);
+      };
+      const subscription = next.handle().subscribe({
+        next: (value) => subscriber.next(value),
+        error: (error: unknown) => {
+          settle('failed');
+          subscriber.error(error);
+        },
+        complete: () => {
+          settle('succeeded');
+          subscriber.complete();
+        },
+      });
+      return () => {
+        subscription.unsubscribe();
+        // A client that leaves an event stream unsubscribes: nothing failed.
+        settle('succeeded');
+      };
+    });
+  }
+}

@@ -1,0 +1,131 @@
+import type { BackgroundTask } from './background-task.js';
+import { BackgroundTasksError, invalid } from './background-tasks.errors.js';
+
+/** The outcome of a request on which a task runs. */
+export type RunOn = 'success' | 'failure' | 'always';
+
+/** Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`. */
+export interface BackgroundTaskOptions {
+  /** What logs and errors call the task. @default the function's own name */
+  name?: string | undefined;
+  /** Milliseconds after which the task is given up: its signal fires and the next one starts. @default the module's `timeout` */
+  timeout?: number | undefined;
+  /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
+  runOn?: RunOn | undefined;
+}
+
+/** Options of `BackgroundTasksModule.forRoot()`. */
+export interface BackgroundTasksModuleOptions {
+  /** The outcome of a request on which its tasks run; with another they are discarded. @default 'success', as in FastAPI */
+  runOn?: RunOn | undefined;
+  /** When a task fails, the remaining tasks of its request run (`'continue'`) or are discarded (`'stop'`, as in Starlette). @default 'continue' */
+  onTaskFailure?: 'continue' | 'stop' | undefined;
+  /** How many tasks run at once in the application. @default Infinity */
+  concurrency?: number | undefined;
+  /** How many tasks may wait in the application; `addTask` beyond it throws a `BackgroundTasksOverflowError`. @default Infinity */
+  maxPending?: number | undefined;
+  /** Milliseconds after which a task is given up: its signal fires and the next one starts. @default none */
+  timeout?: number | undefined;
+  /** Milliseconds that `app.close()` waits for requests in flight and for tasks; what is left is given up. @default 30000 */
+  shutdownTimeout?: number | undefined;
+  /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */
+  onError?: ((error: unknown, task: BackgroundTask) => unknown) | undefined;
+}
+
+/** Module options with their defaults filled in. */
+export interface ResolvedOptions {
+  readonly runOn: RunOn;
+  readonly onTaskFailure: 'continue' | 'stop';
+  readonly concurrency: number;
+  readonly maxPending: number;
+  readonly timeout: number | undefined;
+  readonly shutdownTimeout: number;
+  readonly onError: ((error: unknown, task: BackgroundTask) => unknown) | undefined;
+}
+
+/** The injection token of what the application passed to `forRoot` or `forRootAsync`. */
+export const MODULE_OPTIONS = Symbol('BackgroundTasksModuleOptions');
+
+const DEFAULT_OPTIONS: ResolvedOptions = {
+  runOn: 'success',
+  onTaskFailure: 'continue',
+  concurrency: Infinity,
+  maxPending: Infinity,
+  timeout: undefined,
+  shutdownTimeout: 30_000,
+  onError: undefined,
+};
+
+interface Expectation {
+  readonly expected: string;
+  accepts(value: unknown): boolean;
+}
+
+const oneOf = (...values: string[]): Expectation => ({
+  expected: values.map((value) => `'${value}'`).join(' or '),
+  accepts: (value) => typeof value === 'string' && values.includes(value),
+});
+
+const RUN_ON = oneOf('success', 'failure', 'always');
+
+const COUNT: Expectation = {
+  expected: 'a positive integer or Infinity',
+  accepts: (value) => value === Infinity || (Number.isInteger(value) && Number(value) > 0),
+};
+
+/** The longest delay of a Node timer: a longer one would fire at once. */
+const MAX_DELAY = 2 ** 31 - 1;
+
+const milliseconds = (min: number): Expectation => ({
+  expected: `milliseconds, an integer from ${min} to ${MAX_DELAY}`,
+  accepts: (value) => Number.isInteger(value) && Number(value) >= min && Number(value) <= MAX_DELAY,
+});
+
+const MODULE_EXPECTATIONS: Record<keyof BackgroundTasksModuleOptions, Expectation> = {
+  runOn: RUN_ON,
+  onTaskFailure: oneOf('continue', 'stop'),
+  concurrency: COUNT,
+  maxPending: COUNT,
+  timeout: milliseconds(1),
+  shutdownTimeout: milliseconds(0),
+  onError: { expected: 'a function', accepts: (value) => typeof value === 'function' },
+};
+
+const TASK_EXPECTATIONS: Record<keyof BackgroundTaskOptions, Expectation> = {
+  name: { expected: 'a non-empty string', accepts: (value) => typeof value === 'string' && value !== '' },
+  timeout: milliseconds(1),
+  runOn: RUN_ON,
+};
+
+/**
+ * The application's options, validated, with their defaults.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function resolveOptions(options: unknown = {}): ResolvedOptions {
+  return { ...DEFAULT_OPTIONS, ...validated<ResolvedOptions>('BackgroundTasksModule', options, MODULE_EXPECTATIONS) };
+}
+
+/**
+ * The options of one task, validated.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function checkTaskOptions(options: unknown): BackgroundTaskOptions {
+  return validated<BackgroundTaskOptions>('addTask()', options, TASK_EXPECTATIONS);
+}
+
+function validated<Options>(owner: string, options: unknown, expectations: Record<string, Expectation>): Partial<Options> {
+  if (typeof options !== 'object' || options === null) throw invalid('INVALID_OPTION', `the options of ${owner}`, 'an object', options);
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  for (const [name, value] of given) {
+    if (!Object.hasOwn(expectations, name)) {
+      const known = Object.keys(expectations).join('`, `');
+      throw new BackgroundTasksError('INVALID_OPTION', `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\``);
+    }
+    const { expected, accepts } = expectations[name]!;
+    if (!accepts(value)) throw invalid('INVALID_OPTION', `the option \`${name}\` of ${owner}`, expected, value);
+  }
+  // Each value has just been checked against the expectation of its name.
+  return Object.fromEntries(given) as Partial<Options>;
+}

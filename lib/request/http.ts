@@ -1,0 +1,58 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { HttpServer } from '@nestjs/common';
+
+/** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
+interface HttpRequest {
+  readonly raw?: IncomingMessage;
+  readonly res?: ServerResponse;
+}
+
+/** The hook of a Fastify instance that runs before any other code of the request's. */
+interface FastifyInstance {
+  addHook(name: 'onRequest', hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void): void;
+}
+
+const responses = new WeakMap<object, ServerResponse>();
+
+/** What Express, Fastify, and Fastify's middleware all see as the same object. */
+export function rawRequest(request: HttpRequest): object {
+  return request.raw ?? request;
+}
+
+/** The response to a raw request. */
+export function responseOf(request: HttpRequest): ServerResponse | undefined {
+  return request.res ?? responses.get(request);
+}
+
+/** Lets `responseOf` find the response of a request on Fastify, where nothing leads from the one to the other. */
+export function linkResponses(adapter: HttpServer): void {
+  if (adapter.getType() !== 'fastify') return;
+  const fastify: FastifyInstance = adapter.getInstance();
+  fastify.addHook('onRequest', (request, reply, done) => {
+    responses.set(request.raw, reply.raw);
+    done();
+  });
+  // Nest's middleware runs in an earlier hook, and may answer there.
+  const createFactory = adapter.createMiddlewareFactory.bind(adapter);
+  adapter.createMiddlewareFactory = async (method) => {
+    const use = await createFactory(method);
+    return (path, callback) =>
+      use(path, (request: object, response: ServerResponse, next: () => void) => {
+        responses.set(request, response);
+        callback(request, response, next);
+      });
+  };
+}
+
+/** Calls the listener once, when the last byte is out or the connection is gone. */
+export function onceOver(response: ServerResponse, listener: () => void): void {
+  let over = false;
+  const once = (): void => {
+    if (over) return;
+    over = true;
+    listener();
+  };
+  // The Nest facts: 'finish' does not come when the client left, and comes twice under Fastify's `inject()`; 'close' always comes, later.
+  if (response.writableFinished || response.destroyed || response.closed) once();
+  else response.once('finish', once).once('close', once);
+}
