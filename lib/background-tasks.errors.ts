@@ -37,11 +37,17 @@ export class BackgroundTasksTimeoutError extends BackgroundTasksError {
   }
 }
 
-/** `addTask` was refused because `maxPending` tasks were waiting. Nest answers 503 for it unless it is caught. */
-export class BackgroundTasksOverflowError extends BackgroundTasksError {
-  override readonly name = 'BackgroundTasksOverflowError';
-  /** Read by Nest's default exception filter, and by Fastify. */
+/** A task that was not taken. Nest answers 503 for it, without the message, unless it is caught. */
+export abstract class RefusedError extends BackgroundTasksError {
+  // The signature of the package http-errors, which Nest's default exception filter and Fastify understand.
   readonly statusCode = 503;
+  readonly status = 503;
+  readonly expose = false;
+}
+
+/** `addTask` was refused because `maxPending` tasks were waiting. Nest answers 503 for it unless it is caught. */
+export class BackgroundTasksOverflowError extends RefusedError {
+  override readonly name = 'BackgroundTasksOverflowError';
 
   constructor(
     readonly task: string,
@@ -51,11 +57,9 @@ export class BackgroundTasksOverflowError extends BackgroundTasksError {
   }
 }
 
-/** A task was refused or given up because the application shuts down. Nest answers 503 for it unless it is caught. */
-export class BackgroundTasksShutdownError extends BackgroundTasksError {
+/** A task was refused, or given up, because the application shuts down. Nest answers 503 for it unless it is caught. */
+export class BackgroundTasksShutdownError extends RefusedError {
   override readonly name = 'BackgroundTasksShutdownError';
-  /** Read by Nest's default exception filter, and by Fastify. */
-  readonly statusCode = 503;
 
   constructor(
     readonly task: string,

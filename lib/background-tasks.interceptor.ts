@@ -1,4 +1,5 @@
-import { Injectable, Scope } from '@nestjs/common';
+import { Readable } from 'node:stream';
+import { Injectable, Scope, StreamableFile } from '@nestjs/common';
 import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
@@ -30,31 +31,35 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
       lists.set(request, this.#override);
       return next.handle();
     }
-    const tasks = RequestTasks.of(request, this.runner);
-    tasks.handlerStarted();
-    return new Observable((subscriber) => {
-      let settled = false;
-      const settle = (how: 'succeeded' | 'failed'): void => {
-        if (settled) return;
-        settled = true;
-        tasks.handlerSettled(how);
-      };
-      const subscription = next.handle().subscribe({
-        next: (value) => subscriber.next(value),
-        error: (error: unknown) => {
-          settle('failed');
-          subscriber.error(error);
-        },
-        complete: () => {
-          settle('succeeded');
-          subscriber.complete();
-        },
-      });
-      return () => {
-        subscription.unsubscribe();
-        // A client that leaves an event stream unsubscribes: nothing failed.
-        settle('succeeded');
-      };
-    });
+    return observed(next.handle(), RequestTasks.of(request, this.runner), context);
   }
+}
+
+/** The same values, their end reported to the list. */
+function observed(result: Observable<unknown>, tasks: RequestTasks, context: ExecutionContext): Observable<unknown> {
+  return new Observable((subscriber) => {
+    tasks.handlerStarted();
+    const subscription = result.subscribe({
+      next: (value) => {
+        streamOf(value)?.once('error', () => tasks.fail());
+        subscriber.next(value);
+      },
+      error: (error: unknown) => {
+        tasks.fail();
+        subscriber.error(error);
+      },
+      complete: () => subscriber.complete(),
+    });
+    // Comes after an error and after the end, and when the client leaves an event stream, which is no failure.
+    return () => {
+      subscription.unsubscribe();
+      tasks.handlerSettled(context);
+    };
+  });
+}
+
+/** The stream that is sent in the place of a value: it may fail when the handler has long succeeded. */
+function streamOf(value: unknown): Readable | undefined {
+  if (value instanceof StreamableFile) return value.getStream();
+  return value instanceof Readable ? value : undefined;
 }

@@ -58,7 +58,7 @@ const DEFAULT_OPTIONS: ResolvedOptions = {
 
 interface Expectation {
   readonly expected: string;
-  accepts(value: unknown): boolean;
+  readonly accepts: (value: unknown) => boolean;
 }
 
 const oneOf = (...values: string[]): Expectation => ({
@@ -128,4 +128,22 @@ function validated<Options>(owner: string, options: unknown, expectations: Recor
   }
   // Each value has just been checked against the expectation of its name.
   return Object.fromEntries(given) as Partial<Options>;
+}
+
+/**
+ * Checks that configuring the module in several places comes to one and the same: there is one runner, which cannot follow two.
+ *
+ * @throws BackgroundTasksError `CONFLICTING_OPTIONS`, naming the option.
+ */
+export function assertSameOptions(configurations: readonly ResolvedOptions[]): void {
+  const [first, ...others] = configurations;
+  for (const other of others) {
+    const name = (Object.keys(DEFAULT_OPTIONS) as (keyof ResolvedOptions)[]).find((key) => first?.[key] !== other[key]);
+    if (name) {
+      throw new BackgroundTasksError(
+        'CONFLICTING_OPTIONS',
+        `BackgroundTasksModule is configured in several places, with a different \`${name}\`: configure it once, in the root module, and import it plain elsewhere`,
+      );
+    }
+  }
 }

@@ -34,6 +34,10 @@ export class BackgroundTasksReporter {
     );
   }
 
+  refused(error: Error): void {
+    this.#log('error', error.message);
+  }
+
   endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
     if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
     else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));

@@ -1,37 +1,42 @@
-import { setImmediate } from 'node:timers';
 import { Inject, Injectable, Optional } from '@nestjs/common';
-import type { BeforeApplicationShutdown, OnApplicationShutdown, OnModuleDestroy } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
-import { BackgroundTasksOverflowError } from './background-tasks.errors.js';
+import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
-import { Fifo } from './fifo.js';
 import type { TrackedTasks } from './tracked-tasks.js';
+import { Turns } from './turns.js';
 
-/** Milliseconds of synchronous tasks after which the event loop gets a turn. */
-const TIME_SLICE = 10;
-
-/** Executes, tracks and drains the tasks of an application. */
+/** Executes and tracks the tasks of an application. */
 @Injectable()
-export class BackgroundTasksRunner implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
+export class BackgroundTasksRunner {
   /** @internal */
   readonly options: ResolvedOptions;
   /** @internal */
   readonly reporter: BackgroundTasksReporter;
 
-  /** The flushed lists that wait for a turn. A turn is one task, so that a long list does not starve the others. */
-  readonly #ready = new Fifo<TrackedTasks>();
+  /** The lists that hold tasks, or run one. */
+  readonly #lists = new Set<TrackedTasks>();
+  /** The flushed lists. A turn is one task, so that a long list does not starve the others. */
+  readonly #turns: Turns<TrackedTasks>;
+  /** The tasks whose end is awaited. */
+  readonly #running = new Set<BackgroundTask>();
   readonly #idleListeners: (() => void)[] = [];
+  readonly #quietListeners: (() => void)[] = [];
+  /** The handlers at work, with tasks or without: each may still add one. */
+  #handlers = 0;
   #pending = 0;
   #active = 0;
+  #discarded = 0;
   #reporting = 0;
-  #wakeUp: NodeJS.Immediate | undefined;
-  #taking = false;
-  #sliceEnd = 0;
+  #closed = false;
 
   constructor(@Optional() @Inject(MODULE_OPTIONS) options?: unknown) {
     this.options = resolveOptions(options);
     this.reporter = new BackgroundTasksReporter(this.options.onError);
+    this.#turns = new Turns(
+      () => this.#active < this.options.concurrency,
+      (list) => this.#takeTurn(list),
+    );
   }
 
   /** The tasks that run now. */
@@ -44,6 +49,11 @@ export class BackgroundTasksRunner implements OnModuleDestroy, BeforeApplication
     return this.#pending;
   }
 
+  /** The tasks that were discarded since the application started, because of the outcome of their request or a failed sibling. */
+  get discardedCount(): number {
+    return this.#discarded;
+  }
+
   /**
    * Resolves once no task is pending or active, and every `onError` is through. A client that has its answer can call it at once: the tasks
    * of its request count from the moment they were added.
@@ -52,104 +62,130 @@ export class BackgroundTasksRunner implements OnModuleDestroy, BeforeApplication
     return this.#idle ? Promise.resolve() : new Promise((resolve) => this.#idleListeners.push(resolve));
   }
 
-  onModuleDestroy(): Promise<void> {
-    return this.onIdle();
-  }
-
-  beforeApplicationShutdown(): Promise<void> {
-    return this.onIdle();
-  }
-
-  onApplicationShutdown(): Promise<void> {
-    return this.onIdle();
-  }
-
   /**
-   * Counts a task that is about to be added.
+   * Whether nothing is at work: no task, and no handler that may add one.
    * @internal
    */
-  admit(task: BackgroundTask): void {
-    const { maxPending } = this.options;
-    if (this.#pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
-    this.#pending += 1;
-  }
-
-  /**
-   * Gives a flushed list its turns, one task each, until it is empty.
-   * @internal
-   */
-  enqueue(list: TrackedTasks): void {
-    this.#ready.push(list);
-    this.#wakeUp ??= setImmediate(this.#onWakeUp);
+  get quiet(): boolean {
+    return this.#idle && this.#handlers === 0;
   }
 
   /** @internal */
+  onQuiet(): Promise<void> {
+    return this.quiet ? Promise.resolve() : new Promise((resolve) => this.#quietListeners.push(resolve));
+  }
+
+  /** @internal */
+  handlerStarted(): void {
+    this.#handlers += 1;
+  }
+
+  /** @internal */
+  handlerSettled(): void {
+    this.#handlers -= 1;
+    this.#notify();
+  }
+
+  /**
+   * Takes responsibility for a task that is about to be added to a list.
+   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed.
+   * @internal
+   */
+  admit(task: BackgroundTask, list: TrackedTasks): void {
+    const { maxPending } = this.options;
+    if (this.#closed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
+    if (this.#pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
+    this.#pending += 1;
+    this.#lists.add(list);
+  }
+
+  /**
+   * Gives a flushed list its turns until it is empty.
+   * @internal
+   */
+  enqueue(list: TrackedTasks): void {
+    this.#turns.request(list);
+  }
+
+  /**
+   * Lets go of a task that its list will not run.
+   * @internal
+   */
   discard(task: BackgroundTask, reason: string): void {
     this.#pending -= 1;
+    this.#discarded += 1;
     this.reporter.discarded(task, reason);
-    this.#notifyIfIdle();
+    this.#notify();
+  }
+
+  /**
+   * Refuses tasks from now on, and gives up those that have not ended, reporting each one.
+   * @internal
+   */
+  close(reason: string): void {
+    this.#closed = true;
+    for (const task of this.#running) task.giveUp(new BackgroundTasksShutdownError(task.name, `was given up: ${reason}`));
+    for (const list of this.#lists) {
+      for (const task of list.clear()) {
+        this.#pending -= 1;
+        this.#report(task, new BackgroundTasksShutdownError(task.name, `never started: ${reason}`));
+      }
+    }
+    this.#lists.clear();
   }
 
   get #idle(): boolean {
     return this.#pending === 0 && this.#active === 0 && this.#reporting === 0;
   }
 
-  #onWakeUp = (): void => {
-    this.#wakeUp = undefined;
-    this.#sliceEnd = performance.now() + TIME_SLICE;
-    this.#takeTurns();
-  };
-
-  #takeTurns(): void {
-    if (this.#taking || this.#wakeUp) return;
-    this.#taking = true;
-    while (this.#active < this.options.concurrency) {
-      if (performance.now() > this.#sliceEnd) {
-        this.#wakeUp = setImmediate(this.#onWakeUp);
-        break;
-      }
-      const list = this.#ready.shift();
-      if (!list) break;
-      this.#takeTurn(list);
-    }
-    this.#taking = false;
-  }
-
   #takeTurn(list: TrackedTasks): void {
     const task = list.next();
-    if (!task) return;
+    if (!task) {
+      this.#lists.delete(list);
+      return;
+    }
     this.#pending -= 1;
     this.#active += 1;
+    const timeout = task.options.timeout ?? this.options.timeout;
+    let end: Promise<void> | undefined;
     try {
-      const end = task.start(task.options.timeout ?? this.options.timeout, (how, error) => this.reporter.endedLate(task, how, error));
-      if (!end) return this.#ended(list);
-      end.then(
-        () => this.#ended(list),
-        (error: unknown) => this.#failed(list, task, error),
-      );
+      end = task.start(timeout, (how, error) => this.reporter.endedLate(task, how, error));
     } catch (error) {
-      this.#failed(list, task, error);
+      return this.#failed(list, task, error);
     }
+    if (!end) return this.#ended(list, task);
+    this.#running.add(task);
+    end.then(
+      () => this.#ended(list, task),
+      (error: unknown) => this.#failed(list, task, error),
+    );
   }
 
   #failed(list: TrackedTasks, task: BackgroundTask, error: unknown): void {
     if (this.options.onTaskFailure === 'stop') list.stop();
+    this.#report(task, error);
+    this.#ended(list, task);
+  }
+
+  #ended(list: TrackedTasks, task: BackgroundTask): void {
+    this.#active -= 1;
+    this.#running.delete(task);
+    this.#turns.again(list);
+    this.#notify();
+  }
+
+  #report(task: BackgroundTask, error: unknown): void {
     this.#reporting += 1;
     void this.reporter.failed(task, error).then(() => {
       this.#reporting -= 1;
-      this.#notifyIfIdle();
+      this.#notify();
     });
-    this.#ended(list);
   }
 
-  #ended(list: TrackedTasks): void {
-    this.#active -= 1;
-    this.#ready.push(list);
-    this.#takeTurns();
-    this.#notifyIfIdle();
-  }
-
-  #notifyIfIdle(): void {
-    if (this.#idle) for (const resolve of this.#idleListeners.splice(0)) resolve();
+  #notify(): void {
+    if (!this.#idle) return;
+    for (const resolve of this.#idleListeners.splice(0)) resolve();
+    if (this.#handlers > 0) return;
+    for (const resolve of this.#quietListeners.splice(0)) resolve();
   }
 }

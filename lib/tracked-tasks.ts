@@ -35,7 +35,7 @@ export class TrackedTasks extends BackgroundTasks {
   }
 
   protected override add(task: BackgroundTask): void {
-    this.runner.admit(task);
+    this.runner.admit(task, this);
     this.#waiting.push(task);
     if (this.#outcome) this.#handOver();
   }

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { HttpServer } from '@nestjs/common';
+import type { ExecutionContext, HttpServer } from '@nestjs/common';
 
 /** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
 interface HttpRequest {
@@ -52,7 +52,26 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     over = true;
     listener();
   };
-  // The Nest facts: 'finish' does not come when the client left, and comes twice under Fastify's `inject()`; 'close' always comes, later.
+  // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
   if (response.writableFinished || response.destroyed || response.closed) once();
   else response.once('finish', once).once('close', once);
+}
+
+/** Calls the listener when a response whose client has left is ended all the same: there is no event for that any more. */
+export function onceAnswered(response: ServerResponse, listener: () => void): void {
+  const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;
+  response.end = (...args: unknown[]) => {
+    end(...args);
+    listener();
+    return response;
+  };
+}
+
+/** Whether a handler answers through `@Res()` or `@Next()`, and not by what it returns: Nest's `isResponseHandled`. */
+export function answersByHand(context: ExecutionContext): boolean {
+  const handler = context.getHandler().name;
+  if (Reflect.getMetadata('__responsePassthrough__', context.getClass(), handler)) return false;
+  const parameters: object = Reflect.getMetadata('__routeArguments__', context.getClass(), handler) ?? {};
+  const [response, next] = [1, 2];
+  return Object.keys(parameters).some((key) => key.startsWith(`${response}:`) || key.startsWith(`${next}:`));
 }

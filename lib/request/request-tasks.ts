@@ -1,18 +1,26 @@
+import type { ServerResponse } from 'node:http';
+import type { ExecutionContext } from '@nestjs/common';
 import type { BackgroundTask } from '../background-task.js';
-import { BackgroundTasksError } from '../background-tasks.errors.js';
+import { BackgroundTasksError, RefusedError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { TrackedTasks } from '../tracked-tasks.js';
-import { onceOver, rawRequest, responseOf } from './http.js';
+import { answersByHand, onceAnswered, onceOver, responseOf } from './http.js';
 import { lists } from './tasks-of.js';
+
+/** Seconds after which a client that was refused may try again. */
+const RETRY_AFTER = '1';
 
 /** The list of one request: flushed once its response is over and none of its handlers is at work. */
 export class RequestTasks extends TrackedTasks {
   readonly #request: object;
-  #watching = false;
+  /** Looked up, and listened to, with the first task: a request without tasks pays for neither. */
+  #response: ServerResponse | undefined;
   #over = false;
-  #handlers = 0;
-  #handled = false;
   #failed = false;
+  #refused = false;
+  #handlersAtWork = 0;
+  /** The context of the handler that settled last, and the status of the response by then. */
+  #settled: { context: ExecutionContext; status: number | undefined } | undefined;
 
   private constructor(runner: BackgroundTasksRunner, request: object) {
     super(runner);
@@ -29,49 +37,64 @@ export class RequestTasks extends TrackedTasks {
   }
 
   handlerStarted(): void {
-    this.#handlers += 1;
+    this.#handlersAtWork += 1;
+    this.runner.handlerStarted();
   }
 
-  handlerSettled(how: 'succeeded' | 'failed'): void {
-    this.#handlers -= 1;
-    this.#handled = true;
-    if (how === 'failed') this.#failed = true;
+  handlerSettled(context: ExecutionContext): void {
+    this.#handlersAtWork -= 1;
+    this.#settled = { context, status: this.#response?.statusCode };
+    if (this.#refused && !this.#failed && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#flushIfOver();
+    this.runner.handlerSettled();
+  }
+
+  /** Makes the outcome a failure. */
+  fail(): void {
+    this.#failed = true;
   }
 
   protected override add(task: BackgroundTask): void {
-    this.#watchResponse();
+    this.#response ??= this.#watchResponse();
     const late = this.done;
-    super.add(task);
+    try {
+      super.add(task);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      // Late tasks come from code that nobody waits for, and that nobody may catch errors of.
+      if (late) return this.runner.reporter.refused(error);
+      this.#refused = true;
+      if (!this.#response.headersSent) this.#response.setHeader('Retry-After', RETRY_AFTER);
+      throw error;
+    }
     if (late) this.runner.reporter.addedLate(task);
   }
 
-  /** Listens for the end of the response from the first task on, so that a request without tasks pays for no listener. */
-  #watchResponse(): void {
-    if (this.#watching) return;
+  #watchResponse(): ServerResponse {
     const response = responseOf(this.#request);
-    if (!response) {
-      throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', 'This request has no response that tasks could wait for: it did not come in over HTTP');
-    }
-    this.#watching = true;
+    if (!response) throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', 'Expected an HTTP request: this one has no response to wait for');
+    this.#response = response;
     onceOver(response, () => {
       this.#over = true;
-      // Neither a guard that denies nor middleware that answers reaches the interceptor: then the status tells.
-      if (!this.#handled && this.#handlers === 0 && response.statusCode >= 400) this.#failed = true;
-      this.#flushIfOver();
+      const unanswered = !response.headersSent && !response.writableEnded;
+      // The client left before its request reached a handler: what becomes of it shows when it does, or when it is answered all the same.
+      if (unanswered && !this.#settled) onceAnswered(response, () => this.#flushIfOver());
+      else this.#flushIfOver();
     });
+    return response;
   }
 
   #flushIfOver(): void {
-    if (this.#over && this.#handlers === 0) this.flush(this.#failed ? 'failure' : 'success');
+    if (this.#over && this.#handlersAtWork === 0) this.flush(this.#failed || this.#turnedIntoError() ? 'failure' : 'success');
   }
-}
 
-/** What is injected as `BackgroundTasks`, for the value of Nest's `REQUEST`. */
-export function tasksOfInjected(request: object | undefined, runner: BackgroundTasksRunner): TrackedTasks {
-  if (request) return RequestTasks.of(rawRequest(request), runner);
-  // Resolved by hand, outside any request: there is no response to wait for.
-  const tasks = new TrackedTasks(runner);
-  tasks.flush('success');
-  return tasks;
+  /** Whether the response is an error that no interceptor has seen. */
+  #turnedIntoError(): boolean {
+    const status = this.#response?.statusCode ?? 0;
+    if (status < 400) return false;
+    // A guard that denies and middleware that answers do not reach the interceptors.
+    if (!this.#settled) return true;
+    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say.
+    return this.#settled.status !== undefined && this.#settled.status !== status && !answersByHand(this.#settled.context);
+  }
 }

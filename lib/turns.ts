@@ -1,0 +1,51 @@
+import { setImmediate } from 'node:timers';
+import { Fifo } from './fifo.js';
+
+/** Milliseconds of synchronous work after which the event loop gets its turn. */
+const TIME_SLICE = 10;
+
+/** Hands out turns, first come first served, while there is room, and without holding the event loop up. */
+export class Turns<T> {
+  readonly #waiting = new Fifo<T>();
+  readonly #hasRoom: () => boolean;
+  readonly #take: (item: T) => void;
+  #wakeUp: NodeJS.Immediate | undefined;
+  #handingOut = false;
+  #sliceEnd = 0;
+
+  constructor(hasRoom: () => boolean, take: (item: T) => void) {
+    this.#hasRoom = hasRoom;
+    this.#take = take;
+  }
+
+  /** Asks for a turn after the current event: never at once, in the middle of what a response still has to do. */
+  request(item: T): void {
+    this.#waiting.push(item);
+    this.#wakeUp ??= setImmediate(this.#onWakeUp);
+  }
+
+  /** Asks for the next turn of an item whose last turn is over, and passes the freed room on. */
+  again(item: T): void {
+    this.#waiting.push(item);
+    this.#handOut();
+  }
+
+  readonly #onWakeUp = (): void => {
+    this.#wakeUp = undefined;
+    this.#sliceEnd = performance.now() + TIME_SLICE;
+    this.#handOut();
+  };
+
+  #handOut(): void {
+    if (this.#handingOut || this.#wakeUp) return;
+    this.#handingOut = true;
+    while (this.#waiting.length > 0 && this.#hasRoom()) {
+      if (performance.now() > this.#sliceEnd) {
+        this.#wakeUp = setImmediate(this.#onWakeUp);
+        break;
+      }
+      this.#take(this.#waiting.shift()!);
+    }
+    this.#handingOut = false;
+  }
+}

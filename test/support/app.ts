@@ -1,0 +1,74 @@
+import { afterEach } from '@jest/globals';
+import type { INestApplication, LoggerService, Type } from '@nestjs/common';
+import { ExpressAdapter } from '@nestjs/platform-express';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
+import { Test, type TestingModuleBuilder } from '@nestjs/testing';
+import { BackgroundTasksRunner } from 'nestjs-background-tasks';
+import supertest from 'supertest';
+
+export const platforms = ['Express', 'Fastify'] as const;
+export type Platform = (typeof platforms)[number];
+
+/** An application that listens, with what a spec needs to drive it. */
+export interface TestApp {
+  readonly app: INestApplication;
+  readonly http: ReturnType<typeof supertest>;
+  readonly url: string;
+  readonly runner: BackgroundTasksRunner;
+  readonly logs: RecordedLogs;
+}
+
+export interface TestAppOptions {
+  /** Between `compile()` and the application: overrides. */
+  build?(builder: TestingModuleBuilder): void;
+  /** Between the application and `listen()`: global pipes, prefixes and the like. */
+  configure?(app: INestApplication): void;
+}
+
+const open: INestApplication[] = [];
+
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((app) => app.close()));
+});
+
+/** Serves a module on a free port of 127.0.0.1, until the test ends. */
+export async function createApp(platform: Platform, module: Type, { build, configure }: TestAppOptions = {}): Promise<TestApp> {
+  const builder = Test.createTestingModule({ imports: [module] });
+  build?.(builder);
+  const logs = new RecordedLogs();
+  const testingModule = await builder.setLogger(logs).compile();
+  const adapter = platform === 'Express' ? new ExpressAdapter() : new FastifyAdapter();
+  const app = testingModule.createNestApplication(adapter, { logger: logs });
+  configure?.(app);
+  await app.listen(0, '127.0.0.1');
+  open.push(app);
+  const url = (await app.getUrl()).replace('[::1]', '127.0.0.1');
+  return { app, http: supertest(url), url, runner: app.get(BackgroundTasksRunner), logs };
+}
+
+/** A logger that keeps what this package logs. */
+export class RecordedLogs implements LoggerService {
+  readonly lines: { level: string; message: string; stack?: string | undefined }[] = [];
+
+  log(): void {}
+  fatal(): void {}
+  verbose(): void {}
+  error(message: unknown, ...rest: unknown[]): void {
+    this.#record('error', message, rest);
+  }
+  warn(message: unknown, ...rest: unknown[]): void {
+    this.#record('warn', message, rest);
+  }
+  debug(message: unknown, ...rest: unknown[]): void {
+    this.#record('debug', message, rest);
+  }
+
+  of(level: 'error' | 'warn' | 'debug'): string[] {
+    return this.lines.filter((line) => line.level === level).map((line) => line.message);
+  }
+
+  #record(level: string, message: unknown, rest: unknown[]): void {
+    if (rest.at(-1) !== 'BackgroundTasks') return;
+    this.lines.push({ level, message: String(message), stack: rest.length > 1 ? String(rest[0]) : undefined });
+  }
+}
