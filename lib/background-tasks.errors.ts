@@ -78,6 +78,7 @@ export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', what: string, e
 function describe(value: unknown): string {
   if (value === null || value === undefined) return `\`${value}\``;
   if (Array.isArray(value)) return 'an array';
+  if (value instanceof Promise) return 'a promise; pass the function itself, and do not call it';
   if (typeof value === 'object') return 'an object';
   if (typeof value === 'function') return 'a function';
   return `\`${String(value)}\` (${typeof value})`;

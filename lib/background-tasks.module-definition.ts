@@ -10,7 +10,7 @@ export class BackgroundTasksOptionsModule {}
 @Module({ imports: [BackgroundTasksCoreModule], exports: [BackgroundTasksCoreModule] })
 class LocalBackgroundTasksModule {}
 
-export const { ConfigurableModuleClass, OPTIONS_TYPE, ASYNC_OPTIONS_TYPE } =
+export const { ConfigurableModuleClass, OPTIONS_TYPE } =
   new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({ optionsInjectionToken: MODULE_OPTIONS })
     .setClassMethodName('forRoot')
     .setFactoryMethodName('createBackgroundTasksOptions')
