@@ -53,7 +53,10 @@ export class BackgroundTasksOverflowError extends RefusedError {
     readonly task: string,
     readonly maxPending: number,
   ) {
-    super('OVERFLOW', `Background task "${task}" was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``);
+    super(
+      'OVERFLOW',
+      `Background task "${task}" was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``,
+    );
   }
 }
 

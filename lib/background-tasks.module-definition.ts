@@ -10,12 +10,13 @@ export class BackgroundTasksOptionsModule {}
 @Module({ imports: [BackgroundTasksCoreModule], exports: [BackgroundTasksCoreModule] })
 class LocalBackgroundTasksModule {}
 
-export const { ConfigurableModuleClass, OPTIONS_TYPE } =
-  new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({ optionsInjectionToken: MODULE_OPTIONS })
-    .setClassMethodName('forRoot')
-    .setFactoryMethodName('createBackgroundTasksOptions')
-    .setExtras({ isGlobal: true }, (definition, { isGlobal }) => ({
-      module: isGlobal ? definition.module : LocalBackgroundTasksModule,
-      imports: [{ ...definition, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
-    }))
-    .build();
+export const { ConfigurableModuleClass, OPTIONS_TYPE } = new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({
+  optionsInjectionToken: MODULE_OPTIONS,
+})
+  .setClassMethodName('forRoot')
+  .setFactoryMethodName('createBackgroundTasksOptions')
+  .setExtras({ isGlobal: true }, (definition, { isGlobal }) => ({
+    module: isGlobal ? definition.module : LocalBackgroundTasksModule,
+    imports: [{ ...definition, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
+  }))
+  .build();

@@ -17,7 +17,10 @@ describe('a list made by hand', () => {
 
   it('starts from tasks made by hand', async () => {
     const ran: number[] = [];
-    const tasks = new BackgroundTasks([new BackgroundTask((n: number) => ran.push(n), 1), new BackgroundTask((n: number) => ran.push(n), 2)]);
+    const tasks = new BackgroundTasks([
+      new BackgroundTask((n: number) => ran.push(n), 1),
+      new BackgroundTask((n: number) => ran.push(n), 2),
+    ]);
     await tasks.run();
     expect(ran).toEqual([1, 2]);
   });
@@ -138,14 +141,34 @@ describe('bad input to addTask', () => {
   it.each<[string, unknown[], string, string]>([
     ['nothing', [], 'INVALID_TASK', 'Expected a task to be a function, or options and a function, got `undefined`'],
     ['a string', ['mail'], 'INVALID_TASK', 'Expected a task to be a function, or options and a function, got `mail` (string)'],
-    ['a promise, of a function that was called', [Promise.resolve()], 'INVALID_TASK', 'got a promise; pass the function itself, and do not call it'],
+    [
+      'a promise, of a function that was called',
+      [Promise.resolve()],
+      'INVALID_TASK',
+      'got a promise; pass the function itself, and do not call it',
+    ],
     ['options alone', [{ name: 'x' }], 'INVALID_TASK', 'got an object'],
     ['options and no function', [{ name: 'x' }, 'y'], 'INVALID_TASK', 'got `y` (string)'],
     ['null for options', [null, noop], 'INVALID_OPTION', 'Expected the options of addTask() to be an object, got `null`'],
-    ['an unknown option', [{ delay: 5 }, noop], 'INVALID_OPTION', 'Unknown option `delay` of addTask(), expected one of `name`, `timeout`, `runOn`'],
-    ['an unknown runOn', [{ runOn: 'later' }, noop], 'INVALID_OPTION', "the option `runOn` of addTask() to be 'success' or 'failure' or 'always', got `later` (string)"],
+    [
+      'an unknown option',
+      [{ delay: 5 }, noop],
+      'INVALID_OPTION',
+      'Unknown option `delay` of addTask(), expected one of `name`, `timeout`, `runOn`',
+    ],
+    [
+      'an unknown runOn',
+      [{ runOn: 'later' }, noop],
+      'INVALID_OPTION',
+      "the option `runOn` of addTask() to be 'success' or 'failure' or 'always', got `later` (string)",
+    ],
     ['an empty name', [{ name: '' }, noop], 'INVALID_OPTION', 'the option `name` of addTask() to be a non-empty string, got `` (string)'],
-    ['a bad timeout', [{ timeout: Number.NaN }, noop], 'INVALID_OPTION', 'the option `timeout` of addTask() to be milliseconds, an integer from 1 to 2147483647, got `NaN` (number)'],
+    [
+      'a bad timeout',
+      [{ timeout: Number.NaN }, noop],
+      'INVALID_OPTION',
+      'the option `timeout` of addTask() to be milliseconds, an integer from 1 to 2147483647, got `NaN` (number)',
+    ],
   ])('%s', (_, args, code, message) => {
     const tasks = new BackgroundTasks();
     const add = () => Reflect.apply(tasks.addTask.bind(tasks), undefined, args);

@@ -159,14 +159,38 @@ describe('isGlobal', () => {
 
 describe('options are validated at boot', () => {
   it.each<[string, object, string]>([
-    ['runOn', { runOn: 'sometimes' }, "the option `runOn` of BackgroundTasksModule to be 'success' or 'failure' or 'always', got `sometimes` (string)"],
-    ['onTaskFailure', { onTaskFailure: true }, "the option `onTaskFailure` of BackgroundTasksModule to be 'continue' or 'stop', got `true` (boolean)"],
-    ['concurrency', { concurrency: 0 }, 'the option `concurrency` of BackgroundTasksModule to be a positive integer or Infinity, got `0` (number)'],
+    [
+      'runOn',
+      { runOn: 'sometimes' },
+      "the option `runOn` of BackgroundTasksModule to be 'success' or 'failure' or 'always', got `sometimes` (string)",
+    ],
+    [
+      'onTaskFailure',
+      { onTaskFailure: true },
+      "the option `onTaskFailure` of BackgroundTasksModule to be 'continue' or 'stop', got `true` (boolean)",
+    ],
+    [
+      'concurrency',
+      { concurrency: 0 },
+      'the option `concurrency` of BackgroundTasksModule to be a positive integer or Infinity, got `0` (number)',
+    ],
     ['concurrency, not a number', { concurrency: '4' }, 'a positive integer or Infinity, got `4` (string)'],
-    ['maxPending', { maxPending: 1.5 }, 'the option `maxPending` of BackgroundTasksModule to be a positive integer or Infinity, got `1.5` (number)'],
-    ['timeout', { timeout: -1 }, 'the option `timeout` of BackgroundTasksModule to be milliseconds, an integer from 1 to 2147483647, got `-1` (number)'],
+    [
+      'maxPending',
+      { maxPending: 1.5 },
+      'the option `maxPending` of BackgroundTasksModule to be a positive integer or Infinity, got `1.5` (number)',
+    ],
+    [
+      'timeout',
+      { timeout: -1 },
+      'the option `timeout` of BackgroundTasksModule to be milliseconds, an integer from 1 to 2147483647, got `-1` (number)',
+    ],
     ['timeout, too long for a timer', { timeout: 2 ** 31 }, 'got `2147483648` (number)'],
-    ['shutdownTimeout', { shutdownTimeout: null }, 'the option `shutdownTimeout` of BackgroundTasksModule to be milliseconds, an integer from 0 to 2147483647, got `null`'],
+    [
+      'shutdownTimeout',
+      { shutdownTimeout: null },
+      'the option `shutdownTimeout` of BackgroundTasksModule to be milliseconds, an integer from 0 to 2147483647, got `null`',
+    ],
     ['onError', { onError: {} }, 'the option `onError` of BackgroundTasksModule to be a function, got an object'],
   ])('%s', async (_, options, message) => {
     const failure = (error: unknown) => {
@@ -174,8 +198,12 @@ describe('options are validated at boot', () => {
       expect(error).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining(message) });
     };
     expect.assertions(4);
-    await Test.createTestingModule({ imports: [BackgroundTasksModule.forRoot(options)] }).compile().catch(failure);
-    await Test.createTestingModule({ imports: [BackgroundTasksModule.forRootAsync({ useFactory: () => options })] }).compile().catch(failure);
+    await Test.createTestingModule({ imports: [BackgroundTasksModule.forRoot(options)] })
+      .compile()
+      .catch(failure);
+    await Test.createTestingModule({ imports: [BackgroundTasksModule.forRootAsync({ useFactory: () => options })] })
+      .compile()
+      .catch(failure);
   });
 
   it('an unknown option, with the known ones', async () => {
@@ -214,6 +242,9 @@ describe('without the module', () => {
         }),
     });
     await http.get('/').expect(500);
-    expect(caught).toMatchObject({ code: 'MODULE_NOT_IMPORTED', message: expect.stringContaining('add BackgroundTasksModule to the imports') });
+    expect(caught).toMatchObject({
+      code: 'MODULE_NOT_IMPORTED',
+      message: expect.stringContaining('add BackgroundTasksModule to the imports'),
+    });
   });
 });

@@ -220,9 +220,7 @@ describe.each(platforms)('tasks on %s', (platform) => {
     }
 
     @Module({
-      imports: [
-        BackgroundTasksModule.forRoot({ onError: (error, task) => log.push(`onError ${task.name}: ${(error as Error).message}`) }),
-      ],
+      imports: [BackgroundTasksModule.forRoot({ onError: (error, task) => log.push(`onError ${task.name}: ${(error as Error).message}`) })],
       controllers: [FailingController],
     })
     class FailingModule {}
@@ -390,7 +388,9 @@ describe.each(platforms)('tasks on %s', (platform) => {
     it('cannot be run by hand: they would run twice', async () => {
       const { http, runner } = await createApp(platform, RunModule);
       const { text } = await http.get('/').expect(200);
-      expect(text).toBe('The list of a request runs by itself once the response is out; `run()` is for a list made by hand with `new BackgroundTasks()`');
+      expect(text).toBe(
+        'The list of a request runs by itself once the response is out; `run()` is for a list made by hand with `new BackgroundTasks()`',
+      );
       await runner.onIdle();
       expect(log).toEqual(['task']);
     });
