@@ -36,7 +36,7 @@ describe.each(platforms)('the orders of the README on %s', (platform) => {
   it('runs the tasks of an order, with a signal that reaches fetch', async () => {
     const refreshed: string[] = [];
     const elasticsearch = jest.spyOn(globalThis, 'fetch').mockImplementation(async (url, init) => {
-      refreshed.push(`${url} ${init?.signal?.aborted}`);
+      refreshed.push(`${String(url)} ${init?.signal?.aborted}`);
       return new Response();
     });
     const { app, http, runner } = await createApp(platform, ConfiguredModule);
