@@ -1,9 +1,12 @@
-import { type MiddlewareConsumer, Module, type NestModule, type OnModuleInit, Scope } from '@nestjs/common';
+import { type MiddlewareConsumer, Module, type NestModule, type OnApplicationBootstrap, type OnModuleInit, Scope } from '@nestjs/common';
 import { ApplicationConfig, HttpAdapterHost, ModulesContainer, REQUEST } from '@nestjs/core';
 import { BackgroundTasksInterceptor } from './background-tasks.interceptor.js';
 import { MODULE_OPTIONS, assertSameOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
+import { EngineTasksHost } from './engine-host.js';
+import { EngineTasks } from './engine-tasks.js';
+import { NamedTasks } from './named-tasks.js';
 import { linkResponses, rawRequest } from './request/http.js';
 import { RequestTasks } from './request/request-tasks.js';
 import { BackgroundTasksShutdown } from './background-tasks.shutdown.js';
@@ -23,6 +26,9 @@ function injectedTasks(request: object | undefined, runner: BackgroundTasksRunne
     BackgroundTasksRunner,
     BackgroundTasksInterceptor,
     BackgroundTasksShutdown,
+    NamedTasks,
+    EngineTasks,
+    EngineTasksHost,
     {
       provide: BackgroundTasks,
       scope: Scope.REQUEST,
@@ -32,12 +38,14 @@ function injectedTasks(request: object | undefined, runner: BackgroundTasksRunne
   ],
   exports: [BackgroundTasks, BackgroundTasksRunner],
 })
-export class BackgroundTasksCoreModule implements NestModule, OnModuleInit {
+export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap {
   constructor(
     private readonly modules: ModulesContainer,
     private readonly config: ApplicationConfig,
     private readonly adapterHost: HttpAdapterHost,
     private readonly interceptor: BackgroundTasksInterceptor,
+    private readonly engineTasks: EngineTasks,
+    private readonly engineHost: EngineTasksHost,
   ) {
     // Nest runs the hooks of modules by their distance from the root module, and of global modules last of all: a user's database would
     // be gone by then. Nest leaves the setter undocumented; without it, the order would be the plain one.
@@ -47,6 +55,11 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit {
   onModuleInit(): void {
     const configurations = [...this.modules.values()].map((module) => module.getProviderByKey(MODULE_OPTIONS)).filter(Boolean);
     assertSameOptions(configurations.map(({ instance }) => resolveOptions(instance)));
+    this.engineTasks.discover();
+  }
+
+  onApplicationBootstrap(): void {
+    this.engineHost.start();
   }
 
   configure(_consumer: MiddlewareConsumer): void {

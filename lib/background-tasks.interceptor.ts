@@ -5,7 +5,8 @@ import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
-import { rawRequest } from './request/http.js';
+import { heldBack } from './held-back.js';
+import { answersByHand, rawRequest } from './request/http.js';
 import { RequestTasks } from './request/request-tasks.js';
 import { lists } from './request/tasks-of.js';
 
@@ -31,7 +32,9 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
       lists.set(request, this.#override);
       return next.handle();
     }
-    return observed(next.handle(), RequestTasks.of(request, this.runner), context);
+    const tasks = RequestTasks.of(request, this.runner);
+    const result = this.runner.options.engine && !answersByHand(context) ? heldBack(next.handle(), tasks) : next.handle();
+    return observed(result, tasks, context);
   }
 }
 
