@@ -40,8 +40,11 @@ export interface EngineWorker {
 
 /** An existing job queue that takes `@BackgroundTask()` methods over. The core knows no more of it than this. */
 export interface BackgroundTasksEngine {
-  /** Resolves once all entries are safe. Is called again with the same entries when it rejects. */
-  enqueue(entries: readonly EngineEntry[]): Promise<void>;
+  /**
+   * Resolves once all entries are safe. When it rejects, it is called again with the same entries, until the signal fires: nothing of them
+   * may be sent after that.
+   */
+  enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void>;
   /** Starts to run tasks, if the engine is configured to; it does not wait for a server that is away. */
   work(host: EngineHost): EngineWorker | undefined;
   /** Lets go of its connections. */

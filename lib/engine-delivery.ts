@@ -47,7 +47,7 @@ export class EngineDelivery {
   async #offer(entries: readonly EngineEntry[], signal: AbortSignal, progress: { failure: unknown }): Promise<void> {
     for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
       try {
-        return await this.#engine.enqueue(entries);
+        return await this.#engine.enqueue(entries, signal);
       } catch (error) {
         progress.failure = error;
       }
