@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url';
 
 /** A real server on a port of its own, which a test may stop, freeze and start again. */
 export interface Server {
-  readonly port: number;
+  readonly url: string;
   /** As a crash would: it gets no time to put its affairs in order. */
   crash(): Promise<void>;
   /** Stops its processes where they are: connections stay open, and nothing answers. */
@@ -25,6 +25,7 @@ export interface Server {
 interface Program {
   readonly command: string;
   readonly args: readonly string[];
+  readonly url: string;
   /** What the program prints when it takes connections. */
   readonly ready: string;
   readonly crashSignal: NodeJS.Signals;
@@ -46,6 +47,7 @@ export async function startRedis(): Promise<Server> {
   const directory = mkdtempSync(join(tmpdir(), 'redis-'));
   return startServer(directory, (port) => ({
     command: 'redis-server',
+    url: `redis://127.0.0.1:${port}`,
     args: ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', directory, '--appendonly', 'yes', '--save', '', '--maxmemory-policy', 'noeviction'],
     ready: 'Ready to accept connections',
     crashSignal: 'SIGKILL',
@@ -65,6 +67,7 @@ export async function startPostgres(): Promise<Server> {
   const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off', 'max_connections=200'];
   return startServer(directory, (port) => ({
     command: postgres,
+    url: `postgres://postgres@127.0.0.1:${port}/postgres`,
     args: ['-D', data, '-p', `${port}`, ...settings.flatMap((setting) => ['-c', setting])],
     ready: 'database system is ready to accept connections',
     crashSignal: 'SIGQUIT',
@@ -85,8 +88,7 @@ async function postgresBinaries(directory: string): Promise<{ initdb: string; po
 }
 
 async function startServer(directory: string, programAt: (port: number) => Program): Promise<Server> {
-  const port = await freePort();
-  const program = programAt(port);
+  const program = programAt(await freePort());
   let child = await run(program, directory);
   const send = (signal: NodeJS.Signals): void => {
     // Each process of Postgres is a group of its own.
@@ -101,7 +103,7 @@ async function startServer(directory: string, programAt: (port: number) => Progr
     await exit;
   };
   return {
-    port,
+    url: program.url,
     crash: () => end(program.crashSignal),
     freeze: () => send('SIGSTOP'),
     thaw: () => send('SIGCONT'),
