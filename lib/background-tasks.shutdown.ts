@@ -13,8 +13,8 @@ const LAST_WORDS = 1_000;
 @Injectable()
 export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
   #deadline: number | undefined;
-
   readonly #giveBack = new AbortController();
+  #givenBack: Promise<unknown> | undefined;
 
   constructor(
     private readonly runner: BackgroundTasksRunner,
@@ -44,7 +44,7 @@ export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicati
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
     this.runner.close(reason);
     this.#giveBack.abort(reason);
-    await atMost(LAST_WORDS, worker);
+    await (this.#givenBack ??= atMost(LAST_WORDS, worker));
   }
 
   async #quiet(worker: Promise<void>): Promise<void> {

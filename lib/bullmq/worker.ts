@@ -10,6 +10,14 @@ import { throttledLog } from './throttled-log.js';
 /** Milliseconds before a worker that could not start, or whose server refuses it, tries again. */
 const RETRY_DELAY = 1_000;
 
+class QueueWorker extends Worker<JobData> {
+  /** Without its server, a worker does not get as far as to stop renewing locks, and the process would not end. */
+  async abandon(): Promise<void> {
+    await this.lockManager.close();
+    await this.disconnect();
+  }
+}
+
 /** Runs the tasks of a queue in this process. */
 export class BullmqWorker implements EngineWorker {
   readonly #options: ResolvedBullmqOptions;
@@ -19,7 +27,7 @@ export class BullmqWorker implements EngineWorker {
   readonly #started: Promise<void>;
   /** The failures that the host has reported. */
   readonly #reported = new WeakSet<object>();
-  #worker: Worker<JobData> | undefined;
+  #worker: QueueWorker | undefined;
   #deadline: AbortSignal | undefined;
 
   constructor(options: ResolvedBullmqOptions, host: EngineHost) {
@@ -39,9 +47,9 @@ export class BullmqWorker implements EngineWorker {
     await this.#worker?.close();
   }
 
-  /** Lets go of connections that did not close in time. */
+  /** Lets go of what did not close in time. */
   async disconnect(): Promise<void> {
-    await this.#worker?.disconnect();
+    await this.#worker?.abandon();
   }
 
   /** A backend that failed to connect at first would fail for ever: it is made anew until its server is there. */
@@ -62,11 +70,11 @@ export class BullmqWorker implements EngineWorker {
     }
   }
 
-  #make(): Worker<JobData> {
+  #make(): QueueWorker {
     const { queue, backend, worker: settings } = this.#options;
     const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY };
     // The signal is handed to processors that have a third parameter, and to no others.
-    const worker = new Worker<JobData>(queue, (job, token, signal) => this.#process(job, token, signal), options, backend as undefined);
+    const worker = new QueueWorker(queue, (job, token, signal) => this.#process(job, token, signal), options, backend as undefined);
     worker.on('error', this.#log);
     worker.on('failed', (job, error) => {
       // By BullMQ, because its worker died too often.

@@ -9,12 +9,22 @@ export class Recorder<T> {
   }
 
   /** Resolves with everything, once there is as much as that. */
-  atLeast(count: number): Promise<T[]> {
+  async atLeast(count: number): Promise<T[]> {
+    await this.#until(() => this.all.length >= count);
+    return this.all;
+  }
+
+  /** Resolves once all of these are there. */
+  containing(...items: T[]): Promise<void> {
+    return this.#until(() => items.every((item) => this.all.includes(item)));
+  }
+
+  #until(condition: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const check = (): void => {
-        if (this.all.length < count) return;
+        if (!condition()) return;
         this.#waiting.delete(check);
-        resolve(this.all);
+        resolve();
       };
       this.#waiting.add(check);
       check();

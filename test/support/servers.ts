@@ -92,7 +92,7 @@ async function startServer(directory: string, programAt: (port: number) => Progr
   let child = await run(program, directory);
   const send = (signal: NodeJS.Signals): void => {
     // Each process of Postgres is a group of its own.
-    for (const pid of [child.pid!, ...childrenOf(child.pid!)]) process.kill(pid, signal);
+    for (const pid of [child.pid!, ...childrenOf(child.pid!)]) kill(pid, signal);
   };
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -120,9 +120,9 @@ async function startServer(directory: string, programAt: (port: number) => Progr
 /** Starts a program; resolves once it takes connections. */
 async function run({ command, args, ready, user: as }: Program, cwd: string): Promise<ChildProcess> {
   const child = spawn(command, args, { ...as, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
-  const kill = (): void => void child.kill('SIGKILL');
-  process.once('exit', kill);
-  child.once('exit', () => process.removeListener('exit', kill));
+  const killIt = (): void => void child.kill('SIGKILL');
+  process.once('exit', killIt);
+  child.once('exit', () => process.removeListener('exit', killIt));
   const lines: string[] = [];
   await new Promise<void>((resolve, reject) => {
     for (const output of [child.stdout, child.stderr]) {
@@ -136,6 +136,15 @@ async function run({ command, args, ready, user: as }: Program, cwd: string): Pr
   });
   lines.length = 0;
   return child;
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    // It has ended in the meantime.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 function childrenOf(pid: number): number[] {
