@@ -14,7 +14,10 @@ export class BackgroundTasksReporter {
 
   /** Logs the error and hands it to `onError`; resolves once that is through. */
   async failed(task: BackgroundTask, error: unknown): Promise<void> {
-    this.#log('error', `Background task "${task.name}" failed: ${messageOf(error)}`, stackOf(error));
+    const name = `Background task "${task.name}"`;
+    const message = messageOf(error);
+    // This package's own errors name the task themselves.
+    this.#log('error', message.startsWith(name) ? message : `${name} failed: ${message}`, stackOf(error));
     try {
       await this.#onError?.(error, task);
     } catch (cause) {
@@ -55,7 +58,7 @@ export class BackgroundTasksReporter {
 
 function messageOf(error: unknown): string {
   try {
-    return error instanceof Error ? error.message : inspect(error, { depth: 1 });
+    return error instanceof Error ? String(error.message) : inspect(error, { depth: 1 });
   } catch {
     return 'an error that cannot be printed';
   }

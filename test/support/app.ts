@@ -1,5 +1,6 @@
 import { afterEach } from '@jest/globals';
 import type { INestApplication, LoggerService, Type } from '@nestjs/common';
+import type { AbstractHttpAdapter } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Test, type TestingModuleBuilder } from '@nestjs/testing';
@@ -31,14 +32,17 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((app) => app.close()));
 });
 
+export function adapterOf(platform: Platform): AbstractHttpAdapter {
+  return platform === 'Express' ? new ExpressAdapter() : new FastifyAdapter();
+}
+
 /** Serves a module on a free port of 127.0.0.1, until the test ends. */
 export async function createApp(platform: Platform, module: Type, { build, configure }: TestAppOptions = {}): Promise<TestApp> {
   const builder = Test.createTestingModule({ imports: [module] });
   build?.(builder);
   const logs = new RecordedLogs();
   const testingModule = await builder.setLogger(logs).compile();
-  const adapter = platform === 'Express' ? new ExpressAdapter() : new FastifyAdapter();
-  const app = testingModule.createNestApplication(adapter, { logger: logs });
+  const app = testingModule.createNestApplication(adapterOf(platform), { logger: logs });
   configure?.(app);
   await app.listen(0, '127.0.0.1');
   open.push(app);
