@@ -41,11 +41,11 @@ function observed(result: Observable<unknown>, tasks: RequestTasks, context: Exe
     tasks.handlerStarted();
     const subscription = result.subscribe({
       next: (value) => {
-        streamOf(value)?.once('error', () => tasks.fail());
+        streamOf(value)?.once('error', (error) => tasks.fail(error));
         subscriber.next(value);
       },
       error: (error: unknown) => {
-        tasks.fail();
+        tasks.fail(error);
         subscriber.error(error);
       },
       complete: () => subscriber.complete(),

@@ -17,7 +17,8 @@ export class RequestTasks extends TrackedTasks {
   #response: ServerResponse | undefined;
   #over = false;
   #failed = false;
-  #refused = false;
+  /** Whether a guard, or middleware, was refused a task. */
+  #refusedEarly = false;
   #handlersAtWork = 0;
   /** The context of the handler that settled last, and the status of the response by then. */
   #settled: { context: ExecutionContext; status: number | undefined } | undefined;
@@ -38,20 +39,23 @@ export class RequestTasks extends TrackedTasks {
 
   handlerStarted(): void {
     this.#handlersAtWork += 1;
+    // The request got here, so that a guard that was refused a task has caught the error.
+    if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
+    this.#refusedEarly = false;
     this.runner.handlerStarted();
   }
 
   handlerSettled(context: ExecutionContext): void {
     this.#handlersAtWork -= 1;
     this.#settled = { context, status: this.#response?.statusCode };
-    if (this.#refused && !this.#failed && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#flushIfOver();
     this.runner.handlerSettled();
   }
 
   /** Makes the outcome a failure. */
-  fail(): void {
+  fail(error: unknown): void {
     this.#failed = true;
+    if (error instanceof RefusedError) this.#answerRetryAfter();
   }
 
   protected override add(task: BackgroundTask): void {
@@ -63,11 +67,18 @@ export class RequestTasks extends TrackedTasks {
       if (!(error instanceof RefusedError)) throw error;
       // Late tasks come from code that nobody waits for, and that nobody may catch errors of.
       if (late) return this.runner.reporter.refused(error);
-      this.#refused = true;
-      if (!this.#response.headersSent) this.#response.setHeader('Retry-After', RETRY_AFTER);
+      // Of a handler, the interceptor says whether it caught the error; of a guard or of middleware, nobody does.
+      if (this.#handlersAtWork === 0) {
+        this.#refusedEarly = true;
+        this.#answerRetryAfter();
+      }
       throw error;
     }
     if (late) this.runner.reporter.addedLate(task);
+  }
+
+  #answerRetryAfter(): void {
+    if (!this.#response?.headersSent) this.#response?.setHeader('Retry-After', RETRY_AFTER);
   }
 
   #watchResponse(): ServerResponse {
