@@ -12,7 +12,8 @@ const RETRY_AFTER = '1';
 
 /** The list of one request: flushed once its response is over and none of its handlers is at work. */
 export class RequestTasks extends TrackedTasks {
-  readonly #request: object;
+  /** Let go of, as the response, when the list is flushed: a task may run on for long. */
+  #request: object | undefined;
   /** Looked up, and listened to, with the first task: a request without tasks pays for neither. */
   #response: ServerResponse | undefined;
   #over = false;
@@ -47,7 +48,7 @@ export class RequestTasks extends TrackedTasks {
 
   handlerSettled(context: ExecutionContext): void {
     this.#handlersAtWork -= 1;
-    this.#settled = { context, status: this.#response?.statusCode };
+    if (this.#request) this.#settled = { context, status: this.#response?.statusCode };
     this.#flushIfOver();
     this.runner.handlerSettled();
   }
@@ -59,7 +60,7 @@ export class RequestTasks extends TrackedTasks {
   }
 
   protected override add(task: BackgroundTask): void {
-    this.#response ??= this.#watchResponse();
+    if (this.#request && !this.#response) this.#watchResponse(this.#request);
     const late = this.done;
     try {
       super.add(task);
@@ -81,8 +82,8 @@ export class RequestTasks extends TrackedTasks {
     if (!this.#response?.headersSent) this.#response?.setHeader('Retry-After', RETRY_AFTER);
   }
 
-  #watchResponse(): ServerResponse {
-    const response = responseOf(this.#request);
+  #watchResponse(request: object): void {
+    const response = responseOf(request);
     if (!response) throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', 'Expected an HTTP request: this one has no response to wait for');
     this.#response = response;
     onceOver(response, () => {
@@ -92,11 +93,13 @@ export class RequestTasks extends TrackedTasks {
       if (unanswered && !this.#settled) onceAnswered(response, () => this.#flushIfOver());
       else this.#flushIfOver();
     });
-    return response;
   }
 
   #flushIfOver(): void {
-    if (this.#over && this.#handlersAtWork === 0) this.flush(this.#failed || this.#turnedIntoError() ? 'failure' : 'success');
+    if (!this.#over || this.#handlersAtWork > 0) return;
+    this.#failed ||= this.#turnedIntoError();
+    this.#request = this.#response = this.#settled = undefined;
+    this.flush(this.#failed ? 'failure' : 'success');
   }
 
   /** Whether the response is an error that no interceptor has seen. */
