@@ -314,14 +314,12 @@ describe.each(platforms)('what is logged and thrown on %s', (platform) => {
     class SecretController {
       @Get()
       get(@BackgroundTasks() tasks: BackgroundTasks) {
-        tasks.addTask((password: string) => fail(new Error(`of ${password.length} letters`)), secret);
-        tasks.addTask({ runOn: 'failure' }, (_: string) => {}, secret);
-        const late = async (_: string): Promise<void> => {
-          await slow.opened;
-          ended.open();
-        };
-        tasks.addTask({ timeout: 5 }, late, secret);
-        for (const refused of [(_: string): void => {}, undefined]) {
+        const logIn = (password: string): never => fail(new Error(`${password.length} letters`));
+        const logInLate = (password: string): Promise<void> => slow.opened.then(() => (password === secret ? ended.open() : undefined));
+        tasks.addTask(logIn, secret);
+        tasks.addTask({ runOn: 'failure' }, logIn, secret);
+        tasks.addTask({ timeout: 5 }, logInLate, secret);
+        for (const refused of [logIn, undefined]) {
           try {
             // @ts-expect-error The first is beyond maxPending, the second is no function.
             tasks.addTask(refused, secret);
