@@ -150,18 +150,23 @@ describe.each(platforms)('a task that fails on %s', (platform) => {
   });
 
   it('onIdle() waits for an onError that takes its time', async () => {
+    const asked = gate();
     const reporting = gate();
-    const reported: string[] = [];
+    const order: string[] = [];
     const onError = async () => {
+      asked.open();
       await reporting.opened;
-      reported.push('through');
+      order.push('reported');
     };
     const { http, runner } = await serve({ onError }, () => fail(new Error('the task')));
     await http.get('/').expect(200);
-    const idle = runner.onIdle();
+    const idle = runner.onIdle().then(() => order.push('idle'));
+    await asked.opened;
+    await setImmediate();
+    expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
     reporting.open();
     await idle;
-    expect(reported).toEqual(['through']);
+    expect(order).toEqual(['reported', 'idle']);
   });
 
   it('when the logger throws, onError is called and the siblings run', async () => {
