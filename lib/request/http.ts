@@ -57,6 +57,15 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
   else response.once('finish', once).once('close', once);
 }
 
+/** Calls the listener when the server cuts the response off: a file, or a generator, that failed half-way. A client that leaves does not do it. */
+export function onCutOff(response: ServerResponse, listener: () => void): void {
+  const destroy = response.destroy.bind(response);
+  response.destroy = (error) => {
+    listener();
+    return destroy(error);
+  };
+}
+
 /** Calls the listener when a response whose client has left is ended all the same: there is no event for that any more. */
 export function onceAnswered(response: ServerResponse, listener: () => void): void {
   const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;

@@ -4,7 +4,7 @@ import type { BackgroundTask } from '../background-task.js';
 import { BackgroundTasksError, RefusedError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { TrackedTasks } from '../tracked-tasks.js';
-import { answersByHand, onceAnswered, onceOver, responseOf } from './http.js';
+import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf } from './http.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -43,7 +43,7 @@ export class RequestTasks extends TrackedTasks {
 
   handlerSettled(context: ExecutionContext): void {
     this.#handlersAtWork -= 1;
-    this.#settled = { context, status: this.#response?.statusCode };
+    this.#settled = { context, status: responseOf(this.#request)?.statusCode };
     if (this.#refused && !this.#failed && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#flushIfOver();
     this.runner.handlerSettled();
@@ -80,6 +80,10 @@ export class RequestTasks extends TrackedTasks {
       // The client left before its request reached a handler: what becomes of it shows when it does, or when it is answered all the same.
       if (unanswered && !this.#settled) onceAnswered(response, () => this.#flushIfOver());
       else this.#flushIfOver();
+    });
+    // Once the response is over, it is destroyed as a matter of course.
+    onCutOff(response, () => {
+      if (!this.#over) this.fail();
     });
     return response;
   }
