@@ -82,7 +82,11 @@ class Task {
       // `Promise.resolve` tames a foreign thenable, whose `then` may throw or call back twice.
       Promise.resolve(result).then(
         () => stop(resolve, () => onLateEnd?.('completed')),
-        (error: unknown) => stop(() => reject(error), () => onLateEnd?.('failed', error)),
+        (error: unknown) =>
+          stop(
+            () => reject(error),
+            () => onLateEnd?.('failed', error),
+          ),
       );
     });
   }

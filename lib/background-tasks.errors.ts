@@ -53,7 +53,10 @@ export class BackgroundTasksOverflowError extends RefusedError {
     readonly task: string,
     readonly maxPending: number,
   ) {
-    super('OVERFLOW', `Background task "${task}" was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``);
+    super(
+      'OVERFLOW',
+      `Background task "${task}" was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``,
+    );
   }
 }
 
@@ -78,6 +81,7 @@ export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', what: string, e
 function describe(value: unknown): string {
   if (value === null || value === undefined) return `\`${value}\``;
   if (Array.isArray(value)) return 'an array';
+  if (value instanceof Promise) return 'a promise; pass the function itself, and do not call it';
   if (typeof value === 'object') return 'an object';
   if (typeof value === 'function') return 'a function';
   return `\`${String(value)}\` (${typeof value})`;

@@ -4,18 +4,19 @@ import { type BackgroundTasksModuleOptions, MODULE_OPTIONS } from './background-
 
 /** Holds the options where the core finds them, also if what the user imported is not global. */
 @Module({})
-export class BackgroundTasksOptionsModule {}
+class BackgroundTasksOptionsModule {}
 
 /** What `isGlobal: false` imports in the place of `BackgroundTasksModule`. */
 @Module({ imports: [BackgroundTasksCoreModule], exports: [BackgroundTasksCoreModule] })
 class LocalBackgroundTasksModule {}
 
-export const { ConfigurableModuleClass, OPTIONS_TYPE, ASYNC_OPTIONS_TYPE } =
-  new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({ optionsInjectionToken: MODULE_OPTIONS })
-    .setClassMethodName('forRoot')
-    .setFactoryMethodName('createBackgroundTasksOptions')
-    .setExtras({ isGlobal: true }, (definition, { isGlobal }) => ({
-      module: isGlobal ? definition.module : LocalBackgroundTasksModule,
-      imports: [{ ...definition, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
-    }))
-    .build();
+export const { ConfigurableModuleClass, OPTIONS_TYPE } = new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({
+  optionsInjectionToken: MODULE_OPTIONS,
+})
+  .setClassMethodName('forRoot')
+  .setFactoryMethodName('createBackgroundTasksOptions')
+  .setExtras({ isGlobal: true }, (definition, { isGlobal }) => ({
+    module: isGlobal ? definition.module : LocalBackgroundTasksModule,
+    imports: [{ ...definition, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
+  }))
+  .build();

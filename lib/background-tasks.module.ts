@@ -1,6 +1,6 @@
-import { Global, Module } from '@nestjs/common';
+import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { BackgroundTasksCoreModule } from './background-tasks.core.module.js';
-import { ConfigurableModuleClass } from './background-tasks.module-definition.js';
+import { ConfigurableModuleClass, type OPTIONS_TYPE } from './background-tasks.module-definition.js';
 
 /**
  * Import it once, in the root module: plain, or configured with `forRoot` or `forRootAsync`.
@@ -13,4 +13,9 @@ import { ConfigurableModuleClass } from './background-tasks.module-definition.js
  */
 @Global()
 @Module({ imports: [BackgroundTasksCoreModule], exports: [BackgroundTasksCoreModule] })
-export class BackgroundTasksModule extends ConfigurableModuleClass {}
+export class BackgroundTasksModule extends ConfigurableModuleClass {
+  /** Configures the one runner of the application; `forRootAsync` does so with values that come from a provider. */
+  static override forRoot(options: typeof OPTIONS_TYPE = {}): DynamicModule {
+    return super.forRoot(options);
+  }
+}

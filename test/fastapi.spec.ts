@@ -131,7 +131,7 @@ describe("Starlette's test_background.py", () => {
   });
 });
 
-describe.each(platforms)('Starlette\'s test_multi_tasks_failure_avoids_next_execution on %s', (platform) => {
+describe.each(platforms)("Starlette's test_multi_tasks_failure_avoids_next_execution on %s", (platform) => {
   const counters = { before: 0, after: 0 };
 
   @Controller()

@@ -57,7 +57,15 @@ export async function createApp(
   await app.listen(0, '127.0.0.1');
   open.push(app);
   const url = (await app.getUrl()).replace('[::1]', '127.0.0.1');
-  return { app, http: supertest(url), url, runner: app.get(BackgroundTasksRunner), logs };
+  return {
+    app,
+    http: supertest(url),
+    url,
+    get runner() {
+      return app.get(BackgroundTasksRunner);
+    },
+    logs,
+  };
 }
 
 /** A logger that keeps what this package logs. */

@@ -1,0 +1,81 @@
+// Packs the package and uses it as others do: installed from the tarball, in applications of their own outside the repository.
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+const tsc = resolve('node_modules/typescript/bin/tsc');
+const jest = resolve('node_modules/jest/bin/jest.js');
+const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
+
+try {
+  execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { shell: true, stdio: ['ignore', 'ignore', 'inherit'] });
+
+  const nest12 = install('nest-12', 'module', json('package.json').devDependencies);
+  compile(nest12);
+  check('Nest 12, ES modules: compiles, answers, then runs its tasks', nest12, ['app.js']);
+  check('Nest 12: import and require give the same tokens', nest12, ['tokens.mjs']);
+
+  const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies);
+  // Resolvers that know `module-sync`, that know `exports` but not that condition, and that know `main` only.
+  compile(nest11, '--noEmit', '--module', 'node16');
+  compile(nest11, '--noEmit', '--module', 'commonjs', '--moduleResolution', 'node10', '--ignoreDeprecations', '6.0');
+  compile(nest11);
+  check('Nest 11, CommonJS: compiles, answers, then runs its tasks', nest11, ['app.js']);
+  check('Nest 11: import and require give the same tokens', nest11, ['tokens.mjs']);
+  check('Nest 11, Jest in CommonJS mode: answers, then runs its tasks', nest11, [jest, '--silent', '--rootDir', nest11]);
+} finally {
+  rmSync(directory, { recursive: true, force: true });
+}
+
+/** Makes an application that depends on the tarball; returns where it is. */
+function install(name, type, versions) {
+  const application = join(directory, name);
+  const nest = ['@nestjs/common', '@nestjs/core', '@nestjs/platform-express', 'reflect-metadata', 'rxjs'];
+  const { version } = json('package.json');
+  mkdirSync(application);
+  write(application, 'package.json', {
+    private: true,
+    type,
+    dependencies: {
+      ...Object.fromEntries(nest.map((dependency) => [dependency, versions[dependency]])),
+      'nestjs-background-tasks': `file:../nestjs-background-tasks-${version}.tgz`,
+    },
+    jest: { testMatch: ['**/*.jest.cjs'], moduleFileExtensions: ['js', 'cjs', 'json'], transform: {} },
+  });
+  write(application, 'tsconfig.json', {
+    compilerOptions: {
+      target: 'es2022',
+      module: 'nodenext',
+      strict: true,
+      experimentalDecorators: true,
+      emitDecoratorMetadata: true,
+      typeRoots: [resolve('node_modules/@types')],
+      types: ['node'],
+    },
+  });
+  for (const file of ['app.ts', 'app.jest.cjs', 'tokens.mjs']) copyFileSync(`test/package/${file}`, join(application, file));
+  execFileSync('npm', ['install', '--silent', '--prefer-offline', '--no-audit', '--no-fund'], {
+    cwd: application,
+    shell: true,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  return application;
+}
+
+function compile(application, ...options) {
+  execFileSync(process.execPath, [tsc, '--project', '.', ...options], { cwd: application, stdio: 'inherit' });
+}
+
+function check(what, application, args) {
+  execFileSync(process.execPath, args, { cwd: application, stdio: 'pipe', timeout: 60_000 });
+  console.log(`ok  ${what}`);
+}
+
+function json(file) {
+  return JSON.parse(readFileSync(file, 'utf8'));
+}
+
+function write(application, file, content) {
+  writeFileSync(join(application, file), JSON.stringify(content, null, 2));
+}

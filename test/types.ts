@@ -1,0 +1,47 @@
+// Compiled by `npm run typecheck`, never run: what the types let through, and what they refuse.
+import { BackgroundTask, BackgroundTasks } from 'nestjs-background-tasks';
+
+declare const tasks: BackgroundTasks;
+declare function sendMail(to: string, subject?: string): Promise<void>;
+declare function noArguments(): void;
+declare function rest(count: number, ...names: string[]): void;
+declare function literal(kind: 'created' | 'deleted', at: { x: number }): void;
+declare function generic<T>(value: T): T;
+
+tasks.addTask(sendMail, 'a');
+tasks.addTask(sendMail, 'a', 'b');
+tasks.addTask(noArguments);
+tasks.addTask(rest, 1, 'a', 'b');
+tasks.addTask(literal, 'created', { x: 1 });
+tasks.addTask(generic, 1);
+tasks.addTask(async (id: number) => Promise.resolve(id), 1);
+tasks.addTask({ name: 'mail', timeout: 5_000, runOn: 'always' }, sendMail, 'a');
+tasks.addTask({}, noArguments);
+new BackgroundTasks([new BackgroundTask(sendMail, 'a'), new BackgroundTask({ name: 'b' }, literal, 'deleted', { x: 2 })]);
+
+// @ts-expect-error: a wrong argument
+tasks.addTask(sendMail, 1);
+// @ts-expect-error: a missing argument
+tasks.addTask(sendMail);
+// @ts-expect-error: an argument too many
+tasks.addTask(sendMail, 'a', 'b', 'c');
+// @ts-expect-error: a wrong argument behind options
+tasks.addTask({ name: 'mail' }, sendMail, 1);
+// @ts-expect-error: not one of the literals
+tasks.addTask(literal, 'changed', { x: 1 });
+// @ts-expect-error: an unknown option
+tasks.addTask({ delay: 1 }, noArguments);
+// @ts-expect-error: an unknown outcome
+tasks.addTask({ runOn: 'later' }, noArguments);
+// @ts-expect-error: the function was called
+tasks.addTask(sendMail('a'));
+// @ts-expect-error: the list is read-only
+tasks.tasks.push(new BackgroundTask(noArguments));
+// @ts-expect-error: a wrong argument
+new BackgroundTask(sendMail, 1);
+
+export class Handler {
+  handle(@BackgroundTasks() list: BackgroundTasks): void {
+    list.addTask(noArguments);
+  }
+}
