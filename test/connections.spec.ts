@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Req, StreamableFile } from '@nestjs/common';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -18,8 +19,11 @@ let ran: string[];
 let first: Gate;
 let second: Gate;
 
+/** What the tasks do. */
+let run: (name: string) => void;
+
 /** Blocks the event loop, as a heavy synchronous task does, until the client has its last byte. */
-function record(name: string): void {
+function afterLastByte(name: string): void {
   ran.push(client.hasLastByte() ? name : `${name} before the last byte`);
 }
 
@@ -27,38 +31,48 @@ function record(name: string): void {
 class PathsController {
   @Get('json')
   json(@BackgroundTasks() tasks: BackgroundTasks) {
-    addOutcomeTasks(tasks, record);
+    addOutcomeTasks(tasks, run);
     return { ok: true };
   }
 
   @Get('file')
   file(@BackgroundTasks() tasks: BackgroundTasks) {
-    addOutcomeTasks(tasks, record);
+    addOutcomeTasks(tasks, run);
     const stream = new PassThrough();
     stream.write('first');
     void first.opened.then(() => stream.end('last'));
     return new StreamableFile(stream);
   }
 
+  @Get('queued')
+  queued(@BackgroundTasks() tasks: BackgroundTasks) {
+    addOutcomeTasks(tasks, (name) => afterLastByte(`queued ${name}`));
+    second.open();
+    return { ok: true };
+  }
+
   @Get('big')
   big(@BackgroundTasks() tasks: BackgroundTasks) {
-    addOutcomeTasks(tasks, record);
+    addOutcomeTasks(tasks, run);
     return 'x'.repeat(20_000_000);
   }
 
   @Get('thrown')
   thrown(@BackgroundTasks() tasks: BackgroundTasks) {
-    addOutcomeTasks(tasks, record);
+    addOutcomeTasks(tasks, run);
     throw new Error('handler');
   }
 
   @Get('late')
   late(@Req() request: { raw?: { stream: NodeJS.EventEmitter } }, @BackgroundTasks() tasks: BackgroundTasks) {
-    void once(request.raw!.stream, 'close').then(() => first.opened).then(() => {
-      tasks.addTask(record, 'late');
+    void once(request.raw!.stream, 'close').then(() => {
+      tasks.addTask(run, 'late');
       second.open();
     });
-    return 'ok';
+    const stream = new PassThrough();
+    stream.write('first');
+    void first.opened.then(() => stream.end('last'));
+    return new StreamableFile(stream);
   }
 }
 
@@ -67,6 +81,7 @@ class PathsModule {}
 
 beforeEach(() => {
   ran = [];
+  run = afterLastByte;
   first = gate();
   second = gate();
 });
@@ -100,6 +115,37 @@ describe.each(platforms)('tasks on %s', (platform) => {
   });
 });
 
+describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
+  // The second request is handled at once, and its response waits for that of the first.
+  const text = ['GET /file HTTP/1.1\r\nHost: x\r\n\r\n', 'GET /queued HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'].join('');
+
+  beforeEach(() => {
+    run = (name) => ran.push(name);
+  });
+
+  it('run after the response of their own', async () => {
+    const { url, runner } = await createApp(platform, PathsModule);
+    const { over } = client.send({ type: 'raw', url, text });
+    await second.opened;
+    for (let turns = 0; turns < 5; turns++) await setImmediate();
+    expect(ran).toEqual([]);
+    first.open();
+    await over;
+    await runner.onIdle();
+    expect(ran.toSorted()).toEqual(['always', 'queued always', 'queued success', 'success']);
+  });
+
+  it('run once the client has left, although the queued response never learns of it', async () => {
+    const { url, runner } = await createApp(platform, PathsModule);
+    const { begun } = client.send({ type: 'raw', url, text });
+    await Promise.all([begun, second.opened]);
+    client.leave();
+    await runner.onIdle();
+    expect(ran.toSorted()).toEqual(['always', 'queued always', 'queued success', 'success']);
+    expect(runner.discardedCount).toBe(2);
+  });
+});
+
 describe('tasks on Fastify', () => {
   describe('over HTTP/2', () => {
     const http2App = () => createApp('Fastify', PathsModule, { adapter: new FastifyAdapter({ http2: true }) });
@@ -129,10 +175,13 @@ describe('tasks on Fastify', () => {
       expect(ran).toEqual(['success', 'always']);
     });
 
-    it('run when the first is added after the stream has closed', async () => {
+    it.each(['has its answer', 'has left'])('run when the first is added after the client %s', async (how) => {
       const { url, runner } = await http2App();
-      await client.send({ type: 'http2', url: `${url}/late`, method: 'GET' }).over;
-      first.open();
+      const { begun, over } = client.send({ type: 'http2', url: `${url}/late`, method: 'GET' });
+      await begun;
+      if (how === 'has left') client.leave();
+      else first.open();
+      await over;
       await second.opened;
       await runner.onIdle();
       expect(ran).toEqual(['late']);
@@ -144,11 +193,14 @@ describe('tasks on Fastify', () => {
     ['/thrown', 500, ['failure', 'always']],
   ])('run after inject() has its answer: %s', async (url, statusCode, expected) => {
     const { app, runner } = await createApp('Fastify', PathsModule);
-    const log: string[] = [];
-    const response = await (app as NestFastifyApplication).inject(url);
+    run = (name) => ran.push(name);
+    const response = await (app as NestFastifyApplication).inject(url).then((answer) => {
+      ran.push('answered');
+      return answer;
+    });
     expect(response.statusCode).toBe(statusCode);
     await runner.onIdle();
-    expect(ran).toEqual(expected);
+    expect(ran).toEqual(['answered', ...expected]);
     expect(runner.discardedCount).toBe(1);
   });
 });
