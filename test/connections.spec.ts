@@ -1,6 +1,5 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
-import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Req, StreamableFile } from '@nestjs/common';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -9,6 +8,7 @@ import { createApp, platforms } from './support/app.js';
 import { Client } from './support/client.js';
 import { type Gate, gate } from './support/gate.js';
 import { addOutcomeTasks } from './support/outcome-tasks.js';
+import { turns } from './support/turns.js';
 
 // Whatever the protocol, and whatever else happens on the connection: tasks start after the last byte of their own response.
 
@@ -127,7 +127,7 @@ describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
     const { url, runner } = await createApp(platform, PathsModule);
     const { over } = client.send({ type: 'raw', url, text });
     await second.opened;
-    for (let turns = 0; turns < 5; turns++) await setImmediate();
+    await turns();
     expect(ran).toEqual([]);
     first.open();
     await over;

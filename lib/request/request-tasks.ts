@@ -99,6 +99,6 @@ export class RequestTasks extends TrackedTasks {
     // A guard that denies and middleware that answers do not reach the interceptors.
     if (!this.#settled) return true;
     // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say.
-    return this.#settled.status !== undefined && this.#settled.status !== status && !answersByHand(this.#settled.context);
+    return this.#settled.status !== status && !answersByHand(this.#settled.context);
   }
 }
