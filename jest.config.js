@@ -14,6 +14,8 @@ const sources = {
 };
 
 export default {
+  // A full garbage collection, or the start of a process, takes its time on a loaded machine.
+  testTimeout: 30_000,
   projects: [
     { ...shared, displayName: 'nest 12', moduleNameMapper: { ...lightMyRequest, ...sources } },
     {

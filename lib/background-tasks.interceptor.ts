@@ -41,7 +41,7 @@ function observed(result: Observable<unknown>, tasks: RequestTasks, context: Exe
     const subscription = result.subscribe({
       next: (value) => subscriber.next(value),
       error: (error: unknown) => {
-        tasks.fail();
+        tasks.fail(error);
         subscriber.error(error);
       },
       complete: () => subscriber.complete(),

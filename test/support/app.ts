@@ -38,7 +38,7 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((app) => app.close()));
 });
 
-function adapterOf(platform: Platform): AbstractHttpAdapter {
+export function adapterOf(platform: Platform): AbstractHttpAdapter {
   return platform === 'Express' ? new ExpressAdapter() : new FastifyAdapter();
 }
 
