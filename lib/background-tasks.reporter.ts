@@ -32,7 +32,7 @@ export class BackgroundTasksReporter {
   addedLate(task: BackgroundTask): void {
     this.#log(
       'warn',
-      `Background task "${task.name}" was added after its request was over and runs at once; await the work that adds it, ` +
+      `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
     );
   }

@@ -4,7 +4,7 @@ import type { BackgroundTask } from '../background-task.js';
 import { BackgroundTasksError, RefusedError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { TrackedTasks } from '../tracked-tasks.js';
-import { answersByHand, onceAnswered, onceOver, responseOf } from './http.js';
+import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf } from './http.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -48,13 +48,13 @@ export class RequestTasks extends TrackedTasks {
 
   handlerSettled(context: ExecutionContext): void {
     this.#handlersAtWork -= 1;
-    if (this.#request) this.#settled = { context, status: this.#response?.statusCode };
+    if (this.#request) this.#settled = { context, status: responseOf(this.#request)?.statusCode };
     this.#flushIfOver();
     this.runner.handlerSettled();
   }
 
   /** Makes the outcome a failure. */
-  fail(error: unknown): void {
+  fail(error?: unknown): void {
     this.#failed = true;
     if (error instanceof RefusedError) this.#answerRetryAfter();
   }
@@ -93,6 +93,10 @@ export class RequestTasks extends TrackedTasks {
       if (unanswered && !this.#settled) onceAnswered(response, () => this.#flushIfOver());
       else this.#flushIfOver();
     });
+    // Once the response is over, it is destroyed as a matter of course.
+    onCutOff(response, () => {
+      if (!this.#over) this.fail();
+    });
   }
 
   #flushIfOver(): void {
@@ -109,6 +113,6 @@ export class RequestTasks extends TrackedTasks {
     // A guard that denies and middleware that answers do not reach the interceptors.
     if (!this.#settled) return true;
     // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say.
-    return this.#settled.status !== undefined && this.#settled.status !== status && !answersByHand(this.#settled.context);
+    return this.#settled.status !== status && !answersByHand(this.#settled.context);
   }
 }

@@ -1,4 +1,5 @@
 import { afterEach } from '@jest/globals';
+import * as common from '@nestjs/common';
 import type { INestApplication, LoggerService, Type } from '@nestjs/common';
 import type { AbstractHttpAdapter } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
@@ -10,6 +11,9 @@ import supertest from 'supertest';
 export const platforms = ['Express', 'Fastify'] as const;
 export type Platform = (typeof platforms)[number];
 
+/** Whether this run is the one against Nest 12. */
+export const isNest12 = 'StandardSchemaValidationPipe' in common;
+
 /** An application that listens, with what a spec needs to drive it. */
 export interface TestApp {
   readonly app: INestApplication;
@@ -20,6 +24,8 @@ export interface TestApp {
 }
 
 export interface TestAppOptions {
+  /** In the place of the platform's plain adapter. */
+  adapter?: AbstractHttpAdapter;
   /** Between `compile()` and the application: overrides. */
   build?(builder: TestingModuleBuilder): void;
   /** Between the application and `listen()`: global pipes, prefixes and the like. */
@@ -37,12 +43,16 @@ export function adapterOf(platform: Platform): AbstractHttpAdapter {
 }
 
 /** Serves a module on a free port of 127.0.0.1, until the test ends. */
-export async function createApp(platform: Platform, module: Type, { build, configure }: TestAppOptions = {}): Promise<TestApp> {
+export async function createApp(
+  platform: Platform,
+  module: Type,
+  { adapter = adapterOf(platform), build, configure }: TestAppOptions = {},
+): Promise<TestApp> {
   const builder = Test.createTestingModule({ imports: [module] });
   build?.(builder);
   const logs = new RecordedLogs();
   const testingModule = await builder.setLogger(logs).compile();
-  const app = testingModule.createNestApplication(adapterOf(platform), { logger: logs });
+  const app = testingModule.createNestApplication(adapter, { logger: logs });
   configure?.(app);
   await app.listen(0, '127.0.0.1');
   open.push(app);
