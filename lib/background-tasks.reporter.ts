@@ -3,7 +3,10 @@ import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import type { ResolvedOptions } from './background-tasks.options.js';
 
-/** Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. */
+/**
+ * Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. It
+ * does so in the async context of the task, so that a logger that knows the current request, or trace, knows the right one.
+ */
 export class BackgroundTasksReporter {
   readonly #logger = new Logger('BackgroundTasks');
   readonly #onError: ResolvedOptions['onError'];
@@ -13,7 +16,11 @@ export class BackgroundTasksReporter {
   }
 
   /** Logs the error and hands it to `onError`; resolves once that is through. */
-  async failed(task: BackgroundTask, error: unknown): Promise<void> {
+  failed(task: BackgroundTask, error: unknown): Promise<void> {
+    return task.within(() => this.#failed(task, error));
+  }
+
+  async #failed(task: BackgroundTask, error: unknown): Promise<void> {
     this.#log('error', `Background task "${task.name}" failed: ${messageOf(error)}`, stackOf(error));
     try {
       await this.#onError?.(error, task);
@@ -23,7 +30,7 @@ export class BackgroundTasksReporter {
   }
 
   discarded(task: BackgroundTask, reason: string): void {
-    this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`);
+    task.within(() => this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`));
   }
 
   addedLate(task: BackgroundTask): void {
@@ -39,6 +46,10 @@ export class BackgroundTasksReporter {
   }
 
   endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
+    task.within(() => this.#endedLate(task, how, error));
+  }
+
+  #endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
     if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
     else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
