@@ -7,6 +7,7 @@ const shared = {
 
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
+  '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
 };
 

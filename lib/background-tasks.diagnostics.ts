@@ -27,7 +27,7 @@ type Call = () => Promise<void> | undefined;
 export type TaskWrapper = (task: BackgroundTask, call: Call) => Promise<void> | undefined;
 
 const tasks = tracingChannel<unknown, BackgroundTaskTraceMessage>('nestjs-background-tasks:task');
-const discards = channel('tracing:nestjs-background-tasks:task:discard');
+export const discards = channel('tracing:nestjs-background-tasks:task:discard');
 let wrapper: TaskWrapper | undefined;
 
 /** Has every task in the process called through this wrapper, or through none. */

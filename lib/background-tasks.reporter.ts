@@ -64,7 +64,16 @@ export class BackgroundTasksReporter {
   }
 }
 
-function messageOf(error: unknown): string {
+/** What an error is counted under: its class, or `_OTHER`, as OpenTelemetry has it, for a value that is no error. */
+export function typeOf(error: unknown): string {
+  try {
+    return error instanceof Error ? String(error.name) : '_OTHER';
+  } catch {
+    return '_OTHER';
+  }
+}
+
+export function messageOf(error: unknown): string {
   try {
     return error instanceof Error ? error.message : inspect(error, { depth: 1 });
   } catch {
@@ -72,7 +81,7 @@ function messageOf(error: unknown): string {
   }
 }
 
-function stackOf(error: unknown): string | undefined {
+export function stackOf(error: unknown): string | undefined {
   try {
     return error instanceof Error ? error.stack : undefined;
   } catch {
