@@ -27,7 +27,8 @@ type Call = () => Promise<void> | undefined;
 export type TaskWrapper = (task: BackgroundTask, call: Call) => Promise<void> | undefined;
 
 const tasks = tracingChannel<unknown, BackgroundTaskTraceMessage>('nestjs-background-tasks:task');
-export const discards = channel('tracing:nestjs-background-tasks:task:discard');
+export const DISCARDS = 'tracing:nestjs-background-tasks:task:discard';
+const discards = channel(DISCARDS);
 let wrapper: TaskWrapper | undefined;
 
 /** Has every task in the process called through this wrapper, or through none. */

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { type Channel, channel, tracingChannel } from 'node:diagnostics_channel';
+import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Post } from '@nestjs/common';
 import {
@@ -13,38 +13,38 @@ import { createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
 
 const tasks = tracingChannel<unknown, BackgroundTaskTraceMessage>('nestjs-background-tasks:task');
-const discards = channel('tracing:nestjs-background-tasks:task:discard');
 const caller = new AsyncLocalStorage<string>();
 
 let events: string[];
-let unsubscribe: (() => void)[];
+let cleanUps: (() => void)[];
 let opened: Gate;
 
 beforeEach(() => {
   events = [];
-  unsubscribe = [];
+  cleanUps = [];
   opened = gate();
 });
 
-afterEach(() => unsubscribe.forEach((stop) => stop()));
+afterEach(() => cleanUps.forEach((cleanUp) => cleanUp()));
 
 /** Records every event of the channels, with the task's name, and where it was published: the store of the code that added the task. */
-function subscribe(): void {
+function record(): void {
   for (const event of ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const) {
-    listen(tasks[event], (message) => {
+    listen(event, (message) => {
       const { task, error } = message as BackgroundTaskTraceMessage;
       events.push(`${task.name} ${event}${error instanceof Error ? ` ${error.name}` : ''} in ${caller.getStore()}`);
     });
   }
-  listen(discards, (message) => {
+  listen('discard', (message) => {
     const { task, reason } = message as BackgroundTaskDiscardMessage;
     events.push(`${task.name} discarded: ${reason}`);
   });
 }
 
-function listen(to: Channel, listener: (message: unknown) => void): void {
-  to.subscribe(listener);
-  unsubscribe.push(() => to.unsubscribe(listener));
+function listen(event: string, listener: (message: unknown) => void): void {
+  const name = `tracing:nestjs-background-tasks:task:${event}`;
+  subscribe(name, listener);
+  cleanUps.push(() => unsubscribe(name, listener));
 }
 
 const waits = () => opened.opened;
@@ -124,7 +124,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
     ],
   ])('publishes, of the task %s, in the context of the code that added it:', async (path, expected) => {
     const { http, runner } = await createApp(platform, AppModule);
-    subscribe();
+    record();
     await http.get(`/${path}`).expect(200);
     if (path === 'async') opened.open();
     await runner.onIdle();
@@ -133,7 +133,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
 
   it('publishes a task that the outcome rules out', async () => {
     const { http, runner } = await createApp(platform, AppModule);
-    subscribe();
+    record();
     await http.post('/discard').expect(201);
     await runner.onIdle();
     expect(events).toEqual(['discard discarded: it runs on failure, and the outcome of its request was success']);
@@ -141,7 +141,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
 
   it('publishes the tasks that a shutdown gives up, and those that it does not start', async () => {
     const { app, http } = await createApp(platform, AppModule);
-    subscribe();
+    record();
     await http.post('/two').expect(201);
     await app.close();
     expect(events).toEqual([
@@ -158,7 +158,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
     const { http, runner } = await createApp(platform, AppModule);
     const seen = new Set<object>();
     const see = (message: unknown): void => void seen.add(message as object);
-    for (const event of [tasks.start, tasks.end, tasks.error, tasks.asyncStart, tasks.asyncEnd]) listen(event, see);
+    for (const event of ['start', 'end', 'error', 'asyncStart', 'asyncEnd']) listen(event, see);
     await http.get('/rejects').expect(200);
     await runner.onIdle();
     expect([...seen]).toEqual([{ task: expect.any(BackgroundTask), error: new TypeError('no such user') }]);
@@ -167,7 +167,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
   it('runs the task, and what follows its first await, with the stores bound to the channel', async () => {
     const store = new AsyncLocalStorage<string>();
     tasks.start.bindStore(store, ({ task }) => `store of ${task.name}`);
-    unsubscribe.push(() => tasks.start.unbindStore(store));
+    cleanUps.push(() => tasks.start.unbindStore(store));
     const stores: unknown[] = [];
     const task = new BackgroundTask({ name: 'bound' }, async () => {
       stores.push(store.getStore());

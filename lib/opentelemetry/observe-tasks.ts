@@ -1,5 +1,6 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type BatchObservableCallback, SpanStatusCode, context, metrics, trace } from '@opentelemetry/api';
-import { type BackgroundTaskDiscardMessage, type TaskWrapper, discards, wrapTasks } from '../background-tasks.diagnostics.js';
+import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskWrapper, wrapTasks } from '../background-tasks.diagnostics.js';
 import { messageOf, stackOf, typeOf } from '../background-tasks.reporter.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 
@@ -66,11 +67,11 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
   };
 
   wrapTasks(traced);
-  discards.subscribe(count);
+  subscribe(DISCARDS, count);
   meter.addBatchObservableCallback(measure, [active, pending]);
   return () => {
     wrapTasks(undefined);
-    discards.unsubscribe(count);
+    unsubscribe(DISCARDS, count);
     meter.removeBatchObservableCallback(measure, [active, pending]);
   };
 }
