@@ -4,6 +4,7 @@ import type { BackgroundTaskTraceMessage } from 'nestjs-background-tasks';
 
 const tasks = tracingChannel<unknown, BackgroundTaskTraceMessage>('nestjs-background-tasks:task');
 
+/** Warns of each task that takes long, be it that it waits or that it blocks the process. */
 @Injectable()
 export class SlowTasks implements OnModuleInit, OnApplicationShutdown {
   /** Milliseconds. */
@@ -13,13 +14,10 @@ export class SlowTasks implements OnModuleInit, OnApplicationShutdown {
   private readonly startedAt = new WeakMap<BackgroundTaskTraceMessage, number>();
   private readonly subscribers = {
     start: (message: BackgroundTaskTraceMessage) => void this.startedAt.set(message, performance.now()),
-    end: () => {},
+    end: (message: BackgroundTaskTraceMessage) => this.check(message),
     error: () => {},
     asyncStart: () => {},
-    asyncEnd: (message: BackgroundTaskTraceMessage) => {
-      const took = Math.round(performance.now() - (this.startedAt.get(message) ?? NaN));
-      if (took >= SlowTasks.threshold) this.logger.warn(`${message.task.name} took ${took} ms`);
-    },
+    asyncEnd: (message: BackgroundTaskTraceMessage) => this.check(message),
   };
 
   onModuleInit(): void {
@@ -28,5 +26,11 @@ export class SlowTasks implements OnModuleInit, OnApplicationShutdown {
 
   onApplicationShutdown(): void {
     tasks.unsubscribe(this.subscribers);
+  }
+
+  private check(message: BackgroundTaskTraceMessage): void {
+    const took = performance.now() - (this.startedAt.get(message) ?? NaN);
+    if (took < SlowTasks.threshold || !this.startedAt.delete(message)) return;
+    this.logger.warn(`${message.task.name} took ${Math.round(took)} ms`);
   }
 }
