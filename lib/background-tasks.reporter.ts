@@ -1,7 +1,7 @@
-import { inspect } from 'node:util';
 import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import type { ResolvedOptions } from './background-tasks.options.js';
+import { isError, messageOf, stackOf } from './describe-error.js';
 
 /**
  * Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. It
@@ -21,7 +21,10 @@ export class BackgroundTasksReporter {
   }
 
   async #failed(task: BackgroundTask, error: unknown): Promise<void> {
-    this.#log('error', `Background task "${task.name}" failed: ${messageOf(error)}`, stackOf(error));
+    const name = `Background task "${task.name}"`;
+    const message = messageOf(error);
+    // This package's own errors name the task themselves.
+    this.#log('error', message.startsWith(name) ? message : `${name} failed: ${message}`, stackOf(error));
     try {
       await this.#onError?.(error, task);
     } catch (cause) {
@@ -36,7 +39,7 @@ export class BackgroundTasksReporter {
   addedLate(task: BackgroundTask): void {
     this.#log(
       'warn',
-      `Background task "${task.name}" was added after its request was over and runs at once; await the work that adds it, ` +
+      `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
     );
   }
@@ -51,6 +54,7 @@ export class BackgroundTasksReporter {
 
   #endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
     if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
+    else if (obeyed(task, error)) this.#log('debug', `Background task "${task.name}" stopped when its signal fired`);
     else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
 
@@ -64,27 +68,12 @@ export class BackgroundTasksReporter {
   }
 }
 
-/** What an error is counted under: its class, or `_OTHER`, as OpenTelemetry has it, for a value that is no error. */
-export function typeOf(error: unknown): string {
+/** Whether the error is what a task ends with that heeds its signal: its timeout, say, has been logged already. */
+function obeyed(task: BackgroundTask, error: unknown): boolean {
   try {
-    return error instanceof Error ? String(error.name) : '_OTHER';
+    // `fetch` rejects with the reason itself, Node's own functions with an error that has it for its cause.
+    return error === task.signal.reason || (isError(error) && error.cause === task.signal.reason);
   } catch {
-    return '_OTHER';
-  }
-}
-
-export function messageOf(error: unknown): string {
-  try {
-    return error instanceof Error ? error.message : inspect(error, { depth: 1 });
-  } catch {
-    return 'an error that cannot be printed';
-  }
-}
-
-export function stackOf(error: unknown): string | undefined {
-  try {
-    return error instanceof Error ? error.stack : undefined;
-  } catch {
-    return undefined;
+    return false;
   }
 }

@@ -86,7 +86,7 @@ describe('sample/09-opentelemetry, started with its tracing.ts,', () => {
     const { metrics } = scopes.find(({ scope }) => scope.name === 'nestjs-background-tasks')!;
     // The gauges of an application are gone when it has closed.
     expect(metrics.map(({ name }) => name).toSorted()).toEqual(['background_tasks.duration', 'background_tasks.ended']);
-  }, 30_000);
+  });
 });
 
 /** The address that a server says it listens on. */

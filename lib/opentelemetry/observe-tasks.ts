@@ -1,8 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type BatchObservableCallback, SpanStatusCode, context, metrics, trace } from '@opentelemetry/api';
 import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskWrapper, wrapTasks } from '../background-tasks.diagnostics.js';
-import { messageOf, stackOf, typeOf } from '../background-tasks.reporter.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
+import { messageOf, stackOf, typeOf } from '../describe-error.js';
 
 /** The name of the instrumentation scope. */
 const SCOPE = 'nestjs-background-tasks';
