@@ -10,6 +10,7 @@ const lightMyRequest = { '^light-my-request$': '<rootDir>/test/nest-11/node_modu
 
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
+  '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
 };
 
@@ -22,7 +23,8 @@ export default {
       ...shared,
       displayName: 'nest 11',
       moduleNameMapper: {
-        '^(@nestjs/.*|rxjs|rxjs/.*|reflect-metadata)$': '<rootDir>/test/nest-11/node_modules/$1',
+        // One version of terminus is for both.
+        '^(@nestjs/(?!terminus).*|rxjs|rxjs/.*|reflect-metadata)$': '<rootDir>/test/nest-11/node_modules/$1',
         ...sources,
       },
     },

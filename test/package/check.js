@@ -16,12 +16,15 @@ try {
   check('Nest 12, ES modules: compiles, answers, then runs its tasks', nest12, ['app.js']);
   check('Nest 12: import and require give the same tokens', nest12, ['tokens.mjs']);
 
-  const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies);
+  const { '@opentelemetry/api': opentelemetry } = json('package.json').devDependencies;
+  const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies, { '@opentelemetry/api': opentelemetry });
+  copyFileSync('test/package/opentelemetry.ts', join(nest11, 'opentelemetry.ts'));
   // Resolvers that know `module-sync`, that know `exports` but not that condition, and that know `main` only.
   compile(nest11, '--noEmit', '--module', 'node16');
   compile(nest11, '--noEmit', '--module', 'commonjs', '--moduleResolution', 'node10', '--ignoreDeprecations', '6.0');
   compile(nest11);
   check('Nest 11, CommonJS: compiles, answers, then runs its tasks', nest11, ['app.js']);
+  check('Nest 11, CommonJS: the sub-entry for OpenTelemetry starts', nest11, ['opentelemetry.js']);
   check('Nest 11: import and require give the same tokens', nest11, ['tokens.mjs']);
   check('Nest 11, Jest in CommonJS mode: answers, then runs its tasks', nest11, [jest, '--silent', '--rootDir', nest11]);
 } finally {
@@ -29,7 +32,7 @@ try {
 }
 
 /** Makes an application that depends on the tarball; returns where it is. */
-function install(name, type, versions) {
+function install(name, type, versions, peers = {}) {
   const application = join(directory, name);
   const nest = ['@nestjs/common', '@nestjs/core', '@nestjs/platform-express', 'reflect-metadata', 'rxjs'];
   const { version } = json('package.json');
@@ -39,6 +42,7 @@ function install(name, type, versions) {
     type,
     dependencies: {
       ...Object.fromEntries(nest.map((dependency) => [dependency, versions[dependency]])),
+      ...peers,
       'nestjs-background-tasks': `file:../nestjs-background-tasks-${version}.tgz`,
     },
     jest: { testMatch: ['**/*.jest.cjs'], moduleFileExtensions: ['js', 'cjs', 'json'], transform: {} },
