@@ -34,16 +34,16 @@ describe('sample/05-upload-progress', () => {
   const upload = ({ http }: Awaited<ReturnType<typeof createSample>>, lines: string) =>
     http.post('/imports').attach('contacts', Buffer.from(lines), 'contacts.txt').expect(202);
 
-  /** What the events say, up to the one for which `enough` holds. */
-  async function eventsOf(response: Response, enough: (event: string) => boolean): Promise<string[]> {
-    const events: string[] = [];
+  /** What the events of a stream say, as they come. */
+  async function* eventsOf(url: string): AsyncGenerator<string> {
+    const response = await fetch(url);
     let text = '';
     for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
       text += chunk;
-      events.splice(0, Infinity, ...[...text.matchAll(/^data: (.*)$/gm)].map(([, data]) => data!));
-      if (events.some(enough)) break;
+      const complete = text.split('\n\n');
+      text = complete.pop()!;
+      for (const event of complete) yield* event.match(/(?<=^data: ).*$/m) ?? [];
     }
-    return events;
   }
 
   it('answers 202 before the work has begun, and tells how far it is', async () => {
@@ -51,23 +51,29 @@ describe('sample/05-upload-progress', () => {
     const { body } = await upload(sample, 'ann@example.com\nbob@example.com\n');
     expect(sample.store.saved).toEqual([]);
 
-    sample.store.gateOf('ann@example.com').open();
-    const half = await fetch(sample.url + body.progress);
-    expect(await eventsOf(half, (event) => event.includes('"done":1'))).toContain('{"done":1,"total":2,"state":"running"}');
-
-    sample.store.gateOf('bob@example.com').open();
-    await sample.runner.onIdle();
+    const events: string[] = [];
+    for await (const event of eventsOf(sample.url + body.progress)) {
+      // The work goes on when the client has heard how far it is.
+      sample.store.gateOf(events.length === 0 ? 'ann@example.com' : 'bob@example.com').open();
+      events.push(event);
+    }
+    expect(events).toEqual([
+      '{"done":0,"total":2,"state":"running"}',
+      '{"done":1,"total":2,"state":"running"}',
+      '{"done":2,"total":2,"state":"running"}',
+      '{"done":2,"total":2,"state":"completed"}',
+    ]);
     expect(sample.store.saved).toEqual(['ann@example.com', 'bob@example.com']);
   });
 
-  it('tells that the work failed, and logs why', async () => {
+  it('tells that the work failed, also who asks when it is over, and logs why', async () => {
     const sample = await createSample();
     const { body } = await upload(sample, 'broken');
-    const events = fetch(sample.url + body.progress);
     sample.store.gateOf('broken').open();
-    expect(await eventsOf(await events, (event) => event.includes('failed'))).toContain('{"done":0,"total":1,"state":"failed"}');
     await sample.runner.onIdle();
     expect(sample.logs.of('error')).toEqual(['Background task "import contacts" failed: A line has no address']);
+    for await (const event of eventsOf(sample.url + body.progress)) expect(event).toBe('{"done":0,"total":1,"state":"failed"}');
+    expect.assertions(2);
   });
 
   it('answers 404 for an import that is not there', async () => {
