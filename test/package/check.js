@@ -18,6 +18,7 @@ try {
   checkTarball();
 
   const nest12 = install('nest-12', 'module', json('package.json').devDependencies);
+  compile(nest12, '--noEmit', '--module', 'esnext', '--moduleResolution', 'bundler');
   compile(nest12);
   check('Nest 12, ES modules: compiles, answers, then runs its tasks', nest12, ['app.js']);
   check('Nest 12: import and require give the same tokens', nest12, ['tokens.mjs']);
