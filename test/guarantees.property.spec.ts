@@ -220,9 +220,9 @@ async function check(platform: Platform, { concurrency, onTaskFailure, requests 
     request.destroy();
   });
   const waitsForClosing = ({ plan }: Run): boolean => plan.handlerEnds === 'when closing' && plan.answer !== 'denied';
-  await Promise.all(runs.map((run, n) => (waitsForClosing(run) ? run.inHandler.opened : answers[n])));
+  await Promise.all(answers.map((answer, n) => (waitsForClosing(runs[n]!) ? runs[n]!.inHandler.opened : answer)));
   // A client that has left does not know whether its request is through.
-  await Promise.all(runs.map((run) => run.plan.clientLeaves === 'never' || run.left.opened));
+  await Promise.all(runs.filter(({ plan }) => plan.clientLeaves !== 'never').map(({ left }) => left.opened));
   const closed = app.close();
   closing.open();
   await Promise.all(answers);

@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Http2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { ExecutionContext, HttpServer } from '@nestjs/common';
 
@@ -55,14 +54,11 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     listener();
   };
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
-  if (isOver(response)) return once();
+  if (response.writableFinished || response.destroyed) return once();
   response.once('finish', once).once('close', once);
   // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
+  // Or, over HTTP/2, its stream has closed already.
   if (!response.socket) onceConnectionCloses(response, once);
-}
-
-function isOver(response: ServerResponse & { readonly stream?: Http2Stream }): boolean {
-  return response.writableFinished || response.destroyed || response.stream?.destroyed === true;
 }
 
 /** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
