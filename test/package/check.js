@@ -1,20 +1,29 @@
 // Packs the package and uses it as others do: installed from the tarball, in applications of their own outside the repository.
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 const tsc = resolve('node_modules/typescript/bin/tsc');
 const jest = resolve('node_modules/jest/bin/jest.js');
+const vitest = resolve('node_modules/vitest/vitest.mjs');
 const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
+
+/** Bytes of the packed tarball. Raise it when what users get is worth it. */
+const SIZE_BUDGET = 64 * 1024;
 
 try {
   execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { shell: true, stdio: ['ignore', 'ignore', 'inherit'] });
+  checkTarball();
 
   const nest12 = install('nest-12', 'module', json('package.json').devDependencies);
+  compile(nest12, '--noEmit', '--module', 'esnext', '--moduleResolution', 'bundler');
   compile(nest12);
   check('Nest 12, ES modules: compiles, answers, then runs its tasks', nest12, ['app.js']);
   check('Nest 12: import and require give the same tokens', nest12, ['tokens.mjs']);
+  copyFileSync('test/package/app.test.ts', join(nest12, 'app.test.ts'));
+  check('Nest 12, vitest: waits for tasks, records them, fakes timers', nest12, [vitest, 'run']);
 
   const { '@opentelemetry/api': opentelemetry } = json('package.json').devDependencies;
   const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies, { '@opentelemetry/api': opentelemetry });
@@ -31,10 +40,26 @@ try {
   rmSync(directory, { recursive: true, force: true });
 }
 
+/** Checks that the tarball holds what a user needs, and is small. */
+function checkTarball() {
+  const { version } = json('package.json');
+  const tarball = join(directory, `nestjs-background-tasks-${version}.tgz`);
+  const { size } = statSync(tarball);
+  const files = execFileSync('tar', ['-tzf', tarball], { encoding: 'utf8' }).trim().split('\n');
+  const expected = /^package\/(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/(esm|cjs)\/(package\.json|.+\.(js|d\.ts)))$/;
+  assert.deepEqual(
+    files.filter((file) => !expected.test(file)),
+    [],
+    'The tarball holds files that no user needs',
+  );
+  assert.ok(size <= SIZE_BUDGET, `The tarball has ${size} bytes, and ${SIZE_BUDGET} at most are meant`);
+  console.log(`ok  the tarball: ${files.length} files, ${size} bytes of ${SIZE_BUDGET}`);
+}
+
 /** Makes an application that depends on the tarball; returns where it is. */
 function install(name, type, versions, peers = {}) {
   const application = join(directory, name);
-  const nest = ['@nestjs/common', '@nestjs/core', '@nestjs/platform-express', 'reflect-metadata', 'rxjs'];
+  const nest = ['@nestjs/common', '@nestjs/core', '@nestjs/platform-express', '@nestjs/testing', 'reflect-metadata', 'rxjs'];
   const { version } = json('package.json');
   mkdirSync(application);
   write(application, 'package.json', {
