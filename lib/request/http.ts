@@ -7,10 +7,16 @@ interface HttpRequest {
   readonly res?: ServerResponse;
 }
 
-/** The hook of a Fastify instance that runs before any other code of the request's. */
+/** The hooks of a Fastify instance: the one that runs before any other code of the request's, and the one after its body was read. */
 interface FastifyInstance {
-  addHook(name: 'onRequest', hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void): void;
+  addHook(
+    name: 'onRequest' | 'preValidation',
+    hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void,
+  ): void;
 }
+
+/** Calls a function as part of a request. */
+type Enter = (request: object, func: () => void) => void;
 
 const responses = new WeakMap<object, ServerResponse>();
 
@@ -33,14 +39,34 @@ export function linkResponses(adapter: HttpServer): void {
     done();
   });
   // Nest's middleware runs in an earlier hook, and may answer there.
+  aroundMiddleware(adapter, (request, response, callback) => {
+    responses.set(request, response);
+    callback();
+  });
+}
+
+/** Lets all the code of a request run as part of it, from the first middleware on. */
+export function enterRequests(adapter: HttpServer, enter: Enter): void {
+  if (adapter.getType() !== 'fastify') {
+    adapter.use((request: object, _: unknown, next: () => void) => enter(request, next));
+    return;
+  }
+  const fastify: FastifyInstance = adapter.getInstance();
+  // Reading a body goes on in the context of the connection.
+  for (const hook of ['onRequest', 'preValidation'] as const) {
+    fastify.addHook(hook, ({ raw }, _, done) => enter(raw, done));
+  }
+  aroundMiddleware(adapter, (request, _, callback) => enter(request, callback));
+}
+
+function aroundMiddleware(adapter: HttpServer, around: (request: object, response: ServerResponse, callback: () => void) => void): void {
   const createFactory = adapter.createMiddlewareFactory.bind(adapter);
   adapter.createMiddlewareFactory = async (method) => {
     const use = await createFactory(method);
     return (path, callback) =>
-      use(path, (request: object, response: ServerResponse, next: () => void) => {
-        responses.set(request, response);
-        callback(request, response, next);
-      });
+      use(path, (request: object, response: ServerResponse, next: () => void) =>
+        around(request, response, () => callback(request, response, next)),
+      );
   };
 }
 
@@ -68,7 +94,9 @@ export function onceAnswered(response: ServerResponse, listener: () => void): vo
 }
 
 /** Whether a handler answers through `@Res()` or `@Next()`, and not by what it returns: Nest's `isResponseHandled`. */
-export function answersByHand(context: ExecutionContext): boolean {
+export function answersByHand(context: ExecutionContext | undefined): boolean {
+  // A GraphQL resolver.
+  if (!context) return false;
   const handler = context.getHandler().name;
   if (Reflect.getMetadata('__responsePassthrough__', context.getClass(), handler)) return false;
   const parameters: object = Reflect.getMetadata('__routeArguments__', context.getClass(), handler) ?? {};

@@ -20,7 +20,7 @@ export class RequestTasks extends TrackedTasks {
   #refused = false;
   #handlersAtWork = 0;
   /** The context of the handler that settled last, and the status of the response by then. */
-  #settled: { context: ExecutionContext; status: number | undefined } | undefined;
+  #settled: { context: ExecutionContext | undefined; status: number | undefined } | undefined;
 
   private constructor(runner: BackgroundTasksRunner, request: object) {
     super(runner);
@@ -41,7 +41,7 @@ export class RequestTasks extends TrackedTasks {
     this.runner.handlerStarted();
   }
 
-  handlerSettled(context: ExecutionContext): void {
+  handlerSettled(context?: ExecutionContext): void {
     this.#handlersAtWork -= 1;
     this.#settled = { context, status: this.#response?.statusCode };
     if (this.#refused && !this.#failed && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
@@ -54,20 +54,17 @@ export class RequestTasks extends TrackedTasks {
     this.#failed = true;
   }
 
-  protected override add(task: BackgroundTask): void {
+  override add(task: BackgroundTask): void {
     this.#response ??= this.#watchResponse();
-    const late = this.done;
+    if (this.done) return this.addLate(task);
     try {
       super.add(task);
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
-      // Late tasks come from code that nobody waits for, and that nobody may catch errors of.
-      if (late) return this.runner.reporter.refused(error);
       this.#refused = true;
       if (!this.#response.headersSent) this.#response.setHeader('Retry-After', RETRY_AFTER);
       throw error;
     }
-    if (late) this.runner.reporter.addedLate(task);
   }
 
   #watchResponse(): ServerResponse {
