@@ -7,12 +7,9 @@ interface HttpRequest {
   readonly res?: ServerResponse;
 }
 
-/** The hooks of a Fastify instance: the one that runs before any other code of the request's, and the one after its body was read. */
+/** The hook of a Fastify instance that runs before any other code of the request's. */
 interface FastifyInstance {
-  addHook(
-    name: 'onRequest' | 'preValidation',
-    hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void,
-  ): void;
+  addHook(name: 'onRequest', hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void): void;
 }
 
 /** Calls a function as part of a request. */
@@ -51,11 +48,9 @@ export function enterRequests(adapter: HttpServer, enter: Enter): void {
     adapter.use((request: object, _: unknown, next: () => void) => enter(request, next));
     return;
   }
+  // Fastify keeps the context while it reads a body.
   const fastify: FastifyInstance = adapter.getInstance();
-  // Reading a body goes on in the context of the connection.
-  for (const hook of ['onRequest', 'preValidation'] as const) {
-    fastify.addHook(hook, ({ raw }, _, done) => enter(raw, done));
-  }
+  fastify.addHook('onRequest', ({ raw }, _, done) => enter(raw, done));
   aroundMiddleware(adapter, (request, _, callback) => enter(request, callback));
 }
 
