@@ -8,7 +8,7 @@ import { rawRequest, responseOf } from './http.js';
 import { MessageTasks } from './message-tasks.js';
 import { RequestTasks } from './request-tasks.js';
 import * as rpc from './rpc.js';
-import { lists } from './tasks-of.js';
+import { WITHOUT_CONTEXT, lists } from './tasks-of.js';
 
 /** A list that its handlers open, and settle the outcome of. */
 export type HandledTasks = RequestTasks | MessageTasks;
@@ -42,16 +42,19 @@ class UnsupportedTasks extends BackgroundTasks {
   override add(task: BackgroundTask): void {
     throw new BackgroundTasksError(
       'UNSUPPORTED_CONTEXT',
-      `Background task "${task.name}" was refused: expected a request over HTTP or GraphQL, or a message of a microservice, got ` +
-        `${describe(this.#injected)}. Take \`@BackgroundTasks()\` as a parameter of the handler, or use \`forRoot({ scope: Scope.DEFAULT })\``,
+      `Background task "${task.name}" was refused: expected the REQUEST that Nest injects to be one of HTTP, of GraphQL, or the message of a ` +
+        `microservice, got ${describe(this.#injected)}`,
     );
   }
 }
 
-function describe(request: object): string {
-  const name = request.constructor?.name;
-  const isClient = 'on' in request && ('handshake' in request || 'readyState' in request);
-  return isClient
-    ? `the client of a gateway (context "ws"), which is one for all of its messages`
-    : `an object of type ${name ?? 'Object'}`;
+function describe(injected: object): string {
+  if (rpc.isHost(injected)) return `${WITHOUT_CONTEXT} (type "rpc")`;
+  if ('on' in injected && ('handshake' in injected || 'readyState' in injected)) {
+    return (
+      'the client of a gateway (type "ws"), one for all of its messages; take `@BackgroundTasks()` as a parameter of the handler, or use ' +
+      '`forRoot({ scope: Scope.DEFAULT })`'
+    );
+  }
+  return `an object of type "${injected.constructor?.name ?? 'Object'}"; take \`@BackgroundTasks()\` as a parameter of the handler`;
 }

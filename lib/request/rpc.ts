@@ -16,7 +16,7 @@ export function messageOfHost(request: object): object | undefined {
   return isHost(request) ? objectOrNone(request.getContext()) : undefined;
 }
 
-function isHost(request: object): request is RequestContextHost {
+export function isHost(request: object): request is RequestContextHost {
   return 'getContext' in request && typeof request.getContext === 'function' && 'getPattern' in request;
 }
 

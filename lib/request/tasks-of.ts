@@ -22,6 +22,8 @@ export function requestOf(context: ExecutionContext): object | undefined {
   return REQUEST_OF[context.getType<string>()]?.(context);
 }
 
+export const WITHOUT_CONTEXT = 'a message whose transport calls `handler(data)` without a context; let it call `handler(data, context)`';
+
 /** The list of the request that a handler's parameter belongs to. */
 export function tasksOf(context: ExecutionContext): BackgroundTasks {
   const type = context.getType<string>();
@@ -32,6 +34,9 @@ export function tasksOf(context: ExecutionContext): BackgroundTasks {
     );
   }
   const request = requestOf(context);
+  if (type === 'rpc' && !request) {
+    throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`);
+  }
   const tasks = request && lists.get(request);
   if (!tasks) {
     throw new BackgroundTasksError(
