@@ -3,7 +3,7 @@ import type { BackgroundTask } from '../background-task.js';
 import { BackgroundTasksError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { TrackedTasks } from '../tracked-tasks.js';
-import { lists } from './tasks-of.js';
+import { BIND_INTERCEPTOR, lists } from './tasks-of.js';
 
 /**
  * The list of one message of a microservice or a gateway, or of one GraphQL subscription: there is no response to wait for, but only
@@ -46,8 +46,8 @@ export class MessageTasks extends TrackedTasks {
       // Nothing would tell when the message is over: the task would never run.
       throw new BackgroundTasksError(
         'UNSUPPORTED_CONTEXT',
-        `Background task "${task.name}" was refused: BackgroundTasksInterceptor has not seen this message. Guards run before it: add the task in ` +
-          'the handler, or in an interceptor. A hybrid application needs `connectMicroservice(options, { inheritAppConfig: true })`',
+        `Background task "${task.name}" was refused: BackgroundTasksInterceptor has not seen its message. Guards run before it: add the task ` +
+          `in the handler, or in an interceptor; ${BIND_INTERCEPTOR}`,
       );
     }
     if (this.done) this.addLate(task);

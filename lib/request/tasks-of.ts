@@ -22,6 +22,11 @@ export function requestOf(context: ExecutionContext): object | undefined {
   return REQUEST_OF[context.getType<string>()]?.(context);
 }
 
+/** What to do where Nest leaves global interceptors out. */
+export const BIND_INTERCEPTOR =
+  'a hybrid application also needs `connectMicroservice(options, { inheritAppConfig: true })`, and a gateway on Nest 11 ' +
+  '`@UseInterceptors(BackgroundTasksInterceptor)`';
+
 export const WITHOUT_CONTEXT = 'a message whose transport calls `handler(data)` without a context; let it call `handler(data, context)`';
 
 /** The list of the request that a handler's parameter belongs to. */
@@ -39,10 +44,10 @@ export function tasksOf(context: ExecutionContext): BackgroundTasks {
   }
   const tasks = request && lists.get(request);
   if (!tasks) {
+    const whatElse = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
     throw new BackgroundTasksError(
       'MODULE_NOT_IMPORTED',
-      `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module; ` +
-        'a hybrid application also needs `connectMicroservice(options, { inheritAppConfig: true })`',
+      `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${whatElse}`,
     );
   }
   return tasks;
