@@ -8,6 +8,8 @@ const shared = {
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
+  // Mercurius requires one that is an ES module, which jest cannot do on Node 20.
+  '^content-disposition$': '<rootDir>/node_modules/content-disposition',
 };
 
 export default {

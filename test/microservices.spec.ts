@@ -35,7 +35,6 @@ import { Test } from '@nestjs/testing';
 import {
   BackgroundTasks,
   BackgroundTasksError,
-  BackgroundTasksInterceptor,
   BackgroundTasksModule,
   BackgroundTasksRunner,
 } from 'nestjs-background-tasks';
