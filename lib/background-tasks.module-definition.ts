@@ -4,7 +4,7 @@ import { type BackgroundTasksModuleOptions, MODULE_OPTIONS } from './background-
 
 /** Holds the options where the core finds them, also if what the user imported is not global. */
 @Module({})
-export class BackgroundTasksOptionsModule {}
+class BackgroundTasksOptionsModule {}
 
 /** What `isGlobal: false` imports in the place of `BackgroundTasksModule`. */
 @Module({ imports: [BackgroundTasksCoreModule], exports: [BackgroundTasksCoreModule] })

@@ -167,8 +167,8 @@ class Service {
 @Injectable()
 class DecoratedService {
   readonly tasks: BackgroundTasks;
-  // What tsx and esbuild need: they emit no types for Nest to inject by.
-  constructor(@BackgroundTasks() tasks: BackgroundTasks) {
+  // What tsx and esbuild need: they emit no types for Nest to inject by. Neither does an intersection.
+  constructor(@BackgroundTasks() tasks: BackgroundTasks & object) {
     this.tasks = tasks;
   }
 }

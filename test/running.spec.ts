@@ -1,14 +1,18 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
+  type ArgumentsHost,
   BadRequestException,
   type CallHandler,
   Controller,
+  type ExceptionFilter,
   type ExecutionContext,
   Get,
   type INestApplication,
+  Injectable,
   Module,
   type NestInterceptor,
+  type OnModuleDestroy,
   Param,
   ParseIntPipe,
   Res,
@@ -42,7 +46,14 @@ describe.each(platforms)('tasks on %s', (platform) => {
       }
     }
 
-    @Module({ imports: [BackgroundTasksModule], controllers: [SlowTaskController] })
+    @Injectable()
+    class Database implements OnModuleDestroy {
+      onModuleDestroy() {
+        log.push('database disconnected');
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule], controllers: [SlowTaskController], providers: [Database] })
     class SlowTaskModule {}
 
     it('the client has its whole answer while the task still runs', async () => {
@@ -65,13 +76,15 @@ describe.each(platforms)('tasks on %s', (platform) => {
       expect([runner.pendingCount, runner.activeCount]).toEqual([0, 0]);
     });
 
-    it('app.close() waits for it', async () => {
+    it('app.close() waits for it, before the providers of the application are destroyed', async () => {
       const { http, app } = await createApp(platform, SlowTaskModule);
       await http.get('/').expect(200);
       const closed = app.close().then(() => log.push('closed'));
+      // All that close() does without waiting is done when the event loop has turned.
+      await new Promise((resolve) => setImmediate(resolve));
       gates.task.open();
       await closed;
-      expect(log).toEqual(['task started', 'task ended', 'closed']);
+      expect(log).toEqual(['task started', 'task ended', 'database disconnected', 'closed']);
     });
   });
 
@@ -249,6 +262,12 @@ describe.each(platforms)('tasks on %s', (platform) => {
       }
     }
 
+    class AnswersWell implements ExceptionFilter {
+      catch(_: unknown, host: ArgumentsHost) {
+        host.switchToHttp().getResponse<{ status(code: number): { send(body: string): void } }>().status(200).send('well');
+      }
+    }
+
     @Controller()
     class FailingRequestController {
       constructor(private readonly tasks: BackgroundTasks) {}
@@ -298,6 +317,15 @@ describe.each(platforms)('tasks on %s', (platform) => {
         },
       ]);
       expect(runner.discardedCount).toBe(1);
+    });
+
+    it.each(['handler', 'interceptor', 'well'])('also if a filter answers 200 for the exception: %s', async (where) => {
+      const { http, runner } = await createApp(platform, FailingRequestModule, {
+        configure: (app) => app.useGlobalFilters(new AnswersWell()).useGlobalInterceptors(...(where === 'well' ? [new Throws()] : [])),
+      });
+      await http.get(`/${where}`).expect(200, 'well');
+      await runner.onIdle();
+      expect(log).toEqual(['on failure', 'always']);
     });
 
     it('by an exception in a pipe, before the handler', async () => {
