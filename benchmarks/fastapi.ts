@@ -54,8 +54,8 @@ const fastApiOnUvloop = await startFastApi('FastAPI on uvloop', 'uvloop', 'httpt
 if (fastApi) {
   console.log(`\n${await (await fetch(`${fastApi.url}/versions`)).text()}`);
   const applications = {
-    'async task': { name: 'ParameterAsyncTask', tasks: 1 },
-    'sync task': { name: 'Parameter', tasks: 1 },
+    'async task': { name: 'package/ParameterAsyncTask', tasks: 1 },
+    'sync task': { name: 'package/Parameter', tasks: 1 },
   };
   const fastify = await startPeers('fastify', applications, LOAD);
   const express = await startPeers('express', applications, LOAD);

@@ -33,16 +33,16 @@ async function compare(title: string, baseline: string, peers: Record<string, { 
 }
 
 await compare(`Latency at ${RATE} requests per second, by what their tasks take`, 'no task', {
-  'no task': { application: 'Bare' },
-  'task of 0 ms': { application: 'Waiting0' },
-  'task of 10 ms': { application: 'Waiting10' },
-  'task of 1000 ms': { application: 'Waiting1000' },
+  'no task': { application: 'bare/Bare' },
+  'task of 0 ms': { application: 'slow-tasks/Waiting0' },
+  'task of 10 ms': { application: 'slow-tasks/Waiting10' },
+  'task of 1000 ms': { application: 'slow-tasks/Waiting1000' },
 });
 
 await compare('Latency beside a CPU task of 50 ms every 100 ms', 'no CPU task', {
-  'no CPU task': { application: 'Burning' },
-  'in a thread, by piscina': { application: 'Burning', burn: 'thread' },
-  'on the event loop': { application: 'Burning', burn: 'event-loop' },
+  'no CPU task': { application: 'slow-tasks/Burning' },
+  'in a thread, by piscina': { application: 'slow-tasks/Burning', burn: 'thread' },
+  'on the event loop': { application: 'slow-tasks/Burning', burn: 'event-loop' },
 });
 
 await closeClient();

@@ -35,9 +35,9 @@ async function bytesPerRequest(application: string): Promise<number> {
 }
 
 console.log(`\n### Memory of ${HELD} requests in flight, Fastify\n`);
-const bare = await bytesPerRequest('BareHeld');
-const careful = await bytesPerRequest('CarefulHeld');
-const parameter = await bytesPerRequest('ParameterHeld');
+const bare = await bytesPerRequest('held/BareHeld');
+const careful = await bytesPerRequest('held/CarefulHeld');
+const parameter = await bytesPerRequest('held/ParameterHeld');
 printTable(
   ['', 'bytes/request', 'more than bare'],
   [
@@ -48,7 +48,7 @@ printTable(
 );
 
 console.log(`\n### Memory after requests with one task each, Fastify\n`);
-const server = await Server.start('fastify', 'Parameter');
+const server = await Server.start('fastify', 'package/Parameter');
 const rows: string[][] = [];
 for (const part of [0.1, 0.5, 1]) {
   const amount = REQUESTS * (part - Number(rows.at(-1)?.[0] ?? 0) / REQUESTS);

@@ -4,18 +4,18 @@ import { closeClient, startPeers } from './support/http.js';
 // What a request costs the server, by how the notification is sent.
 
 const applications = {
-  'bare route': { name: 'Bare', tasks: 0 },
-  'no-op global interceptor': { name: 'NoOpGlobalInterceptor', tasks: 0 },
-  'nestjs-cls mounted': { name: 'ClsMounted', tasks: 0 },
-  '`setImmediate` by hand': { name: 'SetImmediateByHand', tasks: 1 },
-  '@nestjs/event-emitter': { name: 'EventEmitter', tasks: 1 },
-  'careful version by hand': { name: 'CarefulByHand', tasks: 1 },
-  'module imported, route without list': { name: 'OnAnotherRoute', tasks: 0 },
-  '`@BackgroundTasks()`, no task': { name: 'ParameterNoTask', tasks: 0 },
-  '`@BackgroundTasks()`, one task': { name: 'Parameter', tasks: 1 },
-  'request-scoped `setImmediate`': { name: 'PlainRequestScoped', tasks: 1 },
-  'request-scoped careful version': { name: 'CarefulRequestScoped', tasks: 1 },
-  'injected `BackgroundTasks`, one task': { name: 'Injected', tasks: 1 },
+  'bare route': { name: 'bare/Bare', tasks: 0 },
+  'no-op global interceptor': { name: 'bare/NoOpGlobalInterceptor', tasks: 0 },
+  'nestjs-cls mounted': { name: 'cls/ClsMounted', tasks: 0 },
+  '`setImmediate` by hand': { name: 'by-hand/SetImmediateByHand', tasks: 1 },
+  '@nestjs/event-emitter': { name: 'event-emitter/EventEmitter', tasks: 1 },
+  'careful version by hand': { name: 'by-hand/CarefulByHand', tasks: 1 },
+  'module imported, route without list': { name: 'package/OnAnotherRoute', tasks: 0 },
+  '`@BackgroundTasks()`, no task': { name: 'package/ParameterNoTask', tasks: 0 },
+  '`@BackgroundTasks()`, one task': { name: 'package/Parameter', tasks: 1 },
+  'request-scoped `setImmediate`': { name: 'by-hand/PlainRequestScoped', tasks: 1 },
+  'request-scoped careful version': { name: 'by-hand/CarefulRequestScoped', tasks: 1 },
+  'injected `BackgroundTasks`, one task': { name: 'package/Injected', tasks: 1 },
 };
 
 const CPU = 'CPU µs/request';

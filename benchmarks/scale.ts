@@ -29,11 +29,11 @@ const servers: Server[] = [];
 const peers: Peer[] = [];
 const most = quick ? 1000 : 10_000;
 for (const [application, what, count] of [
-  ['ParameterHeld', '`@BackgroundTasks()`', 1],
-  ['ParameterHeld', '`@BackgroundTasks()`', 100],
-  ['ParameterHeld', '`@BackgroundTasks()`', most],
-  ['BareHeld', 'bare route', 1],
-  ['BareHeld', 'bare route', most],
+  ['held/ParameterHeld', '`@BackgroundTasks()`', 1],
+  ['held/ParameterHeld', '`@BackgroundTasks()`', 100],
+  ['held/ParameterHeld', '`@BackgroundTasks()`', most],
+  ['held/BareHeld', 'bare route', 1],
+  ['held/BareHeld', 'bare route', most],
 ] as const) {
   const server = await Server.start('fastify', application);
   servers.push(server);

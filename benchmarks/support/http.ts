@@ -29,8 +29,9 @@ export class Server {
     private readonly origin: string,
   ) {}
 
+  /** Starts an application, named by its file and its class: `bare/Bare`. */
   static async start(platform: Platform, application: string): Promise<Server> {
-    const child = await Child.fork(new URL('server.js', import.meta.url), platform, application);
+    const child = await Child.fork(new URL('server.js', import.meta.url), platform, ...application.split('/'));
     return new Server(child, await child.call<string>('url'));
   }
 
@@ -65,8 +66,14 @@ export class Server {
   }
 }
 
-/** Starts applications as the peers of a comparison. Each is asked in every round whether as many tasks ran as should have. */
-export async function startPeers(platform: Platform, applications: Record<string, { name: string; tasks: number }>, options: Load) {
+interface Application {
+  /** Its file and its class, as in `bare/Bare`. */
+  readonly name: string;
+  readonly tasks: number;
+}
+
+/** Starts applications as the peers of a comparison, and checks in every round that each request ran its tasks. */
+export async function startPeers(platform: Platform, applications: Record<string, Application>, options: Load) {
   const servers: Server[] = [];
   const peers: Peer[] = [];
   for (const [name, { name: application, tasks }] of Object.entries(applications)) {

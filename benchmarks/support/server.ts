@@ -2,13 +2,13 @@ import type { Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
-import * as applications from '../applications.js';
 import { serve } from './child.js';
-import { held, sent } from '../task.js';
+import { held, sent } from '../applications/task.js';
 
-const [platform, application] = process.argv.slice(2);
-const module = (applications as Record<string, Type>)[application!]!;
-const app = await NestFactory.create(module, platform === 'express' ? new ExpressAdapter() : new FastifyAdapter(), {
+const [platform, file, name] = process.argv.slice(2);
+// No application pays for what another one imports.
+const applications: Record<string, Type> = await import(`../applications/${file}.js`);
+const app = await NestFactory.create(applications[name!]!, platform === 'express' ? new ExpressAdapter() : new FastifyAdapter(), {
   logger: ['warn', 'error'],
 });
 await app.listen(0, '127.0.0.1');

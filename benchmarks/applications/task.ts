@@ -28,3 +28,6 @@ export function hold(): Promise<never> {
 export function held(): number {
   return holding;
 }
+
+/** What every handler answers. */
+export const answer = (): { message: string } => ({ message: 'Notification sent in the background' });
