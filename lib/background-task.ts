@@ -29,7 +29,8 @@ class Task {
   constructor(first: unknown, ...rest: unknown[]) {
     const func = typeof first === 'function' ? first : rest.shift();
     if (typeof func !== 'function') {
-      throw invalid('INVALID_TASK', 'a task', 'a function, or options and a function', func ?? first);
+      // Without options in front, what follows is an argument, which is nobody's business.
+      throw invalid('INVALID_TASK', 'a task', 'a function, or options and a function', first instanceof Object ? (func ?? first) : first);
     }
     this.options = func === first ? {} : checkTaskOptions(first);
     // The constructor type has matched the function with its arguments.

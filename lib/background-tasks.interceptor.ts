@@ -1,5 +1,4 @@
-import { Readable } from 'node:stream';
-import { Injectable, Scope, StreamableFile } from '@nestjs/common';
+import { Injectable, Scope } from '@nestjs/common';
 import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
@@ -40,12 +39,9 @@ function observed(result: Observable<unknown>, tasks: RequestTasks, context: Exe
   return new Observable((subscriber) => {
     tasks.handlerStarted();
     const subscription = result.subscribe({
-      next: (value) => {
-        streamOf(value)?.once('error', () => tasks.fail());
-        subscriber.next(value);
-      },
+      next: (value) => subscriber.next(value),
       error: (error: unknown) => {
-        tasks.fail();
+        tasks.fail(error);
         subscriber.error(error);
       },
       complete: () => subscriber.complete(),
@@ -56,10 +52,4 @@ function observed(result: Observable<unknown>, tasks: RequestTasks, context: Exe
       tasks.handlerSettled(context);
     };
   });
-}
-
-/** The stream that is sent in the place of a value: it may fail when the handler has long succeeded. */
-function streamOf(value: unknown): Readable | undefined {
-  if (value instanceof StreamableFile) return value.getStream();
-  return value instanceof Readable ? value : undefined;
 }

@@ -1,4 +1,4 @@
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import type { ResolvedOptions } from './background-tasks.options.js';
@@ -14,7 +14,10 @@ export class BackgroundTasksReporter {
 
   /** Logs the error and hands it to `onError`; resolves once that is through. */
   async failed(task: BackgroundTask, error: unknown): Promise<void> {
-    this.#log('error', `Background task "${task.name}" failed: ${messageOf(error)}`, stackOf(error));
+    const name = `Background task "${task.name}"`;
+    const message = messageOf(error);
+    // This package's own errors name the task themselves.
+    this.#log('error', message.startsWith(name) ? message : `${name} failed: ${message}`, stackOf(error));
     try {
       await this.#onError?.(error, task);
     } catch (cause) {
@@ -29,7 +32,7 @@ export class BackgroundTasksReporter {
   addedLate(task: BackgroundTask): void {
     this.#log(
       'warn',
-      `Background task "${task.name}" was added after its request was over and runs at once; await the work that adds it, ` +
+      `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
     );
   }
@@ -40,6 +43,7 @@ export class BackgroundTasksReporter {
 
   endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
     if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
+    else if (obeyed(task, error)) this.#log('debug', `Background task "${task.name}" stopped when its signal fired`);
     else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
 
@@ -53,9 +57,19 @@ export class BackgroundTasksReporter {
   }
 }
 
+/** Whether the error is what a task ends with that heeds its signal: its timeout, say, has been logged already. */
+function obeyed(task: BackgroundTask, error: unknown): boolean {
+  try {
+    // `fetch` rejects with the reason itself, Node's own functions with an error that has it for its cause.
+    return error === task.signal.reason || (isError(error) && error.cause === task.signal.reason);
+  } catch {
+    return false;
+  }
+}
+
 function messageOf(error: unknown): string {
   try {
-    return error instanceof Error ? error.message : inspect(error, { depth: 1 });
+    return isError(error) ? String(error.message) : inspect(error, { depth: 1 });
   } catch {
     return 'an error that cannot be printed';
   }
@@ -63,8 +77,13 @@ function messageOf(error: unknown): string {
 
 function stackOf(error: unknown): string | undefined {
   try {
-    return error instanceof Error ? error.stack : undefined;
+    return isError(error) ? error.stack : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Also of another realm: under Jest, for one, Node's own errors are no instances of `Error`. A `DOMException`, in turn, is no native error. */
+function isError(value: unknown): value is Error {
+  return types.isNativeError(value) || value instanceof Error;
 }

@@ -1,4 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2Stream } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { ExecutionContext, HttpServer } from '@nestjs/common';
 
 /** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
@@ -53,8 +55,41 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     listener();
   };
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
-  if (response.writableFinished || response.destroyed || response.closed) once();
-  else response.once('finish', once).once('close', once);
+  if (isOver(response)) return once();
+  response.once('finish', once).once('close', once);
+  // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
+  if (!response.socket) onceConnectionCloses(response, once);
+}
+
+function isOver(response: ServerResponse & { readonly stream?: Http2Stream }): boolean {
+  return response.writableFinished || response.destroyed || response.stream?.destroyed === true;
+}
+
+/** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
+const waiting = new WeakMap<Socket, Set<() => void>>();
+
+function onceConnectionCloses(response: ServerResponse, listener: () => void): void {
+  const { socket } = response.req;
+  if (socket.destroyed) return listener();
+  let listeners = waiting.get(socket);
+  if (!listeners) {
+    const all = new Set<() => void>();
+    socket.once('close', () => all.forEach((call) => call()));
+    waiting.set(socket, all);
+    listeners = all;
+  }
+  listeners.add(listener);
+  // Its turn has come.
+  response.once('socket', () => listeners.delete(listener));
+}
+
+/** Calls the listener when the server cuts the response off: a file, or a generator, that failed half-way. A client that leaves does not do it. */
+export function onCutOff(response: ServerResponse, listener: () => void): void {
+  const destroy = response.destroy.bind(response);
+  response.destroy = (error) => {
+    listener();
+    return destroy(error);
+  };
 }
 
 /** Calls the listener when a response whose client has left is ended all the same: there is no event for that any more. */
