@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { ExecutionContext, HttpServer } from '@nestjs/common';
+import { PerRequest } from './per-request.js';
 
 /** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
 interface HttpRequest {
@@ -14,7 +15,7 @@ interface FastifyInstance {
   addHook(name: 'onRequest', hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void): void;
 }
 
-const responses = new WeakMap<object, ServerResponse>();
+const responses = new PerRequest<ServerResponse>('response');
 
 /** What Express, Fastify, and Fastify's middleware all see as the same object. */
 export function rawRequest(request: HttpRequest): object {

@@ -2,9 +2,10 @@ import type { ExecutionContext } from '@nestjs/common';
 import { BackgroundTasksError } from '../background-tasks.errors.js';
 import type { BackgroundTasks } from '../background-tasks.js';
 import { rawRequest } from './http.js';
+import { PerRequest } from './per-request.js';
 
 /** The list of each request, by its raw request: the one object that Express, Fastify, middleware and handlers have in common. */
-export const lists = new WeakMap<object, BackgroundTasks>();
+export const lists = new PerRequest<BackgroundTasks>('BackgroundTasks');
 
 /** The list of the request that a handler's parameter belongs to. */
 export function tasksOf(context: ExecutionContext): BackgroundTasks {
