@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ExecutionContext, HttpServer } from '@nestjs/common';
+import { PerRequest } from './per-request.js';
 
 /** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
 interface HttpRequest {
@@ -16,7 +17,7 @@ interface FastifyInstance {
 /** Calls a function as part of a request. */
 type Enter = (request: object, func: () => void) => void;
 
-const responses = new WeakMap<object, ServerResponse>();
+const responses = new PerRequest<ServerResponse>('response');
 
 /** What Express, Fastify, and Fastify's middleware all see as the same object. */
 export function rawRequest(request: HttpRequest): object {
