@@ -6,6 +6,8 @@ import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
 import { CurrentTasks } from './current-tasks.js';
 import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './request/graphql.js';
+import { heldBack } from './held-back.js';
+import { answersByHand } from './request/http.js';
 import { type HandledTasks, listOf } from './request/injected-tasks.js';
 import { lists, requestOf } from './request/tasks-of.js';
 import { beginMessage } from './request/ws.js';
@@ -33,7 +35,9 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const request = requestOf(context) ?? (context.getType<string>() === 'ws' ? beginMessage(context) : undefined);
     const tasks = request && this.#open(request, context.getType());
-    return tasks ? this.#observed(next, tasks, context) : next.handle();
+    if (!tasks) return next.handle();
+    const result = this.runner.options.engine && !answersByHand(context) ? heldBack(next.handle(), tasks) : next.handle();
+    return this.#observed(result, tasks, context);
   }
 
   /**
@@ -73,11 +77,11 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   }
 
   /** The values of the handler, their end reported to the list. */
-  #observed(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
+  #observed(result: Observable<unknown>, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
     return new Observable((subscriber) => {
       tasks.handlerStarted();
       const subscription = this.#within(tasks, () =>
-        next.handle().subscribe({
+        result.subscribe({
           next: (value) => subscriber.next(value),
           error: (error: unknown) => {
             tasks.fail(error);

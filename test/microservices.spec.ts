@@ -32,12 +32,7 @@ import {
   Transport,
 } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
-import {
-  BackgroundTasks,
-  BackgroundTasksError,
-  BackgroundTasksModule,
-  BackgroundTasksRunner,
-} from 'nestjs-background-tasks';
+import { BackgroundTasks, BackgroundTasksError, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { EMPTY, Observable, from, lastValueFrom, throwError, toArray } from 'rxjs';
 import { RecordedLogs, createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
