@@ -160,7 +160,10 @@ function call(task: Task): unknown {
 
 function withDefaultsOf({ name, options }: NamedMethod, own: BackgroundTaskOptions): BackgroundTaskOptions {
   if (own.name !== undefined) {
-    throw new BackgroundTasksError('INVALID_OPTION', `The option \`name\` of addTask() does not go with the @BackgroundTask("${name}") method: it has a name`);
+    throw new BackgroundTasksError(
+      'INVALID_OPTION',
+      `The option \`name\` of addTask() does not go with the @BackgroundTask("${name}") method: it has a name`,
+    );
   }
   const { timeout = options.timeout, runOn = options.runOn, flush = options.flush } = own;
   return { timeout, runOn, flush };
@@ -197,7 +200,8 @@ function decorateMethod(name?: string, options: NamedTaskOptions = {}): MethodDe
   }
   const checked = checkNamedTaskOptions(options);
   return (prototype, key) => {
-    if (typeof prototype === 'function') throw invalid('INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
+    if (typeof prototype === 'function')
+      throw invalid('INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
     declareNamedMethod({ name: name ?? `${prototype.constructor.name}.${String(key)}`, options: checked, prototype, key });
   };
 }

@@ -58,7 +58,11 @@ export class EngineDelivery {
 
 function deliveryError(entries: readonly EngineEntry[], what: string, cause: unknown): BackgroundTasksEngineError {
   const names = entries.map(({ name }) => name);
-  return new BackgroundTasksEngineError(names, `${what}; ${cause === undefined ? 'it did not answer' : `it said last: ${messageOf(cause)}`}`, cause);
+  return new BackgroundTasksEngineError(
+    names,
+    `${what}; ${cause === undefined ? 'it did not answer' : `it said last: ${messageOf(cause)}`}`,
+    cause,
+  );
 }
 
 function messageOf(error: unknown): string {

@@ -5,7 +5,12 @@ import type { TrackedTasks } from './tracked-tasks.js';
 export function heldBack(result: Observable<unknown>, tasks: TrackedTasks): Observable<unknown> {
   const answers = result.pipe(
     // What the handler failed with is what the client hears, even if the engine is away, too.
-    catchError((error: unknown) => concat(flushed(tasks.flushFirst('failure')?.catch(() => undefined)), throwError(() => error))),
+    catchError((error: unknown) =>
+      concat(
+        flushed(tasks.flushFirst('failure')?.catch(() => undefined)),
+        throwError(() => error),
+      ),
+    ),
     concatMap((value) => {
       const acknowledged = tasks.flushFirst('success');
       return acknowledged ? from(acknowledged).pipe(map(() => value)) : of(value);

@@ -25,7 +25,8 @@ function check(task: string, value: unknown, path: string, inside: readonly obje
   }
   for (const [key, property] of Object.entries(value)) {
     // Left out, and then read as undefined.
-    if (property !== undefined) check(task, property, `${path}${/^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`}`, within);
+    if (property !== undefined)
+      check(task, property, `${path}${/^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`}`, within);
   }
 }
 
@@ -33,7 +34,9 @@ function check(task: string, value: unknown, path: string, inside: readonly obje
 function isPlain(value: object): boolean {
   const prototype: object | null = Object.getPrototypeOf(value);
   // By shape, and not by identity, as there may be several realms: what has no prototype of its own is the root of all objects.
-  return Array.isArray(value) || prototype === null || (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf'));
+  return (
+    Array.isArray(value) || prototype === null || (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf'))
+  );
 }
 
 function notJson(task: string, path: string, got: string): BackgroundTasksError {

@@ -29,7 +29,10 @@ const ENGINE_EXPECTATIONS: Record<keyof EngineTaskOptions, Expectation> = {
   backoff: { expected: "milliseconds or { type: 'fixed' | 'exponential', delay: milliseconds }", accepts: isBackoff },
   delay: milliseconds(0),
   // BullMQ's limit; a queue with a higher one would still get by with two million.
-  priority: { expected: 'an integer from 1 to 2097151', accepts: (value) => Number.isInteger(value) && Number(value) >= 1 && Number(value) < 2 ** 21 },
+  priority: {
+    expected: 'an integer from 1 to 2097151',
+    accepts: (value) => Number.isInteger(value) && Number(value) >= 1 && Number(value) < 2 ** 21,
+  },
 };
 
 const EXPECTATIONS: Record<keyof NamedTaskOptions, Expectation> = {

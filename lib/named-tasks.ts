@@ -68,7 +68,12 @@ export class NamedTasks {
     const known = this.#hosts.get(method);
     if (known?.instance === host.instance) return;
     const namesake = this.#methods.get(method.name);
-    if (known) throw twice(method, `it is a method of two providers, in ${known.module} and in ${host.module}`, 'provide the class in one module, and export it');
+    if (known)
+      throw twice(
+        method,
+        `it is a method of two providers, in ${known.module} and in ${host.module}`,
+        'provide the class in one module, and export it',
+      );
     if (namesake) throw twice(method, `${methodOf(namesake)} and ${methodOf(method)} have the name`, 'give each a name of its own');
     this.#hosts.set(method, host);
     this.#methods.set(method.name, method);

@@ -152,18 +152,22 @@ describe.each(ownBackends)('$name is away', (backend) => {
     expect(notDelivered()).toEqual([]);
   }, 30_000);
 
-  it.each(['crash', 'freeze'] as const)('does not keep the application from closing: %s', async (how) => {
-    const running = await start({ flush: 'after-response', shutdownTimeout: 100 });
-    const { app, http } = running;
-    await expectService(running);
-    await server[how]();
-    await http.post('/engine').expect(201);
-    try {
-      await app.close();
-    } finally {
-      if (how === 'crash') await server.start();
-      else server.thaw();
-    }
-    expect(reported.all).toEqual([expect.stringContaining('the application shuts down, and its shutdownTimeout of 100 ms is over')]);
-  }, 20_000);
+  it.each(['crash', 'freeze'] as const)(
+    'does not keep the application from closing: %s',
+    async (how) => {
+      const running = await start({ flush: 'after-response', shutdownTimeout: 100 });
+      const { app, http } = running;
+      await expectService(running);
+      await server[how]();
+      await http.post('/engine').expect(201);
+      try {
+        await app.close();
+      } finally {
+        if (how === 'crash') await server.start();
+        else server.thaw();
+      }
+      expect(reported.all).toEqual([expect.stringContaining('the application shuts down, and its shutdownTimeout of 100 ms is over')]);
+    },
+    20_000,
+  );
 });

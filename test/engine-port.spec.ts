@@ -228,7 +228,13 @@ describe.each(platforms)('an engine on %s', (platform) => {
   });
 
   it.each<[FlushMode, string[][]]>([
-    ['before-response', [['mail [1]', 'after []'], ['after []', 'mail [2]']]],
+    [
+      'before-response',
+      [
+        ['mail [1]', 'after []'],
+        ['after []', 'mail [2]'],
+      ],
+    ],
     ['after-response', [['after []'], ['mail [1]', 'after []', 'mail [2]']]],
   ])('the task comes before its method, which comes before the module: %s', async (flush, expected) => {
     const { http, runner } = await createApp(platform, moduleOf({ flush }));
@@ -308,7 +314,9 @@ describe.each(platforms)('an engine on %s', (platform) => {
     const error = `Background tasks "mail" did not get to the engine within the flushTimeout of 30 ms; ${what}`;
     expect(reported).toEqual([`mail: ${error}`, `mail: ${error}`]);
     expect(logs.of('error')).toHaveLength(2);
-    expect(logs.of('debug')).toEqual(['Background task "anonymous" was discarded: it runs on success, and the outcome of its request was failure']);
+    expect(logs.of('debug')).toEqual([
+      'Background task "anonymous" was discarded: it runs on success, and the outcome of its request was failure',
+    ]);
 
     // What was given up is not sent behind the client's back, and the next request finds the engine as it is then.
     engine.refusals = 0;
@@ -351,7 +359,8 @@ describe.each(platforms)('an engine on %s', (platform) => {
     await http.post('/mail').expect(201);
     await engine.attempts.atLeast(1);
     await app.close();
-    const error = 'Background tasks "mail" did not get to the engine: the application shuts down, and its shutdownTimeout of 10 ms is over; it did not answer';
+    const error =
+      'Background tasks "mail" did not get to the engine: the application shuts down, and its shutdownTimeout of 10 ms is over; it did not answer';
     expect(reported).toEqual([`mail: ${error}`, `mail: ${error}`]);
   });
 });
@@ -411,8 +420,16 @@ describe('the arguments of a task for an engine', () => {
   });
 
   it.each<[string, unknown[], string]>([
-    ['a function', [{ a: { b: () => 1 } }], 'args[0].a.b of background task "mail" to survive JSON, on the way to its engine, got a function'],
-    ['undefined in an array', [1, [undefined]], 'args[1][0] of background task "mail" to survive JSON, on the way to its engine, got `undefined`'],
+    [
+      'a function',
+      [{ a: { b: () => 1 } }],
+      'args[0].a.b of background task "mail" to survive JSON, on the way to its engine, got a function',
+    ],
+    [
+      'undefined in an array',
+      [1, [undefined]],
+      'args[1][0] of background task "mail" to survive JSON, on the way to its engine, got `undefined`',
+    ],
     ['undefined in front', [undefined, 1], 'args[0] of'],
     ['a hole', [[1, , 2]], 'args[0][1] of'], // eslint-disable-line no-sparse-arrays
     ['NaN', [{ 'a b': NaN }], 'args[0]["a b"] of background task "mail" to survive JSON, on the way to its engine, got `NaN` (number)'],
@@ -424,17 +441,22 @@ describe('the arguments of a task for an engine', () => {
     ['a buffer', [Buffer.from('a')], 'args[0] of'],
     ['an instance', [new Money(1)], 'args[0] of'],
     ['an error', [new Error('secret')], 'args[0] of'],
-    ['an object that contains itself', [cycle], 'args[0].self.cycle of background task "mail" to survive JSON, on the way to its engine, got an object that contains itself'],
+    [
+      'an object that contains itself',
+      [cycle],
+      'args[0].self.cycle of background task "mail" to survive JSON, on the way to its engine, got an object that contains itself',
+    ],
     ['a promise', [Promise.resolve()], 'got a promise'],
   ])('are refused if JSON would change them, with the path: %s', async (_what, args, message) => {
     const answer = await answerTo(...args);
     expect(answer).toContain(message);
-    expect(answer).toMatch(/^Expected .*; pass text, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest by$/);
+    expect(answer).toMatch(
+      /^Expected .*; pass text, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest by$/,
+    );
     expect(answer).not.toContain('secret');
     expect(engine.attempts.all).toEqual([]);
   });
 });
-
 
 it('what waits for an engine counts as pending', async () => {
   const { http } = await createApp('Express', moduleOf({ maxPending: 1 }));

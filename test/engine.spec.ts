@@ -142,7 +142,11 @@ describe.each(backends)('BullMQ on $name', (backend) => {
   });
 
   /** An application with an engine on the queue of the test. */
-  function moduleOf(worker: BullmqEngineOptions['worker'], options: BackgroundTasksModuleOptions = {}, providers: Type[] = [MailTasks, Smtp]) {
+  function moduleOf(
+    worker: BullmqEngineOptions['worker'],
+    options: BackgroundTasksModuleOptions = {},
+    providers: Type[] = [MailTasks, Smtp],
+  ) {
     @Module({
       imports: [
         BackgroundTasksModule.forRootAsync({
@@ -235,7 +239,14 @@ describe.each(backends)('BullMQ on $name', (backend) => {
   it('takes the same entries twice for the same, also when they have run', async () => {
     const engine = engineOn(backend, server.url, { queue: queue.name, worker: false });
     const { signal } = new AbortController();
-    const entries = ['a', 'b'].map((id) => ({ id, name: 'mail', provider: 'MailTasks', args: `["${id}",{"copies":1}]`, timeout: undefined, options: {} }));
+    const entries = ['a', 'b'].map((id) => ({
+      id,
+      name: 'mail',
+      provider: 'MailTasks',
+      args: `["${id}",{"copies":1}]`,
+      timeout: undefined,
+      options: {},
+    }));
     await engine.enqueue(entries.slice(0, 1), signal);
     await engine.enqueue(entries, signal);
     const { worker } = await startWorker();

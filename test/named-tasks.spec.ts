@@ -130,7 +130,9 @@ describe.each(platforms)('@BackgroundTask() methods without an engine on %s', (p
 
   it('is what a test puts in the place of its provider', async () => {
     const fake = { sendEmail: (to: string) => void sent.push(`fake to ${to}`) };
-    const { http, runner } = await createApp(platform, AppModule, { build: (builder) => builder.overrideProvider(MailTasks).useValue(fake) });
+    const { http, runner } = await createApp(platform, AppModule, {
+      build: (builder) => builder.overrideProvider(MailTasks).useValue(fake),
+    });
     await http.post('/injected').expect(201);
     await http.post('/prototype').expect(201);
     await runner.onIdle();
@@ -277,7 +279,11 @@ describe('refused at boot', () => {
 
   it.each<[string, Type[], RegExp]>([
     ['a name that is taken twice', [First, Second], /^@BackgroundTask\("same"\) is there twice: First\.run and Second\.run have the name/],
-    ['a request-scoped provider', [PerRequest], /^@BackgroundTask\("PerRequest\.run"\) is a method of PerRequest, which is not a singleton/],
+    [
+      'a request-scoped provider',
+      [PerRequest],
+      /^@BackgroundTask\("PerRequest\.run"\) is a method of PerRequest, which is not a singleton/,
+    ],
     ['a transient provider', [Transient], /^@BackgroundTask\("Transient\.run"\) is a method of Transient, which is not a singleton/],
     ['a provider that injects something request-scoped', [MadePerRequest], /MadePerRequest, which is not a singleton/],
     ['what only an engine can keep, without one', [Retried], /^The option `attempts` of @BackgroundTask\("retried"\) needs an engine/],
@@ -301,11 +307,27 @@ describe('refused at boot', () => {
 
 describe('refused by the decorator', () => {
   it.each<[string, () => unknown, string]>([
-    ['an unknown option', () => BackgroundTask('a', { retries: 3 } as object), 'Unknown option `retries` of @BackgroundTask(), expected one of'],
-    ['no attempts', () => BackgroundTask('a', { attempts: 0 }), 'Expected the option `attempts` of @BackgroundTask() to be a positive integer, got `0` (number)'],
-    ['a backoff of an unknown kind', () => BackgroundTask('a', { backoff: { type: 'linear', delay: 1 } as never }), 'Expected the option `backoff` of @BackgroundTask() to be milliseconds or'],
+    [
+      'an unknown option',
+      () => BackgroundTask('a', { retries: 3 } as object),
+      'Unknown option `retries` of @BackgroundTask(), expected one of',
+    ],
+    [
+      'no attempts',
+      () => BackgroundTask('a', { attempts: 0 }),
+      'Expected the option `attempts` of @BackgroundTask() to be a positive integer, got `0` (number)',
+    ],
+    [
+      'a backoff of an unknown kind',
+      () => BackgroundTask('a', { backoff: { type: 'linear', delay: 1 } as never }),
+      'Expected the option `backoff` of @BackgroundTask() to be milliseconds or',
+    ],
     ['an empty name', () => BackgroundTask(''), 'Expected the name of @BackgroundTask() to be a non-empty string, got `` (string)'],
-    ['a static method', () => BackgroundTask()(class {} as unknown as object, 'run', {}), 'Expected @BackgroundTask() run to be a method of an instance, got a function'],
+    [
+      'a static method',
+      () => BackgroundTask()(class {} as unknown as object, 'run', {}),
+      'Expected @BackgroundTask() run to be a method of an instance, got a function',
+    ],
   ])('%s', (_what, decorate, message) => {
     expect(decorate).toThrow(message);
   });
@@ -370,4 +392,3 @@ describe('refused by addTask', () => {
     await expect(tasks.run()).rejects.toThrow(/a list made by hand does not know its provider/);
   });
 });
-

@@ -44,7 +44,10 @@ export class BullmqEngine implements BackgroundTasksEngine {
     const closed = queue?.close().catch(this.#log);
     // A server that hangs does not say goodbye.
     await Promise.race([closed, setTimeout(CLOSE_TIME, undefined, { ref: false })]);
-    await Promise.race([Promise.allSettled([queue?.disconnect(), this.#worker?.disconnect()]), setTimeout(CLOSE_TIME, undefined, { ref: false })]);
+    await Promise.race([
+      Promise.allSettled([queue?.disconnect(), this.#worker?.disconnect()]),
+      setTimeout(CLOSE_TIME, undefined, { ref: false }),
+    ]);
   }
 
   /** The queue, connected. One that failed to connect at first would fail for ever: the next call makes another. */

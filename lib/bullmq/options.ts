@@ -66,8 +66,15 @@ const WORKER_DEFAULTS = { concurrency: 10, lockDuration: 10_000, stalledInterval
  * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
-  const { connection, backend, queue = 'background-tasks', worker = {} } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
-  if (connection === undefined) throw invalid('INVALID_OPTION', 'the option `connection` of bullmqEngine()', EXPECTATIONS.connection.expected, connection);
-  const given = worker && validated<Exclude<ResolvedBullmqOptions['worker'], false>>('`worker` of bullmqEngine()', worker, WORKER_EXPECTATIONS);
+  const {
+    connection,
+    backend,
+    queue = 'background-tasks',
+    worker = {},
+  } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
+  if (connection === undefined)
+    throw invalid('INVALID_OPTION', 'the option `connection` of bullmqEngine()', EXPECTATIONS.connection.expected, connection);
+  const given =
+    worker && validated<Exclude<ResolvedBullmqOptions['worker'], false>>('`worker` of bullmqEngine()', worker, WORKER_EXPECTATIONS);
   return { connection, backend, queue, worker: given && { ...WORKER_DEFAULTS, ...given } };
 }

@@ -11,6 +11,8 @@ export function throttledLog(what: string): (error: Error) => void {
     const now = performance.now();
     if (now < quietUntil) return;
     quietUntil = now + QUIET_TIME;
-    logger.warn(`${what}: ${error.message || String('code' in error ? error.code : error.name)}; further errors stay unlogged for ${QUIET_TIME / 1_000} s`);
+    logger.warn(
+      `${what}: ${error.message || String('code' in error ? error.code : error.name)}; further errors stay unlogged for ${QUIET_TIME / 1_000} s`,
+    );
   };
 }
