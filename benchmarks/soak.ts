@@ -108,6 +108,8 @@ const warnings: Error[] = [];
 process.on('warning', (warning) => warnings.push(warning));
 
 const app = await NestFactory.create(SoakModule, new FastifyAdapter(), { logger: false });
+// A server that closes an idle connection just as a client takes it up would fail the client.
+app.getHttpServer().keepAliveTimeout = 0;
 await app.listen(0, '127.0.0.1');
 const url = await app.getUrl();
 const runner = app.get(BackgroundTasksRunner);

@@ -1,4 +1,5 @@
 import { AsyncResource } from 'node:async_hooks';
+import { observed, traced } from './background-tasks.diagnostics.js';
 import { BackgroundTasksTimeoutError, invalid } from './background-tasks.errors.js';
 import { type BackgroundTaskOptions, checkTaskOptions } from './background-tasks.options.js';
 
@@ -54,8 +55,16 @@ class Task {
    * @internal
    */
   start(timeout: number | undefined, onLateEnd?: LateEndListener): Promise<void> | undefined {
-    const result = this.#context.runInAsyncScope(call, undefined, this);
-    return isThenable(result) ? this.#settled(result, timeout, onLateEnd) : undefined;
+    if (observed()) return this.within(() => traced(this, () => this.#end(call(this), timeout, onLateEnd)));
+    return this.#end(this.#context.runInAsyncScope(call, undefined, this), timeout, onLateEnd);
+  }
+
+  /**
+   * Calls a function in the async context of the code that made the task.
+   * @internal
+   */
+  within<Result>(func: () => Result): Result {
+    return this.#context.runInAsyncScope(func);
   }
 
   /**
@@ -65,6 +74,10 @@ class Task {
   giveUp(error: Error): void {
     this.#stopWaiting?.(error);
     (this.#controller ??= new AbortController()).abort(error);
+  }
+
+  #end(result: unknown, timeout: number | undefined, onLateEnd: LateEndListener | undefined): Promise<void> | undefined {
+    return isThenable(result) ? this.#settled(result, timeout, onLateEnd) : undefined;
   }
 
   #settled(result: PromiseLike<unknown>, timeout: number | undefined, onLateEnd: LateEndListener | undefined): Promise<void> {

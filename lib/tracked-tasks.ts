@@ -1,6 +1,6 @@
 import type { BackgroundTask } from './background-task.js';
 import { BackgroundTasks } from './background-tasks.js';
-import { BackgroundTasksError } from './background-tasks.errors.js';
+import { BackgroundTasksError, RefusedError } from './background-tasks.errors.js';
 import type { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { Fifo } from './fifo.js';
 
@@ -34,7 +34,29 @@ export class TrackedTasks extends BackgroundTasks {
     );
   }
 
-  protected override add(task: BackgroundTask): void {
+  /** Tasks that no request adds: each starts as soon as it is added. */
+  static outsideRequest(runner: BackgroundTasksRunner): TrackedTasks {
+    const tasks = new TrackedTasks(runner);
+    tasks.flush('success');
+    return tasks;
+  }
+
+  override add(task: BackgroundTask): void {
+    this.#take(task);
+  }
+
+  /** Adds a task when everything has run: late code is waited for by nobody, and nobody may catch its errors. */
+  protected addLate(task: BackgroundTask): void {
+    try {
+      this.#take(task);
+      this.runner.reporter.addedLate(task);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      this.runner.reporter.refused(error);
+    }
+  }
+
+  #take(task: BackgroundTask): void {
     this.runner.admit(task, this);
     this.#waiting.push(task);
     if (this.#outcome) this.#handOver();

@@ -9,6 +9,7 @@ import { Controller, Get, Injectable, Module, type OnModuleDestroy, type OnModul
 import { NestFactory } from '@nestjs/core';
 import {
   BackgroundTasks,
+  BackgroundTasksError,
   BackgroundTasksModule,
   BackgroundTasksRunner,
   BackgroundTasksShutdownError,
@@ -353,6 +354,6 @@ async function get(url: string, method = 'GET'): Promise<string> {
   return response.text();
 }
 
-function codeOf(error: unknown): unknown {
-  return (error as { code?: unknown }).code;
+function codeOf(error: unknown): string {
+  return error instanceof BackgroundTasksError ? error.code : 'none of ours';
 }
