@@ -1,4 +1,5 @@
 import { AsyncResource } from 'node:async_hooks';
+import { observed, traced } from './background-tasks.diagnostics.js';
 import { BackgroundTasksTimeoutError, invalid } from './background-tasks.errors.js';
 import { type BackgroundTaskOptions, checkTaskOptions } from './background-tasks.options.js';
 
@@ -29,7 +30,8 @@ class Task {
   constructor(first: unknown, ...rest: unknown[]) {
     const func = typeof first === 'function' ? first : rest.shift();
     if (typeof func !== 'function') {
-      throw invalid('INVALID_TASK', 'a task', 'a function, or options and a function', func ?? first);
+      // Without options in front, what follows is an argument, which is nobody's business.
+      throw invalid('INVALID_TASK', 'a task', 'a function, or options and a function', first instanceof Object ? (func ?? first) : first);
     }
     this.options = func === first ? {} : checkTaskOptions(first);
     // The constructor type has matched the function with its arguments.
@@ -53,8 +55,16 @@ class Task {
    * @internal
    */
   start(timeout: number | undefined, onLateEnd?: LateEndListener): Promise<void> | undefined {
-    const result = this.#context.runInAsyncScope(call, undefined, this);
-    return isThenable(result) ? this.#settled(result, timeout, onLateEnd) : undefined;
+    if (observed()) return this.within(() => traced(this, () => this.#end(call(this), timeout, onLateEnd)));
+    return this.#end(this.#context.runInAsyncScope(call, undefined, this), timeout, onLateEnd);
+  }
+
+  /**
+   * Calls a function in the async context of the code that made the task.
+   * @internal
+   */
+  within<Result>(func: () => Result): Result {
+    return this.#context.runInAsyncScope(func);
   }
 
   /**
@@ -64,6 +74,10 @@ class Task {
   giveUp(error: Error): void {
     this.#stopWaiting?.(error);
     (this.#controller ??= new AbortController()).abort(error);
+  }
+
+  #end(result: unknown, timeout: number | undefined, onLateEnd: LateEndListener | undefined): Promise<void> | undefined {
+    return isThenable(result) ? this.#settled(result, timeout, onLateEnd) : undefined;
   }
 
   #settled(result: PromiseLike<unknown>, timeout: number | undefined, onLateEnd: LateEndListener | undefined): Promise<void> {

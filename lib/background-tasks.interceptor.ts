@@ -92,7 +92,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
         next.handle().subscribe({
           next: (value) => subscriber.next(value),
           error: (error: unknown) => {
-            tasks.fail();
+            tasks.fail(error);
             subscriber.error(error);
           },
           complete: () => subscriber.complete(),

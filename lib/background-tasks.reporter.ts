@@ -1,9 +1,12 @@
-import { inspect } from 'node:util';
 import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import type { ResolvedOptions } from './background-tasks.options.js';
+import { isError, messageOf, stackOf } from './describe-error.js';
 
-/** Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. */
+/**
+ * Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. It
+ * does so in the async context of the task, so that a logger that knows the current request, or trace, knows the right one.
+ */
 export class BackgroundTasksReporter {
   readonly #logger = new Logger('BackgroundTasks');
   readonly #onError: ResolvedOptions['onError'];
@@ -13,8 +16,15 @@ export class BackgroundTasksReporter {
   }
 
   /** Logs the error and hands it to `onError`; resolves once that is through. */
-  async failed(task: BackgroundTask, error: unknown): Promise<void> {
-    this.#log('error', `Background task "${task.name}" failed: ${messageOf(error)}`, stackOf(error));
+  failed(task: BackgroundTask, error: unknown): Promise<void> {
+    return task.within(() => this.#failed(task, error));
+  }
+
+  async #failed(task: BackgroundTask, error: unknown): Promise<void> {
+    const name = `Background task "${task.name}"`;
+    const message = messageOf(error);
+    // This package's own errors name the task themselves.
+    this.#log('error', message.startsWith(name) ? message : `${name} failed: ${message}`, stackOf(error));
     try {
       await this.#onError?.(error, task);
     } catch (cause) {
@@ -23,13 +33,13 @@ export class BackgroundTasksReporter {
   }
 
   discarded(task: BackgroundTask, reason: string): void {
-    this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`);
+    task.within(() => this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`));
   }
 
   addedLate(task: BackgroundTask): void {
     this.#log(
       'warn',
-      `Background task "${task.name}" was added after its request was over and runs at once; await the work that adds it, ` +
+      `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
     );
   }
@@ -39,7 +49,12 @@ export class BackgroundTasksReporter {
   }
 
   endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
+    task.within(() => this.#endedLate(task, how, error));
+  }
+
+  #endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
     if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
+    else if (obeyed(task, error)) this.#log('debug', `Background task "${task.name}" stopped when its signal fired`);
     else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
 
@@ -53,18 +68,12 @@ export class BackgroundTasksReporter {
   }
 }
 
-function messageOf(error: unknown): string {
+/** Whether the error is what a task ends with that heeds its signal: its timeout, say, has been logged already. */
+function obeyed(task: BackgroundTask, error: unknown): boolean {
   try {
-    return error instanceof Error ? error.message : inspect(error, { depth: 1 });
+    // `fetch` rejects with the reason itself, Node's own functions with an error that has it for its cause.
+    return error === task.signal.reason || (isError(error) && error.cause === task.signal.reason);
   } catch {
-    return 'an error that cannot be printed';
-  }
-}
-
-function stackOf(error: unknown): string | undefined {
-  try {
-    return error instanceof Error ? error.stack : undefined;
-  } catch {
-    return undefined;
+    return false;
   }
 }

@@ -1,5 +1,6 @@
 import { Inject, Injectable, Optional } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
+import { publishDiscard } from './background-tasks.diagnostics.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
@@ -114,6 +115,7 @@ export class BackgroundTasksRunner {
   discard(task: BackgroundTask, reason: string): void {
     this.#pending -= 1;
     this.#discarded += 1;
+    publishDiscard(task, reason);
     this.reporter.discarded(task, reason);
     this.#notify();
   }
@@ -128,6 +130,7 @@ export class BackgroundTasksRunner {
     for (const list of this.#lists) {
       for (const task of list.clear()) {
         this.#pending -= 1;
+        publishDiscard(task, reason);
         this.#report(task, new BackgroundTasksShutdownError(task.name, `never started: ${reason}`));
       }
     }

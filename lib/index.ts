@@ -1,5 +1,6 @@
 export { BackgroundTask, currentTask } from './background-task.js';
 export { BackgroundTasks } from './background-tasks.js';
+export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage } from './background-tasks.diagnostics.js';
 export {
   BackgroundTasksError,
   type BackgroundTasksErrorCode,

@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { ExecutionContext, HttpServer } from '@nestjs/common';
+import { PerRequest } from './per-request.js';
 
 /** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
 interface HttpRequest {
@@ -15,7 +17,7 @@ interface FastifyInstance {
 /** Calls a function as part of a request. */
 type Enter = (request: object, func: () => void) => void;
 
-const responses = new WeakMap<object, ServerResponse>();
+const responses = new PerRequest<ServerResponse>('response');
 
 /** What Express, Fastify, and Fastify's middleware all see as the same object. */
 export function rawRequest(request: HttpRequest): object {
@@ -74,8 +76,38 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     listener();
   };
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
-  if (response.writableFinished || response.destroyed || response.closed) once();
-  else response.once('finish', once).once('close', once);
+  if (response.writableFinished || response.destroyed) return once();
+  response.once('finish', once).once('close', once);
+  // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
+  // Or, over HTTP/2, its stream has closed already.
+  if (!response.socket) onceConnectionCloses(response, once);
+}
+
+/** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
+const waiting = new WeakMap<Socket, Set<() => void>>();
+
+function onceConnectionCloses(response: ServerResponse, listener: () => void): void {
+  const { socket } = response.req;
+  if (socket.destroyed) return listener();
+  let listeners = waiting.get(socket);
+  if (!listeners) {
+    const all = new Set<() => void>();
+    socket.once('close', () => all.forEach((call) => call()));
+    waiting.set(socket, all);
+    listeners = all;
+  }
+  listeners.add(listener);
+  // Its turn has come.
+  response.once('socket', () => listeners.delete(listener));
+}
+
+/** Calls the listener when the server cuts the response off: a file, or a generator, that failed half-way. A client that leaves does not do it. */
+export function onCutOff(response: ServerResponse, listener: () => void): void {
+  const destroy = response.destroy.bind(response);
+  response.destroy = (error) => {
+    listener();
+    return destroy(error);
+  };
 }
 
 /** Calls the listener when a response whose client has left is ended all the same: there is no event for that any more. */

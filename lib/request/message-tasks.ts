@@ -37,7 +37,7 @@ export class MessageTasks extends TrackedTasks {
   }
 
   /** Makes the outcome a failure. */
-  fail(): void {
+  fail(_error?: unknown): void {
     this.#failed = true;
   }
 

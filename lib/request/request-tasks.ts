@@ -4,7 +4,7 @@ import type { BackgroundTask } from '../background-task.js';
 import { BackgroundTasksError, RefusedError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { TrackedTasks } from '../tracked-tasks.js';
-import { answersByHand, onceAnswered, onceOver, responseOf } from './http.js';
+import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf } from './http.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -12,12 +12,14 @@ const RETRY_AFTER = '1';
 
 /** The list of one request: flushed once its response is over and none of its handlers is at work. */
 export class RequestTasks extends TrackedTasks {
-  readonly #request: object;
+  /** Let go of, as the response, when the list is flushed: a task may run on for long. */
+  #request: object | undefined;
   /** Looked up, and listened to, with the first task: a request without tasks pays for neither. */
   #response: ServerResponse | undefined;
   #over = false;
   #failed = false;
-  #refused = false;
+  /** Whether a guard, or middleware, was refused a task. */
+  #refusedEarly = false;
   #handlersAtWork = 0;
   /** The context of the handler that settled last, and the status of the response by then. */
   #settled: { context: ExecutionContext | undefined; status: number | undefined } | undefined;
@@ -38,37 +40,47 @@ export class RequestTasks extends TrackedTasks {
 
   handlerStarted(): void {
     this.#handlersAtWork += 1;
+    // The request got here, so that a guard that was refused a task has caught the error.
+    if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
+    this.#refusedEarly = false;
     this.runner.handlerStarted();
   }
 
   handlerSettled(context?: ExecutionContext): void {
     this.#handlersAtWork -= 1;
-    this.#settled = { context, status: this.#response?.statusCode };
-    if (this.#refused && !this.#failed && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
+    if (this.#request) this.#settled = { context, status: responseOf(this.#request)?.statusCode };
     this.#flushIfOver();
     this.runner.handlerSettled();
   }
 
   /** Makes the outcome a failure. */
-  fail(): void {
+  fail(error?: unknown): void {
     this.#failed = true;
+    if (error instanceof RefusedError) this.#answerRetryAfter();
   }
 
   override add(task: BackgroundTask): void {
-    this.#response ??= this.#watchResponse();
+    if (this.#request && !this.#response) this.#watchResponse(this.#request);
     if (this.done) return this.addLate(task);
     try {
       super.add(task);
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
-      this.#refused = true;
-      if (!this.#response.headersSent) this.#response.setHeader('Retry-After', RETRY_AFTER);
+      // Of a handler, the interceptor says whether it caught the error; of a guard or of middleware, nobody does.
+      if (this.#handlersAtWork === 0) {
+        this.#refusedEarly = true;
+        this.#answerRetryAfter();
+      }
       throw error;
     }
   }
 
-  #watchResponse(): ServerResponse {
-    const response = responseOf(this.#request);
+  #answerRetryAfter(): void {
+    if (!this.#response?.headersSent) this.#response?.setHeader('Retry-After', RETRY_AFTER);
+  }
+
+  #watchResponse(request: object): void {
+    const response = responseOf(request);
     if (!response) throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', 'Expected an HTTP request: this one has no response to wait for');
     this.#response = response;
     onceOver(response, () => {
@@ -78,11 +90,17 @@ export class RequestTasks extends TrackedTasks {
       if (unanswered && !this.#settled) onceAnswered(response, () => this.#flushIfOver());
       else this.#flushIfOver();
     });
-    return response;
+    // Once the response is over, it is destroyed as a matter of course.
+    onCutOff(response, () => {
+      if (!this.#over) this.fail();
+    });
   }
 
   #flushIfOver(): void {
-    if (this.#over && this.#handlersAtWork === 0) this.flush(this.#failed || this.#turnedIntoError() ? 'failure' : 'success');
+    if (!this.#over || this.#handlersAtWork > 0) return;
+    this.#failed ||= this.#turnedIntoError();
+    this.#request = this.#response = this.#settled = undefined;
+    this.flush(this.#failed ? 'failure' : 'success');
   }
 
   /** Whether the response is an error that no interceptor has seen. */
@@ -92,6 +110,6 @@ export class RequestTasks extends TrackedTasks {
     // A guard that denies and middleware that answers do not reach the interceptors.
     if (!this.#settled) return true;
     // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say.
-    return this.#settled.status !== undefined && this.#settled.status !== status && !answersByHand(this.#settled.context);
+    return this.#settled.status !== status && !answersByHand(this.#settled.context);
   }
 }

@@ -3,11 +3,12 @@ import { BackgroundTasksError } from '../background-tasks.errors.js';
 import type { BackgroundTasks } from '../background-tasks.js';
 import { graphqlContext, requestOfOperation } from './graphql.js';
 import { rawRequest } from './http.js';
+import { PerRequest } from './per-request.js';
 import * as rpc from './rpc.js';
 import * as ws from './ws.js';
 
 /** The list of each request, by the one object that all of its code has in common. */
-export const lists = new WeakMap<object, BackgroundTasks>();
+export const lists = new PerRequest<BackgroundTasks>('BackgroundTasks');
 
 /** That object, by the type of an execution context. */
 const REQUEST_OF: Record<string, (context: ExecutionContext) => object | undefined> = {

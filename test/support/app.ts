@@ -1,5 +1,7 @@
 import { afterEach } from '@jest/globals';
+import * as common from '@nestjs/common';
 import type { INestApplication, LoggerService, Type } from '@nestjs/common';
+import type { AbstractHttpAdapter } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Test, type TestingModuleBuilder } from '@nestjs/testing';
@@ -8,6 +10,9 @@ import supertest from 'supertest';
 
 export const platforms = ['Express', 'Fastify'] as const;
 export type Platform = (typeof platforms)[number];
+
+/** Whether this run is the one against Nest 12. */
+export const isNest12 = 'StandardSchemaValidationPipe' in common;
 
 /** An application that listens, with what a spec needs to drive it. */
 export interface TestApp {
@@ -19,6 +24,8 @@ export interface TestApp {
 }
 
 export interface TestAppOptions {
+  /** In the place of the platform's plain adapter. */
+  adapter?: AbstractHttpAdapter;
   /** Between `compile()` and the application: overrides. */
   build?(builder: TestingModuleBuilder): void;
   /** Between the application and `listen()`: global pipes, prefixes and the like. */
@@ -31,13 +38,20 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((app) => app.close()));
 });
 
+export function adapterOf(platform: Platform): AbstractHttpAdapter {
+  return platform === 'Express' ? new ExpressAdapter() : new FastifyAdapter();
+}
+
 /** Serves a module on a free port of 127.0.0.1, until the test ends. */
-export async function createApp(platform: Platform, module: Type, { build, configure }: TestAppOptions = {}): Promise<TestApp> {
+export async function createApp(
+  platform: Platform,
+  module: Type,
+  { adapter = adapterOf(platform), build, configure }: TestAppOptions = {},
+): Promise<TestApp> {
   const builder = Test.createTestingModule({ imports: [module] });
   build?.(builder);
   const logs = new RecordedLogs();
   const testingModule = await builder.setLogger(logs).compile();
-  const adapter = platform === 'Express' ? new ExpressAdapter() : new FastifyAdapter();
   const app = testingModule.createNestApplication(adapter, { logger: logs });
   configure?.(app);
   await app.listen(0, '127.0.0.1');

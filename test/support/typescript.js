@@ -1,0 +1,28 @@
+// Runs TypeScript in a plain Node process, as jest does in its own: `node --import ./test/support/typescript.js program.ts`, with Nest 12, or
+// with Nest 11 under NEST=11.
+import { readFile } from 'node:fs/promises';
+import { register } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
+import { transform } from '@swc/core';
+
+// The hooks run in a thread of their own, which loads this file a second time.
+if (isMainThread) register(import.meta.url);
+
+const library = new URL('../../lib', import.meta.url).href;
+const nest11 = new URL('../nest-11/package.json', import.meta.url).href;
+
+export function resolve(specifier, context, next) {
+  if (/^nestjs-background-tasks(\/|$)/.test(specifier))
+    return next(`${specifier.replace('nestjs-background-tasks', library)}/index.ts`, context);
+  if (process.env.NEST === '11' && /^(@nestjs\/(?!terminus)|rxjs|reflect-metadata)/.test(specifier))
+    return next(specifier, { ...context, parentURL: nest11 });
+  const isSource = specifier.startsWith('.') && context.parentURL?.endsWith('.ts');
+  return next(isSource ? specifier.replace(/\.js$/, '.ts') : specifier, context);
+}
+
+export async function load(url, context, next) {
+  if (!url.endsWith('.ts')) return next(url, context);
+  const { code } = await transform(await readFile(new URL(url), 'utf8'), { filename: fileURLToPath(url) });
+  return { format: 'module', source: code, shortCircuit: true };
+}
