@@ -1,5 +1,5 @@
 import { Injectable, Scope } from '@nestjs/common';
-import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleInit } from '@nestjs/common';
+import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleDestroy, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
@@ -14,11 +14,13 @@ import { beginMessage } from './request/ws.js';
 
 /** Opens the list of each request and tells it how the handler ended. The module installs it outside every other interceptor. */
 @Injectable()
-export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
+export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit, OnModuleDestroy {
   /** What a test put in the place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
   #override: BackgroundTasks | undefined;
   /** The singleton of `Scope.DEFAULT`. */
   #current: CurrentTasks | undefined;
+  /** What ends each of the GraphQL subscriptions that are open. */
+  readonly #subscriptions = new Set<(failed: boolean) => void>();
 
   constructor(
     private readonly runner: BackgroundTasksRunner,
@@ -49,21 +51,31 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     if (!tasks) return resolve();
     let settled = false;
     const settle = (failed: boolean): void => {
-      if (failed) tasks.fail();
+      if (settled) return;
       settled = true;
+      this.#subscriptions.delete(settle);
+      if (failed) tasks.fail();
       tasks.handlerSettled();
     };
     tasks.handlerStarted();
     try {
       const result = await this.#within(tasks, resolve);
-      if (startsSubscription(args) && isAsyncIterable(result)) return onceEnded(result, (step) => this.#within(tasks, step), settle);
+      if (startsSubscription(args) && isAsyncIterable(result)) {
+        this.#subscriptions.add(settle);
+        return onceEnded(result, (step) => this.#within(tasks, step), settle);
+      }
       // A filter returns the error that GraphQL is to report.
       settle(result instanceof Error);
       return result;
     } catch (error) {
-      if (!settled) settle(true);
+      settle(true);
       throw error;
     }
+  }
+
+  /** Ends the subscriptions that are open: GraphQL ends them after this, and the shutdown would wait for them. */
+  onModuleDestroy(): void {
+    for (const settle of this.#subscriptions) settle(false);
   }
 
   #open(request: object, type: string): HandledTasks | undefined {
