@@ -4,15 +4,21 @@ import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
-import { rawRequest } from './request/http.js';
-import { RequestTasks } from './request/request-tasks.js';
-import { lists } from './request/tasks-of.js';
+import { CurrentTasks } from './current-tasks.js';
+import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './request/graphql.js';
+import { heldBack } from './held-back.js';
+import { answersByHand } from './request/http.js';
+import { type HandledTasks, listOf } from './request/injected-tasks.js';
+import { lists, requestOf } from './request/tasks-of.js';
+import { beginMessage } from './request/ws.js';
 
 /** Opens the list of each request and tells it how the handler ended. The module installs it outside every other interceptor. */
 @Injectable()
 export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
   /** What a test put in the place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
   #override: BackgroundTasks | undefined;
+  /** The singleton of `Scope.DEFAULT`. */
+  #current: CurrentTasks | undefined;
 
   constructor(
     private readonly runner: BackgroundTasksRunner,
@@ -20,36 +26,75 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   ) {}
 
   onModuleInit(): void {
-    if (this.moduleRef.introspect(BackgroundTasks).scope === Scope.DEFAULT) this.#override = this.moduleRef.get(BackgroundTasks);
+    if (this.moduleRef.introspect(BackgroundTasks).scope !== Scope.DEFAULT) return;
+    const tasks = this.moduleRef.get(BackgroundTasks, { strict: false });
+    if (tasks instanceof CurrentTasks) this.#current = tasks;
+    else this.#override = tasks;
   }
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    if (context.getType() !== 'http') return next.handle();
-    const request = rawRequest(context.switchToHttp().getRequest());
-    if (this.#override) {
-      lists.set(request, this.#override);
-      return next.handle();
-    }
-    return observed(next.handle(), RequestTasks.of(request, this.runner), context);
+    const request = requestOf(context) ?? (context.getType<string>() === 'ws' ? beginMessage(context) : undefined);
+    const tasks = request && this.#open(request, context.getType());
+    if (!tasks) return next.handle();
+    const result = this.runner.options.engine && !answersByHand(context) ? heldBack(next.handle(), tasks) : next.handle();
+    return this.#observed(result, tasks, context);
   }
-}
 
-/** The same values, their end reported to the list. */
-function observed(result: Observable<unknown>, tasks: RequestTasks, context: ExecutionContext): Observable<unknown> {
-  return new Observable((subscriber) => {
-    tasks.handlerStarted();
-    const subscription = result.subscribe({
-      next: (value) => subscriber.next(value),
-      error: (error: unknown) => {
-        tasks.fail(error);
-        subscriber.error(error);
-      },
-      complete: () => subscriber.complete(),
-    });
-    // Comes after an error and after the end, and when the client leaves an event stream, which is no failure.
-    return () => {
-      subscription.unsubscribe();
-      tasks.handlerSettled(context);
+  /**
+   * Does for a GraphQL resolver, its guards and filters included, what `intercept` does for a handler.
+   * @internal
+   */
+  async aroundResolver(args: readonly unknown[], resolve: () => Promise<unknown>): Promise<unknown> {
+    const tasks = this.#open(requestOfOperation(graphqlContext(args)), 'graphql');
+    if (!tasks) return resolve();
+    let settled = false;
+    const settle = (failed: boolean): void => {
+      if (failed) tasks.fail();
+      settled = true;
+      tasks.handlerSettled();
     };
-  });
+    tasks.handlerStarted();
+    try {
+      const result = await this.#within(tasks, resolve);
+      if (startsSubscription(args) && isAsyncIterable(result)) return onceEnded(result, (step) => this.#within(tasks, step), settle);
+      // A filter returns the error that GraphQL is to report.
+      settle(result instanceof Error);
+      return result;
+    } catch (error) {
+      if (!settled) settle(true);
+      throw error;
+    }
+  }
+
+  #open(request: object, type: string): HandledTasks | undefined {
+    if (!this.#override) return listOf(request, type, this.runner);
+    lists.set(request, this.#override);
+    return undefined;
+  }
+
+  #within<Result>(tasks: HandledTasks, func: () => Result): Result {
+    return this.#current ? this.#current.within(tasks, func) : func();
+  }
+
+  /** The values of the handler, their end reported to the list. */
+  #observed(result: Observable<unknown>, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
+    return new Observable((subscriber) => {
+      tasks.handlerStarted();
+      const subscription = this.#within(tasks, () =>
+        result.subscribe({
+          next: (value) => subscriber.next(value),
+          error: (error: unknown) => {
+            tasks.fail(error);
+            subscriber.error(error);
+          },
+          complete: () => subscriber.complete(),
+        }),
+      );
+      // Comes after an error and after the end, and when the client leaves an event stream, which is no failure.
+      return () => {
+        subscription.unsubscribe();
+        tasks.handlerSettled(context);
+      };
+    });
+  }
 }

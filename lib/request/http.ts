@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ExecutionContext, HttpServer } from '@nestjs/common';
+import { PerRequest } from './per-request.js';
 
 /** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
 interface HttpRequest {
@@ -13,7 +14,10 @@ interface FastifyInstance {
   addHook(name: 'onRequest', hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void): void;
 }
 
-const responses = new WeakMap<object, ServerResponse>();
+/** Calls a function as part of a request. */
+type Enter = (request: object, func: () => void) => void;
+
+const responses = new PerRequest<ServerResponse>('response');
 
 /** What Express, Fastify, and Fastify's middleware all see as the same object. */
 export function rawRequest(request: HttpRequest): object {
@@ -34,14 +38,32 @@ export function linkResponses(adapter: HttpServer): void {
     done();
   });
   // Nest's middleware runs in an earlier hook, and may answer there.
+  aroundMiddleware(adapter, (request, response, callback) => {
+    responses.set(request, response);
+    callback();
+  });
+}
+
+/** Lets all the code of a request run as part of it, from the first middleware on. */
+export function enterRequests(adapter: HttpServer, enter: Enter): void {
+  if (adapter.getType() !== 'fastify') {
+    adapter.use((request: object, _: unknown, next: () => void) => enter(request, next));
+    return;
+  }
+  // Fastify keeps the context while it reads a body.
+  const fastify: FastifyInstance = adapter.getInstance();
+  fastify.addHook('onRequest', ({ raw }, _, done) => enter(raw, done));
+  aroundMiddleware(adapter, (request, _, callback) => enter(request, callback));
+}
+
+function aroundMiddleware(adapter: HttpServer, around: (request: object, response: ServerResponse, callback: () => void) => void): void {
   const createFactory = adapter.createMiddlewareFactory.bind(adapter);
   adapter.createMiddlewareFactory = async (method) => {
     const use = await createFactory(method);
     return (path, callback) =>
-      use(path, (request: object, response: ServerResponse, next: () => void) => {
-        responses.set(request, response);
-        callback(request, response, next);
-      });
+      use(path, (request: object, response: ServerResponse, next: () => void) =>
+        around(request, response, () => callback(request, response, next)),
+      );
   };
 }
 
@@ -100,7 +122,9 @@ export function onceAnswered(response: ServerResponse, listener: () => void): vo
 }
 
 /** Whether a handler answers through `@Res()` or `@Next()`, and not by what it returns: Nest's `isResponseHandled`. */
-export function answersByHand(context: ExecutionContext): boolean {
+export function answersByHand(context: ExecutionContext | undefined): boolean {
+  // A GraphQL resolver.
+  if (!context) return false;
   const handler = context.getHandler().name;
   if (Reflect.getMetadata('__responsePassthrough__', context.getClass(), handler)) return false;
   const parameters: object = Reflect.getMetadata('__routeArguments__', context.getClass(), handler) ?? {};

@@ -22,7 +22,7 @@ export class RequestTasks extends TrackedTasks {
   #refusedEarly = false;
   #handlersAtWork = 0;
   /** The context of the handler that settled last, and the status of the response by then. */
-  #settled: { context: ExecutionContext; status: number | undefined } | undefined;
+  #settled: { context: ExecutionContext | undefined; status: number | undefined } | undefined;
 
   private constructor(runner: BackgroundTasksRunner, request: object) {
     super(runner);
@@ -46,7 +46,7 @@ export class RequestTasks extends TrackedTasks {
     this.runner.handlerStarted();
   }
 
-  handlerSettled(context: ExecutionContext): void {
+  handlerSettled(context?: ExecutionContext): void {
     this.#handlersAtWork -= 1;
     if (this.#request) this.#settled = { context, status: responseOf(this.#request)?.statusCode };
     this.#flushIfOver();
@@ -59,15 +59,13 @@ export class RequestTasks extends TrackedTasks {
     if (error instanceof RefusedError) this.#answerRetryAfter();
   }
 
-  protected override add(task: BackgroundTask): void {
+  override add(task: BackgroundTask): void {
     if (this.#request && !this.#response) this.#watchResponse(this.#request);
-    const late = this.done;
+    if (this.done) return this.addLate(task);
     try {
       super.add(task);
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
-      // Late tasks come from code that nobody waits for, and that nobody may catch errors of.
-      if (late) return this.runner.reporter.refused(error);
       // Of a handler, the interceptor says whether it caught the error; of a guard or of middleware, nobody does.
       if (this.#handlersAtWork === 0) {
         this.#refusedEarly = true;
@@ -75,7 +73,6 @@ export class RequestTasks extends TrackedTasks {
       }
       throw error;
     }
-    if (late) this.runner.reporter.addedLate(task);
   }
 
   #answerRetryAfter(): void {

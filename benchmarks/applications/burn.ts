@@ -1,0 +1,5 @@
+/** Keeps a processor busy. */
+export default function burn(milliseconds: number): void {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
+}

@@ -1,0 +1,42 @@
+import { Comparison, printTargets, quick } from './support/compare.js';
+import { closeClient, startPeers } from './support/http.js';
+
+// What a request costs the server, by how the notification is sent.
+
+const applications = {
+  'bare route': { name: 'bare/Bare', tasks: 0 },
+  'no-op global interceptor': { name: 'bare/NoOpGlobalInterceptor', tasks: 0 },
+  'nestjs-cls mounted': { name: 'cls/ClsMounted', tasks: 0 },
+  '`setImmediate` by hand': { name: 'by-hand/SetImmediateByHand', tasks: 1 },
+  '@nestjs/event-emitter': { name: 'event-emitter/EventEmitter', tasks: 1 },
+  'careful version by hand': { name: 'by-hand/CarefulByHand', tasks: 1 },
+  'module imported, route without list': { name: 'package/OnAnotherRoute', tasks: 0 },
+  '`@BackgroundTasks()`, no task': { name: 'package/ParameterNoTask', tasks: 0 },
+  '`@BackgroundTasks()`, one task': { name: 'package/Parameter', tasks: 1 },
+  'request-scoped `setImmediate`': { name: 'by-hand/PlainRequestScoped', tasks: 1 },
+  'request-scoped careful version': { name: 'by-hand/CarefulRequestScoped', tasks: 1 },
+  'injected `BackgroundTasks`, one task': { name: 'package/Injected', tasks: 1 },
+};
+
+const CPU = 'CPU µs/request';
+
+for (const platform of ['express', 'fastify'] as const) {
+  const { peers, close } = await startPeers(platform, applications, { amount: quick ? 1000 : 10_000, connections: 16 });
+  const comparison = await Comparison.of(`Request overhead, ${platform}`, peers);
+  comparison.print(CPU, 'bare route');
+  const against = (name: keyof typeof applications, peer: keyof typeof applications): [string, string] => [
+    `${name} / ${peer}`,
+    comparison.ratio(name, peer, CPU),
+  ];
+  printTargets([
+    [...against('module imported, route without list', 'bare route'), platform === 'fastify' ? '1.05' : ''],
+    [...against('module imported, route without list', 'no-op global interceptor'), '1.05'],
+    [...against('`@BackgroundTasks()`, no task', 'no-op global interceptor'), ''],
+    [...against('`@BackgroundTasks()`, one task', 'careful version by hand'), '1.10'],
+    [...against('injected `BackgroundTasks`, one task', 'request-scoped `setImmediate`'), '1.10'],
+    [...against('injected `BackgroundTasks`, one task', 'request-scoped careful version'), ''],
+  ]);
+  await close();
+}
+
+await closeClient();
