@@ -105,7 +105,8 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
 export function onCutOff(response: ServerResponse, listener: () => void): void {
   const destroy = response.destroy.bind(response);
   response.destroy = (error) => {
-    listener();
+    // When a connection has closed, Node 24 destroys the responses that waited on it.
+    if (!response.req.socket.destroyed) listener();
     return destroy(error);
   };
 }
