@@ -109,7 +109,8 @@ export class RequestTasks extends TrackedTasks {
     if (status < 400) return false;
     // A guard that denies and middleware that answers do not reach the interceptors.
     if (!this.#settled) return true;
-    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say.
+    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say. Not seen is
+    // the error of a value that was sent by hand on Fastify, and one whose status, 500, the handler had set already.
     return this.#settled.status !== status && !answersByHand(this.#settled.context);
   }
 }
