@@ -91,7 +91,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   /** The values of the handler, their end reported to the list. */
   #observed(result: Observable<unknown>, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
     return new Observable((subscriber) => {
-      tasks.handlerStarted();
+      tasks.handlerStarted(context);
       const subscription = this.#within(tasks, () =>
         result.subscribe({
           next: (value) => subscriber.next(value),
