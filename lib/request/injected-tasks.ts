@@ -26,7 +26,7 @@ export function injectedTasks(injected: object | undefined, runner: BackgroundTa
   const message = rpc.messageOfHost(injected);
   if (message) return MessageTasks.of(message, runner);
   const request = requestOfOperation(injected as GraphqlContext);
-  if (responseOf(request) || lists.has(request)) return listOf(request, 'graphql', runner);
+  if (responseOf(request) || lists.get(request)) return listOf(request, 'graphql', runner);
   return new UnsupportedTasks(injected);
 }
 
