@@ -20,7 +20,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   /** The singleton of `Scope.DEFAULT`. */
   #current: CurrentTasks | undefined;
   /** What ends each of the GraphQL subscriptions that are open. */
-  readonly #subscriptions = new Set<(failed: boolean) => void>();
+  readonly #subscriptions = new Set<() => void>();
 
   constructor(
     private readonly runner: BackgroundTasksRunner,
@@ -50,11 +50,11 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     const tasks = this.#open(requestOfOperation(graphqlContext(args)), 'graphql');
     if (!tasks) return resolve();
     let settled = false;
-    const settle = (failed: boolean): void => {
+    const settle = (failure?: { error: unknown }): void => {
       if (settled) return;
       settled = true;
       this.#subscriptions.delete(settle);
-      if (failed) tasks.fail();
+      if (failure) tasks.fail(failure.error);
       tasks.handlerSettled();
     };
     tasks.handlerStarted();
@@ -65,17 +65,17 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
         return onceEnded(result, (step) => this.#within(tasks, step), settle);
       }
       // A filter returns the error that GraphQL is to report.
-      settle(result instanceof Error);
+      settle(result instanceof Error ? { error: result } : undefined);
       return result;
     } catch (error) {
-      settle(true);
+      settle({ error });
       throw error;
     }
   }
 
   /** Ends the subscriptions that are open: GraphQL ends them after this, and the shutdown would wait for them. */
   onModuleDestroy(): void {
-    for (const settle of this.#subscriptions) settle(false);
+    for (const settle of this.#subscriptions) settle();
   }
 
   #open(request: object, type: string): HandledTasks | undefined {

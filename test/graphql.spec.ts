@@ -283,6 +283,8 @@ describe.each<[string, Platform, DynamicModule]>([
         const { app, client, runner, logs } = await connect();
         await subscribe(client, 'a');
         await app.close();
+        // Nest 11 would stop GraphQL a second time, which fails.
+        app.close = () => Promise.resolve();
         expect(events).toEqual(['started a', 'doubled 1']);
         expect(runner.pendingCount).toBe(0);
         expect(logs.of('error')).toEqual([]);

@@ -53,15 +53,19 @@ export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown>
 }
 
 /** The same events, each step of them made through a function; the listener is called when there will be no more. */
-export function onceEnded(events: AsyncIterable<unknown>, within: Within, ended: (failed: boolean) => void): AsyncIterable<unknown> {
+export function onceEnded(
+  events: AsyncIterable<unknown>,
+  within: Within,
+  ended: (failure?: { error: unknown }) => void,
+): AsyncIterable<unknown> {
   const iterator = events[Symbol.asyncIterator]();
   const step = async (advance: () => Promise<IteratorResult<unknown>> | undefined): Promise<IteratorResult<unknown>> => {
     try {
       const result = (await within(advance)) ?? { done: true, value: undefined };
-      if (result.done) ended(false);
+      if (result.done) ended();
       return result;
     } catch (error) {
-      ended(true);
+      ended({ error });
       throw error;
     }
   };
