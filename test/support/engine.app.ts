@@ -37,7 +37,10 @@ class WorkController {
 @Module({
   imports: [
     BackgroundTasksModule.forRoot({
-      engine: engineOn(backend, url, { queue, worker: role === 'worker' && { concurrency: 10, lockDuration: 1_000, stalledInterval: 500 } }),
+      engine: engineOn(backend, url, {
+        queue,
+        worker: role === 'worker' && { concurrency: 10, lockDuration: 1_000, stalledInterval: 500 },
+      }),
       shutdownTimeout,
       flushTimeout,
     }),
