@@ -32,11 +32,12 @@ export class BackgroundTasksRunner {
   #reporting = 0;
   #closed = false;
 
-  constructor(
-    @Optional() @Inject(MODULE_OPTIONS) options?: unknown,
-    /** @internal */
-    @Optional() readonly engineTasks?: EngineTasks,
-  ) {
+  /** @internal */
+  @Optional()
+  @Inject(EngineTasks)
+  readonly engineTasks: EngineTasks | undefined;
+
+  constructor(@Optional() @Inject(MODULE_OPTIONS) options?: unknown) {
     this.options = resolveOptions(options);
     this.reporter = new BackgroundTasksReporter(this.options.onError);
     this.#turns = new Turns(
