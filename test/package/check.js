@@ -11,7 +11,7 @@ const vitest = resolve('node_modules/vitest/vitest.mjs');
 const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
 
 /** Bytes of the packed tarball. Raise it when what users get is worth it. */
-const SIZE_BUDGET = 64 * 1024;
+const SIZE_BUDGET = 80 * 1024;
 
 try {
   execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { shell: true, stdio: ['ignore', 'ignore', 'inherit'] });
