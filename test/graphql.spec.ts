@@ -1,4 +1,5 @@
-import { beforeEach, describe, expect, it } from '@jest/globals';
+import { EventEmitter, on } from 'node:events';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';
 import { type CanActivate, type DynamicModule, type ExecutionContext, Injectable, Module, Scope, UseGuards } from '@nestjs/common';
 import {
@@ -17,18 +18,24 @@ import {
 } from '@nestjs/graphql';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
-import { createClient } from 'graphql-ws';
+import { type Client, createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { type Platform, type TestApp, createApp } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
 
 /** What happened, in order: the end of responses, and tasks. */
 const events: string[] = [];
-let held: Gate;
+
+type Values = ReturnType<Client['iterate']>;
+
+const clients: Client[] = [];
+
+afterEach(() => Promise.all(clients.splice(0).map((client) => client.dispose())));
 
 beforeEach(() => {
   events.length = 0;
-  held = gate();
+  counters = new EventEmitter();
+  flushed = gate();
 });
 
 function record(what: string): void {
@@ -88,13 +95,43 @@ class InjectedResolver {
   }
 }
 
-@Resolver()
-class StaticResolver {
-  @Query(() => String)
-  async held(@BackgroundTasks() tasks: BackgroundTasks) {
-    tasks.addTask(record, 'task of held');
-    await held.opened;
-    return 'held';
+/** Emits the counts that are subscribed to, by name. */
+let counters: EventEmitter;
+/** Opens when they are. */
+let subscribed: Gate;
+/** Opens when the task of the first count of a subscription runs. */
+let flushed: Gate;
+
+@ObjectType()
+class Count {
+  @Field(() => Int)
+  value!: number;
+}
+
+@Resolver(() => Count)
+class CountResolver {
+  /** Nest has it that a resolver of subscriptions is a singleton. */
+  @Subscription(() => Count, { resolve: ([value]: [number]) => ({ value }) })
+  counts(@Args('name') name: string, @BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(record, `started ${name}`);
+    tasks.addTask({ runOn: 'failure' }, record, `failed ${name}`);
+    setImmediate(() => subscribed.open());
+    return on(counters, name, { close: ['end'] });
+  }
+
+  @Query(() => Count)
+  async count(@BackgroundTasks() tasks: BackgroundTasks) {
+    await new Promise(setImmediate);
+    tasks.addTask(record, 'query');
+    return { value: 3 };
+  }
+
+  @ResolveField(() => Int)
+  async doubled(@Parent() { value }: Count, @BackgroundTasks() tasks: BackgroundTasks) {
+    await new Promise(setImmediate);
+    tasks.addTask(record, `doubled ${value}`);
+    if (value === 1) tasks.addTask({ name: 'flushed' }, flushed.open);
+    return value * 2;
   }
 }
 
@@ -111,7 +148,7 @@ const mercurius = GraphQLModule.forRoot<MercuriusDriverConfig>({
   driver: MercuriusDriver,
   autoSchemaFile: true,
   allowBatchedQueries: true,
-  subscription: true,
+  subscription: { fullWsTransport: true },
 });
 
 describe.each<[string, Platform, DynamicModule]>([
@@ -123,7 +160,7 @@ describe.each<[string, Platform, DynamicModule]>([
     ['Scope.REQUEST', BackgroundTasksModule],
     ['Scope.DEFAULT', BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })],
   ] as const)('with %s', (_scope, tasksModule) => {
-    @Module({ imports: [tasksModule, graphqlModule], providers: [InjectedResolver, StaticResolver, Service] })
+    @Module({ imports: [tasksModule, graphqlModule], providers: [InjectedResolver, CountResolver, Service] })
     class AuthorModule {}
 
     async function start(): Promise<TestApp & { post(body: object): Promise<{ data: unknown; errors?: { message: string }[] }> }> {
@@ -185,6 +222,82 @@ describe.each<[string, Platform, DynamicModule]>([
       await runner.onIdle();
       expect(events.slice(1)).toEqual(ran);
       expect(runner.discardedCount).toBe(discarded);
+    });
+
+    describe('over a WebSocket', () => {
+      const subscription = (name: string) => ({ query: `subscription { counts(name: "${name}") { value doubled } }` });
+
+      async function connect(): Promise<TestApp & { client: Client }> {
+        const app = await start();
+        const client = createClient({ url: `${app.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0 });
+        clients.push(client);
+        return { ...app, runner: app.runner, client };
+      }
+
+      /** Subscribes, and sees the first count. */
+      async function subscribe(client: Client, name: string): Promise<Values> {
+        const values = client.iterate(subscription(name));
+        subscribed = gate();
+        const first = values.next();
+        await subscribed.opened;
+        counters.emit(name, 1);
+        expect((await first).value).toEqual({ data: { counts: { value: 1, doubled: 2 } } });
+        return values;
+      }
+
+      it('a subscription has one list, flushed when the subscription ends by itself', async () => {
+        const { client, runner, logs } = await connect();
+        const values = await subscribe(client, 'a');
+        counters.emit('a', 2);
+        expect((await values.next()).value).toEqual({ data: { counts: { value: 2, doubled: 4 } } });
+        expect(events).toEqual([]);
+        expect(runner.pendingCount).toBe(5);
+        counters.emit('end');
+        expect((await values.next()).done).toBe(true);
+        await runner.onIdle();
+        expect(events).toEqual(['started a', 'doubled 1', 'doubled 2']);
+        expect(logs.of('warn')).toEqual([]);
+      });
+
+      it('or when the client ends it, and each of the subscriptions of a connection has its own', async () => {
+        const { client, runner } = await connect();
+        const a = await subscribe(client, 'a');
+        await subscribe(client, 'b');
+        expect(runner.pendingCount).toBe(8);
+        await a.return!();
+        await flushed.opened;
+        expect(events).toEqual(['started a', 'doubled 1']);
+        expect(runner.pendingCount).toBe(4);
+      });
+
+      it('one that fails makes the outcome a failure', async () => {
+        const { client, runner } = await connect();
+        const values = await subscribe(client, 'a');
+        counters.emit('error', new Error('the source fails'));
+        await Promise.allSettled([values.next()]);
+        await runner.onIdle();
+        expect(events).toEqual(['failed a']);
+      });
+
+      it('app.close() ends it, and waits for its tasks', async () => {
+        const { app, client, runner, logs } = await connect();
+        await subscribe(client, 'a');
+        await app.close();
+        // Nest 11 would stop GraphQL a second time, which fails.
+        app.close = () => Promise.resolve();
+        expect(events).toEqual(['started a', 'doubled 1']);
+        expect(runner.pendingCount).toBe(0);
+        expect(logs.of('error')).toEqual([]);
+      });
+
+      it('a query has one list, too, flushed after its last resolver', async () => {
+        const { client, runner, logs } = await connect();
+        const values = client.iterate({ query: '{ a: count { doubled } b: count { value } }' });
+        expect((await values.next()).value).toEqual({ data: { a: { doubled: 6 }, b: { value: 3 } } });
+        await runner.onIdle();
+        expect(events).toEqual(['query', 'query', 'doubled 3']);
+        expect(logs.of('warn')).toEqual([]);
+      });
     });
   });
 });

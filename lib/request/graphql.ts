@@ -52,33 +52,30 @@ export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown>
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 }
 
-/** The same events; the listener is called once, when there will be no more. */
+/** The same events, each step of them made through a function; the listener is called when there will be no more. */
 export function onceEnded(
   events: AsyncIterable<unknown>,
-  within: <T>(func: () => T) => T,
-  ended: (failed: boolean) => void,
+  within: Within,
+  ended: (failure?: { error: unknown }) => void,
 ): AsyncIterable<unknown> {
   const iterator = events[Symbol.asyncIterator]();
-  let open = true;
-  const end = (failed: boolean): void => {
-    if (open) ended(failed);
-    open = false;
-  };
-  const watched = async (step: () => Promise<IteratorResult<unknown>> | undefined): Promise<IteratorResult<unknown>> => {
+  const step = async (advance: () => Promise<IteratorResult<unknown>> | undefined): Promise<IteratorResult<unknown>> => {
     try {
-      const result = (await within(step)) ?? { done: true, value: undefined };
-      if (result.done) end(false);
+      const result = (await within(advance)) ?? { done: true, value: undefined };
+      if (result.done) ended();
       return result;
     } catch (error) {
-      end(true);
+      ended({ error });
       throw error;
     }
   };
-  const watching: AsyncIterableIterator<unknown> = {
-    next: () => watched(() => iterator.next()),
-    return: () => watched(() => iterator.return?.()).finally(() => end(false)),
-    throw: (error: unknown) => watched(() => iterator.throw?.(error)),
-    [Symbol.asyncIterator]: () => watching,
+  const watched: AsyncIterableIterator<unknown> = {
+    next: () => step(() => iterator.next()),
+    return: () => step(() => iterator.return?.()),
+    throw: (error: unknown) => step(() => iterator.throw?.(error)),
+    [Symbol.asyncIterator]: () => watched,
   };
-  return watching;
+  return watched;
 }
+
+type Within = <Result>(func: () => Result) => Result;

@@ -131,3 +131,17 @@ export function answersByHand(context: ExecutionContext | undefined): boolean {
   const [response, next] = [1, 2];
   return Object.keys(parameters).some((key) => key.startsWith(`${response}:`) || key.startsWith(`${next}:`));
 }
+
+const eventHandlers = new WeakMap<object, boolean>();
+
+/** Whether a handler answers with an event stream, `@Sse()`: it lasts as long as its client, or until the application ends it while it shuts down. */
+export function sendsEvents(context: ExecutionContext | undefined): boolean {
+  if (!context) return false;
+  const handler = context.getHandler();
+  let sends = eventHandlers.get(handler);
+  if (sends === undefined) {
+    sends = Reflect.hasMetadata('__sse__', handler);
+    eventHandlers.set(handler, sends);
+  }
+  return sends;
+}
