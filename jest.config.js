@@ -6,10 +6,11 @@ const shared = {
 };
 
 /** `inject()` needs it, and from 6.8 on it requires an ES module, which Jest cannot do before Node 24.9. */
-const lightMyRequest = { '^light-my-request$': '<rootDir>/test/nest-11/node_modules/light-my-request' };
+const lightMyRequest = { '^(light-my-request)$': '<rootDir>/test/nest-11/node_modules/$1' };
 
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
+  '^nestjs-background-tasks/bullmq$': '<rootDir>/lib/bullmq/index.ts',
   '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
   // Mercurius requires one that is an ES module, which jest cannot do on Node 20.

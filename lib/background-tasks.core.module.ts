@@ -1,22 +1,27 @@
-import { Module, type NestModule, type OnModuleInit } from '@nestjs/common';
+import { Module, type NestModule, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import { ApplicationConfig, ExternalContextCreator, HttpAdapterHost, ModulesContainer } from '@nestjs/core';
 import { BackgroundTasksInterceptor } from './background-tasks.interceptor.js';
 import { MODULE_OPTIONS, assertSameOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasksShutdown } from './background-tasks.shutdown.js';
+import { EngineTasksHost } from './engine-host.js';
+import { EngineTasks } from './engine-tasks.js';
+import { NamedTasks } from './named-tasks.js';
 import { aroundResolvers } from './request/graphql.js';
 import { linkResponses } from './request/http.js';
 
 /** The one instance of everything in an application, however many modules import `BackgroundTasksModule`. */
 @Module({
-  providers: [BackgroundTasksRunner, BackgroundTasksInterceptor, BackgroundTasksShutdown],
+  providers: [BackgroundTasksRunner, BackgroundTasksInterceptor, BackgroundTasksShutdown, NamedTasks, EngineTasks, EngineTasksHost],
   exports: [BackgroundTasksRunner, BackgroundTasksInterceptor],
 })
-export class BackgroundTasksCoreModule implements NestModule, OnModuleInit {
+export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap {
   constructor(
     private readonly modules: ModulesContainer,
-    config: ApplicationConfig,
     private readonly adapterHost: HttpAdapterHost,
+    private readonly engineTasks: EngineTasks,
+    private readonly engineHost: EngineTasksHost,
+    config: ApplicationConfig,
     interceptor: BackgroundTasksInterceptor,
     resolvers: ExternalContextCreator,
   ) {
@@ -33,6 +38,11 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit {
   onModuleInit(): void {
     const configurations = [...this.modules.values()].map((module) => module.getProviderByKey(MODULE_OPTIONS)).filter(Boolean);
     assertSameOptions(configurations.map(({ instance }) => resolveOptions(instance)));
+    this.engineTasks.discover();
+  }
+
+  onApplicationBootstrap(): void {
+    this.engineHost.start();
   }
 
   configure(): void {

@@ -5,7 +5,9 @@ import { Observable } from 'rxjs';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
 import { CurrentTasks } from './current-tasks.js';
+import { heldBack } from './held-back.js';
 import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './request/graphql.js';
+import { answersByHand } from './request/http.js';
 import { type HandledTasks, listOf } from './request/injected-tasks.js';
 import { lists, requestOf } from './request/tasks-of.js';
 import { beginMessage } from './request/ws.js';
@@ -61,7 +63,10 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
         return onceEnded(result, (step) => this.#within(tasks, step), settle);
       }
       // A filter returns the error that GraphQL is to report.
-      settle(result instanceof Error ? { error: result } : undefined);
+      const failure = result instanceof Error ? { error: result } : undefined;
+      const acknowledged = tasks.flushFirst(failure ? 'failure' : 'success');
+      if (acknowledged) await (failure ? acknowledged.catch(() => undefined) : acknowledged);
+      settle(failure);
       return result;
     } catch (error) {
       settle({ error });
@@ -84,12 +89,17 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     return this.#current ? this.#current.within(tasks, func) : func();
   }
 
+  #handled(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
+    const isSent = context.getType() === 'http' && answersByHand(context);
+    return this.runner.options.engine && !isSent ? heldBack(next.handle(), tasks) : next.handle();
+  }
+
   /** The values of the handler, their end reported to the list. */
   #observed(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
     return new Observable((subscriber) => {
-      tasks.handlerStarted();
+      tasks.handlerStarted(context);
       const subscription = this.#within(tasks, () =>
-        next.handle().subscribe({
+        this.#handled(next, tasks, context).subscribe({
           next: (value) => subscriber.next(value),
           error: (error: unknown) => {
             tasks.fail(error);

@@ -44,6 +44,10 @@ export class BackgroundTasksReporter {
     );
   }
 
+  givenBack(task: BackgroundTask, reason: string): void {
+    this.#log('warn', `Background task "${task.name}" was given back to the engine, which will have it run again: ${reason}`);
+  }
+
   refused(error: Error): void {
     this.#log('error', error.message);
   }

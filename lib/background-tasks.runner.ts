@@ -4,6 +4,7 @@ import { publishDiscard } from './background-tasks.diagnostics.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
+import { EngineTasks } from './engine-tasks.js';
 import type { TrackedTasks } from './tracked-tasks.js';
 import { Turns } from './turns.js';
 
@@ -31,7 +32,11 @@ export class BackgroundTasksRunner {
   #reporting = 0;
   #closed = false;
 
-  constructor(@Optional() @Inject(MODULE_OPTIONS) options?: unknown) {
+  constructor(
+    @Optional() @Inject(MODULE_OPTIONS) options?: unknown,
+    /** @internal */
+    @Optional() readonly engineTasks?: EngineTasks,
+  ) {
     this.options = resolveOptions(options);
     this.reporter = new BackgroundTasksReporter(this.options.onError);
     this.#turns = new Turns(
@@ -89,13 +94,15 @@ export class BackgroundTasksRunner {
 
   /**
    * Takes responsibility for a task that is about to be added to a list.
-   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed.
+   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed, BackgroundTasksError `INVALID_TASK` for a
+   * `@BackgroundTask()` method that cannot be run.
    * @internal
    */
   admit(task: BackgroundTask, list: TrackedTasks): void {
     const { maxPending } = this.options;
     if (this.#closed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
     if (this.#pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
+    this.engineTasks?.prepare(task);
     this.#pending += 1;
     this.#lists.add(list);
   }
@@ -106,6 +113,23 @@ export class BackgroundTasksRunner {
    */
   enqueue(list: TrackedTasks): void {
     this.#turns.request(list);
+  }
+
+  /**
+   * Hands tasks that their list has let go of to the engine; rejects once each is reported if that fails.
+   * @internal
+   */
+  async handOver(tasks: readonly BackgroundTask[], list: TrackedTasks): Promise<void> {
+    if (list.size === 0) this.#lists.delete(list);
+    try {
+      await this.engineTasks?.deliver(tasks);
+    } catch (error) {
+      for (const task of tasks) this.#report(task, error);
+      throw error;
+    } finally {
+      this.#pending -= tasks.length;
+      this.#notify();
+    }
   }
 
   /**
@@ -126,6 +150,7 @@ export class BackgroundTasksRunner {
    */
   close(reason: string): void {
     this.#closed = true;
+    this.engineTasks?.giveUp(reason);
     for (const task of this.#running) task.giveUp(new BackgroundTasksShutdownError(task.name, `was given up: ${reason}`));
     for (const list of this.#lists) {
       for (const task of list.clear()) {

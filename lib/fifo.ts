@@ -26,6 +26,16 @@ export class Fifo<T> {
     return item;
   }
 
+  /** Takes the items out that the predicate holds for. */
+  take(predicate: (item: T) => boolean): T[] {
+    const taken: T[] = [];
+    const left: T[] = [];
+    for (const item of this.toArray()) (predicate(item) ? taken : left).push(item);
+    this.#items = left;
+    this.#head = 0;
+    return taken;
+  }
+
   toArray(): T[] {
     return this.#items.slice(this.#head) as T[];
   }

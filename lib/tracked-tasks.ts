@@ -15,6 +15,7 @@ export class TrackedTasks extends BackgroundTasks {
   /** Whether the runner has the list, be it to wait for its turn or because one of its tasks runs. */
   #handedOver = false;
   #stopped = false;
+  #hasEngineTasks = false;
 
   constructor(runner: BackgroundTasksRunner) {
     super();
@@ -23,6 +24,11 @@ export class TrackedTasks extends BackgroundTasks {
 
   override get tasks(): readonly BackgroundTask[] {
     return this.#waiting.toArray();
+  }
+
+  /** @internal */
+  get size(): number {
+    return this.#waiting.length;
   }
 
   override run(): Promise<void> {
@@ -59,6 +65,11 @@ export class TrackedTasks extends BackgroundTasks {
   #take(task: BackgroundTask): void {
     this.runner.admit(task, this);
     this.#waiting.push(task);
+    if (task.entry) {
+      this.#hasEngineTasks = true;
+      // All that are added in one go become one flush.
+      if (this.#outcome) queueMicrotask(() => this.#flushToEngine());
+    }
     if (this.#outcome) this.#handOver();
   }
 
@@ -70,7 +81,29 @@ export class TrackedTasks extends BackgroundTasks {
   /** Lets the tasks run: those that are in the list, and from now on each one as it is added. */
   flush(outcome: Outcome): void {
     this.#outcome = outcome;
-    if (this.#waiting.length > 0) this.#handOver();
+    if (this.#waiting.length === 0) return;
+    this.#flushToEngine();
+    this.#handOver();
+  }
+
+  /**
+   * Hands over what the engine is to have before the client has its answer. Rejects, once each task is reported, if the engine does not take
+   * it in time.
+   */
+  flushFirst(outcome: Outcome): Promise<void> | undefined {
+    const tasks = this.#takeForEngine(outcome, (task) => this.runner.engineTasks?.goesFirst(task));
+    return tasks.length > 0 ? this.runner.handOver(tasks, this) : undefined;
+  }
+
+  #flushToEngine(): void {
+    const tasks = this.#takeForEngine(this.#outcome, () => true);
+    // A failure has been reported, and nobody waits for it.
+    if (tasks.length > 0) this.runner.handOver(tasks, this).catch(() => undefined);
+  }
+
+  #takeForEngine(outcome: Outcome | undefined, which: (task: BackgroundTask) => boolean | undefined): BackgroundTask[] {
+    if (!this.#hasEngineTasks) return [];
+    return this.#waiting.take((task) => task.entry !== undefined && !this.#ruledOut(task, outcome) && which(task) === true);
   }
 
   #handOver(): void {
@@ -81,8 +114,9 @@ export class TrackedTasks extends BackgroundTasks {
 
   /** Takes the next task to run off the list. Those that the outcome rules out are discarded on the way. */
   next(): BackgroundTask | undefined {
+    this.#flushToEngine();
     for (let task = this.#waiting.shift(); task; task = this.#waiting.shift()) {
-      const reason = this.#stopped ? 'an earlier task of its request failed' : this.#ruledOut(task);
+      const reason = this.#ruledOut(task, this.#outcome);
       if (!reason) return task;
       this.runner.discard(task, reason);
     }
@@ -102,9 +136,10 @@ export class TrackedTasks extends BackgroundTasks {
     return tasks;
   }
 
-  #ruledOut(task: BackgroundTask): string | undefined {
+  #ruledOut(task: BackgroundTask, outcome: Outcome | undefined): string | undefined {
+    if (this.#stopped) return 'an earlier task of its request failed';
     const runOn = task.options.runOn ?? this.runner.options.runOn;
-    if (runOn === 'always' || runOn === this.#outcome) return undefined;
-    return `it runs on ${runOn}, and the outcome of its request was ${this.#outcome}`;
+    if (runOn === 'always' || runOn === outcome) return undefined;
+    return `it runs on ${runOn}, and the outcome of its request was ${outcome}`;
   }
 }

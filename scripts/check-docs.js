@@ -1,5 +1,5 @@
 // Checks the Markdown files: the code under a comment `<!-- path -->` stands in that file, which a test runs; relative links lead
-// somewhere; and each code of an error is explained.
+// somewhere; each code of an error is explained; and the map of lib/ is complete.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -27,6 +27,12 @@ const [, codes] = /BackgroundTasksErrorCode =([^;]*);/.exec(readFileSync('lib/ba
 const guide = readFileSync('docs/errors.md', 'utf8');
 for (const [, code] of codes.matchAll(/'(\w+)'/g)) {
   if (!guide.includes(`\n## ${code}\n`)) problems.push(`docs/errors.md: there is no section ## ${code}`);
+}
+
+const map = readFileSync('CONTRIBUTING.md', 'utf8');
+for (const file of readdirSync('lib', { recursive: true })) {
+  const inMap = map.includes(`\`${file}\``) || map.includes(`\`${dirname(file)}/\``);
+  if (file.endsWith('.ts') && !inMap) problems.push(`CONTRIBUTING.md: the map does not have lib/${file}`);
 }
 
 /** A snippet may be indented less than its file. */

@@ -115,7 +115,7 @@ class StreamController {
   async *generator(@BackgroundTasks() tasks: BackgroundTasks) {
     addTasks(tasks);
     yield 'first';
-    yield* endless();
+    yield await new Promise<string>(() => {});
   }
 
   @Get('hijacked')
@@ -144,10 +144,6 @@ class StreamController {
     await clientLeft(request);
     log.push('handler settles');
   }
-}
-
-async function* endless(): AsyncGenerator<string> {
-  await new Promise(() => {});
 }
 
 /** Adds tasks, and decides when the client has left. */

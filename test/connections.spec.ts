@@ -160,9 +160,10 @@ describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
 
   it('run once the client has left, although the queued response never learns of it', async () => {
     const { url, runner } = await createApp(platform, PathsModule);
-    const { begun } = client.send({ type: 'raw', url, text: pipeline('/queued') });
+    const { begun, over } = client.send({ type: 'raw', url, text: pipeline('/queued') });
     await Promise.all([begun, second.opened]);
     client.leave();
+    await over;
     await runner.onIdle();
     expect(ran.toSorted()).toEqual(['always', 'queued always', 'queued success', 'success']);
     expect(runner.discardedCount).toBe(2);
@@ -170,9 +171,10 @@ describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
 
   it('run when the first is added after the client has left', async () => {
     const { url, runner } = await createApp(platform, PathsModule);
-    const { begun } = client.send({ type: 'raw', url, text: pipeline('/queued-until-the-client-has-left') });
+    const { begun, over } = client.send({ type: 'raw', url, text: pipeline('/queued-until-the-client-has-left') });
     await Promise.all([begun, second.opened]);
     client.leave();
+    await over;
     await added.opened;
     await runner.onIdle();
     expect(ran.toSorted()).toEqual(['always', 'queued', 'success']);

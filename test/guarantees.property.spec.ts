@@ -19,6 +19,7 @@ import { BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-back
 import fc from 'fast-check';
 import { type Platform, createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
+import { turns } from './support/turns.js';
 
 // Random requests, all at once, against what the guarantees say of each of them.
 
@@ -251,11 +252,6 @@ async function check(platform: Platform, { concurrency, onTaskFailure, requests 
   expect(failures.sort()).toEqual(every('failed'));
   expect(logs.of('warn')).toEqual([]);
   expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0, discardedCount: every('discarded').length });
-}
-
-/** Some turns of the event loop: long enough for what should have waited to get in. */
-async function turns(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await setImmediate();
 }
 
 async function* chunks(): AsyncGenerator<Buffer> {

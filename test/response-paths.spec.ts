@@ -350,9 +350,9 @@ class FailureController {
   }
 
   @Get('generator-that-fails-first')
-  async *generatorThatFailsFirst(@BackgroundTasks() tasks: BackgroundTasks): AsyncGenerator<string> {
+  async *generatorThatFailsFirst(@BackgroundTasks() tasks: BackgroundTasks) {
     addTasks(tasks);
-    throw new Error('first');
+    yield await Promise.reject<string>(new Error('first'));
   }
 
   @Get('web-response')

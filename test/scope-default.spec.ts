@@ -513,8 +513,9 @@ describe('the option scope', () => {
       await runner.onIdle();
     }
     expect(ran.get('plain')).toEqual(['parameter', 'parameter']);
-    expect(run).not.toHaveBeenCalled();
-    expect(enterWith).not.toHaveBeenCalled();
+    // The specs of one worker share Node's own modules: the instrumentation of another spec may still enter a store of its own.
+    const entered = [...run.mock.calls, ...enterWith.mock.calls].filter(([store]) => store instanceof BackgroundTasks);
+    expect(entered).toEqual([]);
     jest.restoreAllMocks();
   });
 

@@ -1,11 +1,13 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
-import { BackgroundTasks, BackgroundTasksRunner } from 'nestjs-background-tasks';
+import { type BackgroundTask, type BackgroundTaskTraceMessage, BackgroundTasks, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import request from 'supertest';
-import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../sample/09-testing/sign-up.js';
+import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../sample/11-testing/sign-up.js';
 import { createApp, platforms } from './support/app.js';
+import { gate } from './support/gate.js';
 
 // What users do in their tests, as docs/testing.md shows it.
 
@@ -78,6 +80,37 @@ describe('a controller without Nest', () => {
     await tasks.run();
     expect(mailer.sent).toEqual([email]);
   });
+});
+
+describe('waiting for one task of a running application', () => {
+  it('while another is at work', async () => {
+    const testingModule = await Test.createTestingModule({ imports: [AppModule] }).compile();
+    const app = await testingModule.createNestApplication().init();
+    const slow = gate();
+    app.get(Mailer).welcome = (to) => (to === email ? Promise.resolve() : slow.opened);
+    const signUp = (who: string) => request(app.getHttpServer()).post('/sign-ups').send({ email: who }).expect(201);
+
+    await signUp('slow@example.com');
+    const welcomed = taskEnded(({ name, args }) => name === 'welcome' && args[0] === email);
+    await signUp(email);
+    await welcomed;
+    expect(app.get(BackgroundTasksRunner).activeCount).toBeGreaterThan(0);
+
+    slow.open();
+    await app.close();
+  });
+
+  /** Resolves when an asynchronous task has ended. Call it before the request. */
+  function taskEnded(isMeant: (task: BackgroundTask) => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const channel = 'tracing:nestjs-background-tasks:task:asyncEnd';
+      subscribe(channel, function listen(message) {
+        if (!isMeant((message as BackgroundTaskTraceMessage).task)) return;
+        unsubscribe(channel, listen);
+        resolve();
+      });
+    });
+  }
 });
 
 describe('fake timers', () => {

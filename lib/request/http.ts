@@ -105,7 +105,8 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
 export function onCutOff(response: ServerResponse, listener: () => void): void {
   const destroy = response.destroy.bind(response);
   response.destroy = (error) => {
-    listener();
+    // When a connection has closed, Node 24 destroys the responses that waited on it.
+    if (!response.req.socket.destroyed) listener();
     return destroy(error);
   };
 }
@@ -129,4 +130,18 @@ export function answersByHand(context: ExecutionContext | undefined): boolean {
   const parameters: object = Reflect.getMetadata('__routeArguments__', context.getClass(), handler) ?? {};
   const [response, next] = [1, 2];
   return Object.keys(parameters).some((key) => key.startsWith(`${response}:`) || key.startsWith(`${next}:`));
+}
+
+const eventHandlers = new WeakMap<object, boolean>();
+
+/** Whether a handler answers with an event stream, `@Sse()`: it lasts as long as its client, or until the application ends it while it shuts down. */
+export function sendsEvents(context: ExecutionContext | undefined): boolean {
+  if (!context) return false;
+  const handler = context.getHandler();
+  let sends = eventHandlers.get(handler);
+  if (sends === undefined) {
+    sends = Reflect.hasMetadata('__sse__', handler);
+    eventHandlers.set(handler, sends);
+  }
+  return sends;
 }

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers';
+import type { ExecutionContext } from '@nestjs/common';
 import type { BackgroundTask } from '../background-task.js';
 import { BackgroundTasksError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
@@ -23,7 +24,7 @@ export class MessageTasks extends TrackedTasks {
     return tasks;
   }
 
-  handlerStarted(): void {
+  handlerStarted(_context?: ExecutionContext): void {
     this.#opened = true;
     this.#handlersAtWork += 1;
     this.runner.handlerStarted();

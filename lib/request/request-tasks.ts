@@ -4,7 +4,7 @@ import type { BackgroundTask } from '../background-task.js';
 import { BackgroundTasksError, RefusedError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { TrackedTasks } from '../tracked-tasks.js';
-import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf } from './http.js';
+import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf, sendsEvents } from './http.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -38,19 +38,19 @@ export class RequestTasks extends TrackedTasks {
     return tasks;
   }
 
-  handlerStarted(): void {
+  handlerStarted(context?: ExecutionContext): void {
     this.#handlersAtWork += 1;
     // The request got here, so that a guard that was refused a task has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#refusedEarly = false;
-    this.runner.handlerStarted();
+    if (!sendsEvents(context)) this.runner.handlerStarted();
   }
 
   handlerSettled(context?: ExecutionContext): void {
     this.#handlersAtWork -= 1;
     if (this.#request) this.#settled = { context, status: responseOf(this.#request)?.statusCode };
     this.#flushIfOver();
-    this.runner.handlerSettled();
+    if (!sendsEvents(context)) this.runner.handlerSettled();
   }
 
   /** Makes the outcome a failure. */
@@ -109,7 +109,8 @@ export class RequestTasks extends TrackedTasks {
     if (status < 400) return false;
     // A guard that denies and middleware that answers do not reach the interceptors.
     if (!this.#settled) return true;
-    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say.
+    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say. Not seen is
+    // the error of a value that was sent by hand on Fastify, and one whose status, 500, the handler had set already.
     return this.#settled.status !== status && !answersByHand(this.#settled.context);
   }
 }

@@ -11,7 +11,7 @@ export class SharingService {
 
   share(document: string, people: string[]): void {
     for (const person of people) {
-      this.tasks.addTask({ name: `invite ${person}` }, () => this.mailer.send(person, `"${document}" was shared with you`));
+      this.tasks.addTask({ name: 'invite' }, () => this.mailer.send(person, `"${document}" was shared with you`));
     }
     // Nobody is invited to a document that is not there: the request fails, and its tasks are discarded.
     if (document === 'missing') throw new NotFoundException();

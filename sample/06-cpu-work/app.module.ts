@@ -4,7 +4,8 @@ import { PrimesController } from './primes.controller.js';
 import { Threads } from './threads.js';
 
 @Module({
-  imports: [BackgroundTasksModule.forRoot({ timeout: 1_000 })],
+  // A computation can be made again: at the end, it is not waited for long.
+  imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 1_000 })],
   controllers: [PrimesController],
   providers: [Threads],
 })

@@ -11,7 +11,7 @@ export class PrimesController {
   @Post('below/:number')
   @HttpCode(202)
   count(@Param('number', ParseIntPipe) below: number, @BackgroundTasks() tasks: BackgroundTasks): void {
-    tasks.addTask({ name: `count primes below ${below}` }, async () => {
+    tasks.addTask({ name: 'count primes' }, async () => {
       this.#counts.set(below, await this.threads.countPrimes(below));
     });
   }
