@@ -25,6 +25,8 @@ export default {
     {
       ...shared,
       displayName: 'nest 11',
+      // What becomes of processes and servers has nothing to do with the version of Nest.
+      testPathIgnorePatterns: [...shared.testPathIgnorePatterns, '/engine-(away|chaos)\\.spec'],
       moduleNameMapper: {
         // One version of terminus is for both.
         '^(@nestjs/(?!terminus).*|rxjs|rxjs/.*|reflect-metadata)$': '<rootDir>/test/nest-11/node_modules/$1',

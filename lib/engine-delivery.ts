@@ -35,7 +35,6 @@ export class EngineDelivery {
     } finally {
       clearTimeout(timer);
       this.#underWay.delete(controller);
-      controller.abort();
     }
   }
 

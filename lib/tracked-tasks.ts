@@ -1,5 +1,5 @@
 import type { BackgroundTask } from './background-task.js';
-import { BackgroundTasks } from './background-tasks.js';
+import { TaskList } from './background-tasks.js';
 import { BackgroundTasksError, RefusedError } from './background-tasks.errors.js';
 import type { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { Fifo } from './fifo.js';
@@ -8,7 +8,7 @@ import { Fifo } from './fifo.js';
 export type Outcome = 'success' | 'failure';
 
 /** A list that the runner tracks from its first task on, and runs once it is flushed. */
-export class TrackedTasks extends BackgroundTasks {
+export class TrackedTasks extends TaskList {
   protected readonly runner: BackgroundTasksRunner;
   readonly #waiting = new Fifo<BackgroundTask>();
   #outcome: Outcome | undefined;

@@ -460,7 +460,7 @@ describe('the arguments of a task for an engine', () => {
 
 it('what waits for an engine counts as pending', async () => {
   const { http } = await createApp('Express', moduleOf({ maxPending: 1 }));
-  const first = http.get('/pending').expect(200, ['mail']).then();
+  const first = Promise.all([http.get('/pending').expect(200, ['mail'])]);
   await engine.attempts.atLeast(1);
   await http.get('/pending').expect(503);
   engine.gate.open();
