@@ -14,7 +14,7 @@ const sources = {
   '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
   // Mercurius requires one that is an ES module, which jest cannot do on Node 20.
-  '^content-disposition$': '<rootDir>/node_modules/content-disposition',
+  '^(content-disposition)$': '<rootDir>/node_modules/$1',
 };
 
 export default {
