@@ -12,6 +12,8 @@ export function currentTask(): BackgroundTask | undefined {
   return running;
 }
 
+const NO_OPTIONS: Readonly<BackgroundTaskOptions> = Object.freeze({});
+
 class Task {
   static readonly name = 'BackgroundTask';
 
@@ -20,11 +22,15 @@ class Task {
   readonly func: AnyFunction;
   readonly args: readonly unknown[];
   readonly options: Readonly<BackgroundTaskOptions>;
+  /** The one after it in its list. @internal */
+  behind: BackgroundTask | undefined;
 
   /** The async context of the code that made the task. Capturing it turns no async hooks on; entering a store would. */
   readonly #context = new AsyncResource('BackgroundTask');
   #controller: AbortController | undefined;
-  #stopWaiting: ((error: Error) => void) | undefined;
+  /** Set while the task runs. */
+  #awaited: TaskObserver | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(first: unknown, ...rest: unknown[]) {
     const func = typeof first === 'function' ? first : rest.shift();
@@ -32,7 +38,7 @@ class Task {
       // Without options in front, what follows is an argument, which is nobody's business.
       throw invalid('INVALID_TASK', 'a task', 'a function, or options and a function', first instanceof Object ? (func ?? first) : first);
     }
-    this.options = func === first ? {} : checkTaskOptions(first);
+    this.options = func === first ? NO_OPTIONS : checkTaskOptions(first);
     // The constructor type has matched the function with its arguments.
     this.func = func as AnyFunction;
     this.args = rest;
@@ -45,17 +51,33 @@ class Task {
   }
 
   /** Runs the task now; rejects with its error, or with a `BackgroundTasksTimeoutError`. */
-  async run(): Promise<void> {
-    await this.start(this.options.timeout);
+  run(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.start(this.options.timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate: () => {} });
+    });
   }
 
   /**
-   * Calls the function. Returns a promise only where the function did: settled as the function's is, or as soon as the task is given up.
+   * Calls the function. The observer is told how it ends: at once, unless the function returned a promise.
    * @internal
    */
-  start(timeout: number | undefined, onLateEnd?: LateEndListener): Promise<void> | undefined {
-    const result = this.#context.runInAsyncScope(call, undefined, this);
-    return isThenable(result) ? this.#settled(result, timeout, onLateEnd) : undefined;
+  start(timeout: number | undefined, observer: TaskObserver): void {
+    let result: unknown;
+    try {
+      result = this.#context.runInAsyncScope(call, undefined, this);
+      if (!isThenable(result)) return observer.completed(this);
+    } catch (error) {
+      return observer.failed(this, error);
+    }
+    this.#awaited = observer;
+    if (timeout !== undefined) {
+      this.#timer = setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
+    }
+    // `Promise.resolve` tames a foreign thenable, whose `then` may throw or call back twice.
+    Promise.resolve(result).then(
+      () => (this.#stopWaiting() ? observer.completed(this) : observer.endedLate(this, 'completed')),
+      (error: unknown) => (this.#stopWaiting() ? observer.failed(this, error) : observer.endedLate(this, 'failed', error)),
+    );
   }
 
   /**
@@ -63,38 +85,26 @@ class Task {
    * @internal
    */
   giveUp(error: Error): void {
-    this.#stopWaiting?.(error);
+    const observer = this.#stopWaiting();
     (this.#controller ??= new AbortController()).abort(error);
+    observer?.failed(this, error);
   }
 
-  #settled(result: PromiseLike<unknown>, timeout: number | undefined, onLateEnd: LateEndListener | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let waiting = true;
-      const stop = (settle: () => void, late?: () => void): void => {
-        if (!waiting) return late?.();
-        waiting = false;
-        this.#stopWaiting = undefined;
-        clearTimeout(timer);
-        settle();
-      };
-      const timer =
-        timeout === undefined ? undefined : setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
-      this.#stopWaiting = (error) => stop(() => reject(error));
-      // `Promise.resolve` tames a foreign thenable, whose `then` may throw or call back twice.
-      Promise.resolve(result).then(
-        () => stop(resolve, () => onLateEnd?.('completed')),
-        (error: unknown) =>
-          stop(
-            () => reject(error),
-            () => onLateEnd?.('failed', error),
-          ),
-      );
-    });
+  /** The observer, unless the task has ended for it. */
+  #stopWaiting(): TaskObserver | undefined {
+    const observer = this.#awaited;
+    this.#awaited = undefined;
+    clearTimeout(this.#timer);
+    return observer;
   }
 }
 
-/** Told how the function of a given-up task ended after all. */
-export type LateEndListener = (how: 'completed' | 'failed', error?: unknown) => void;
+/** Told once how a task ended, and, if it was given up, how its function ended after all. */
+export interface TaskObserver {
+  completed(task: BackgroundTask): void;
+  failed(task: BackgroundTask, error: unknown): void;
+  endedLate(task: BackgroundTask, how: 'completed' | 'failed', error?: unknown): void;
+}
 
 type AnyFunction = (...args: never[]) => unknown;
 

@@ -1,19 +1,23 @@
-import type { BackgroundTask } from './background-task.js';
+import type { BackgroundTask, TaskObserver } from './background-task.js';
 import { BackgroundTasks } from './background-tasks.js';
 import { BackgroundTasksError } from './background-tasks.errors.js';
 import type { BackgroundTasksRunner } from './background-tasks.runner.js';
-import { Fifo } from './fifo.js';
+import { Fifo, type Queued } from './fifo.js';
 
 /** How a request ended. */
 export type Outcome = 'success' | 'failure';
 
 /** A list that the runner tracks from its first task on, and runs once it is flushed. */
-export class TrackedTasks extends BackgroundTasks {
+export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queued<TrackedTasks> {
+  behind: TrackedTasks | undefined;
+  /** The task whose end is awaited. */
+  running: BackgroundTask | undefined;
   protected readonly runner: BackgroundTasksRunner;
   readonly #waiting = new Fifo<BackgroundTask>();
   #outcome: Outcome | undefined;
   /** Whether the runner has the list, be it to wait for its turn or because one of its tasks runs. */
   #handedOver = false;
+  /** Whether a task has failed after which no other runs. */
   #stopped = false;
 
   constructor(runner: BackgroundTasksRunner) {
@@ -48,7 +52,7 @@ export class TrackedTasks extends BackgroundTasks {
   /** Lets the tasks run: those that are in the list, and from now on each one as it is added. */
   flush(outcome: Outcome): void {
     this.#outcome = outcome;
-    if (this.#waiting.length > 0) this.#handOver();
+    if (!this.#waiting.isEmpty) this.#handOver();
   }
 
   #handOver(): void {
@@ -68,9 +72,20 @@ export class TrackedTasks extends BackgroundTasks {
     return undefined;
   }
 
-  /** Discards what has not started, and whatever is added from now on. */
-  stop(): void {
-    this.#stopped = true;
+  completed(): void {
+    this.running = undefined;
+    this.runner.ended(this);
+  }
+
+  failed(task: BackgroundTask, error: unknown): void {
+    this.running = undefined;
+    if (this.runner.options.onTaskFailure === 'stop') this.#stopped = true;
+    this.runner.report(task, error);
+    this.runner.ended(this);
+  }
+
+  endedLate(task: BackgroundTask, how: 'completed' | 'failed', error?: unknown): void {
+    this.runner.reporter.endedLate(task, how, error);
   }
 
   /** Takes every waiting task off the list. */
