@@ -6,11 +6,15 @@ const shared = {
 };
 
 /** `inject()` needs it, and from 6.8 on it requires an ES module, which Jest cannot do before Node 24.9. */
-const lightMyRequest = { '^light-my-request$': '<rootDir>/test/nest-11/node_modules/light-my-request' };
+const lightMyRequest = { '^(light-my-request)$': '<rootDir>/test/nest-11/node_modules/$1' };
 
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
+  '^nestjs-background-tasks/bullmq$': '<rootDir>/lib/bullmq/index.ts',
+  '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
+  // Mercurius requires one that is an ES module, which jest cannot do on Node 20.
+  '^content-disposition$': '<rootDir>/node_modules/content-disposition',
 };
 
 export default {
@@ -22,7 +26,8 @@ export default {
       ...shared,
       displayName: 'nest 11',
       moduleNameMapper: {
-        '^(@nestjs/.*|rxjs|rxjs/.*|reflect-metadata)$': '<rootDir>/test/nest-11/node_modules/$1',
+        // One version of terminus is for both.
+        '^(@nestjs/(?!terminus).*|rxjs|rxjs/.*|reflect-metadata)$': '<rootDir>/test/nest-11/node_modules/$1',
         ...sources,
       },
     },

@@ -57,6 +57,8 @@ class BurstController {
 class BurstModule {}
 
 const app = await NestFactory.create(BurstModule, { logger: false });
+// A server that closes an idle connection just as a client takes it up would fail the client.
+app.getHttpServer().keepAliveTimeout = 0;
 await app.listen(0, '127.0.0.1');
 const url = await app.getUrl();
 const runner = app.get(BackgroundTasksRunner);

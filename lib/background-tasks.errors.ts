@@ -8,6 +8,7 @@ export type BackgroundTasksErrorCode =
   | 'LIST_OF_A_REQUEST'
   | 'TIMEOUT'
   | 'OVERFLOW'
+  | 'ENGINE'
   | 'SHUTDOWN';
 
 /** Base of every error that this package throws: a stable `code`, and a message that says what to do. */
@@ -60,6 +61,20 @@ export class BackgroundTasksOverflowError extends RefusedError {
   }
 }
 
+/** The engine did not take tasks in time. Nest answers 503 for it under `flush: 'before-response'`. Its `cause` is what the engine said last. */
+export class BackgroundTasksEngineError extends RefusedError {
+  override readonly name = 'BackgroundTasksEngineError';
+
+  constructor(
+    readonly tasks: readonly string[],
+    what: string,
+    override readonly cause: unknown,
+  ) {
+    const names = [...new Set(tasks)].map((task) => `"${task}"`).join(', ');
+    super('ENGINE', `Background task${tasks.length > 1 ? 's' : ''} ${names} ${what}`);
+  }
+}
+
 /** A task was refused, or given up, because the application shuts down. Nest answers 503 for it unless it is caught. */
 export class BackgroundTasksShutdownError extends RefusedError {
   override readonly name = 'BackgroundTasksShutdownError';
@@ -77,8 +92,8 @@ export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', what: string, e
   return new BackgroundTasksError(code, `Expected ${what} to be ${expected}, got ${describe(value)}`);
 }
 
-/** Objects and functions are named by their type alone: their text may hold people's data. */
-function describe(value: unknown): string {
+/** Names a value with its type; objects and functions by their type alone: their text may hold people's data. */
+export function describe(value: unknown): string {
   if (value === null || value === undefined) return `\`${value}\``;
   if (Array.isArray(value)) return 'an array';
   if (value instanceof Promise) return 'a promise; pass the function itself, and do not call it';

@@ -1,18 +1,26 @@
 import { Injectable, Scope } from '@nestjs/common';
-import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleInit } from '@nestjs/common';
+import type { CallHandler, ExecutionContext, NestInterceptor, OnModuleDestroy, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
-import { rawRequest } from './request/http.js';
-import { RequestTasks } from './request/request-tasks.js';
-import { lists } from './request/tasks-of.js';
+import { CurrentTasks } from './current-tasks.js';
+import { heldBack } from './held-back.js';
+import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './request/graphql.js';
+import { answersByHand } from './request/http.js';
+import { type HandledTasks, listOf } from './request/injected-tasks.js';
+import { lists, requestOf } from './request/tasks-of.js';
+import { beginMessage } from './request/ws.js';
 
 /** Opens the list of each request and tells it how the handler ended. The module installs it outside every other interceptor. */
 @Injectable()
-export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
+export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit, OnModuleDestroy {
   /** What a test put in the place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
   #override: BackgroundTasks | undefined;
+  /** The singleton of `Scope.DEFAULT`. */
+  #current: CurrentTasks | undefined;
+  /** What ends each of the GraphQL subscriptions that are open. */
+  readonly #subscriptions = new Set<() => void>();
 
   constructor(
     private readonly runner: BackgroundTasksRunner,
@@ -20,36 +28,91 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   ) {}
 
   onModuleInit(): void {
-    if (this.moduleRef.introspect(BackgroundTasks).scope === Scope.DEFAULT) this.#override = this.moduleRef.get(BackgroundTasks);
+    if (this.moduleRef.introspect(BackgroundTasks).scope !== Scope.DEFAULT) return;
+    const tasks = this.moduleRef.get(BackgroundTasks, { strict: false });
+    if (tasks instanceof CurrentTasks) this.#current = tasks;
+    else this.#override = tasks;
   }
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    if (context.getType() !== 'http') return next.handle();
-    const request = rawRequest(context.switchToHttp().getRequest());
-    if (this.#override) {
-      lists.set(request, this.#override);
-      return next.handle();
-    }
-    return observed(next.handle(), RequestTasks.of(request, this.runner), context);
+    const request = requestOf(context) ?? (context.getType<string>() === 'ws' ? beginMessage(context) : undefined);
+    const tasks = request && this.#open(request, context.getType());
+    return tasks ? this.#observed(next, tasks, context) : next.handle();
   }
-}
 
-/** The same values, their end reported to the list. */
-function observed(result: Observable<unknown>, tasks: RequestTasks, context: ExecutionContext): Observable<unknown> {
-  return new Observable((subscriber) => {
-    tasks.handlerStarted();
-    const subscription = result.subscribe({
-      next: (value) => subscriber.next(value),
-      error: (error: unknown) => {
-        tasks.fail(error);
-        subscriber.error(error);
-      },
-      complete: () => subscriber.complete(),
-    });
-    // Comes after an error and after the end, and when the client leaves an event stream, which is no failure.
-    return () => {
-      subscription.unsubscribe();
-      tasks.handlerSettled(context);
+  /**
+   * Does for a GraphQL resolver, its guards and filters included, what `intercept` does for a handler.
+   * @internal
+   */
+  async aroundResolver(args: readonly unknown[], resolve: () => Promise<unknown>): Promise<unknown> {
+    const tasks = this.#open(requestOfOperation(graphqlContext(args)), 'graphql');
+    if (!tasks) return resolve();
+    let settled = false;
+    const settle = (failure?: { error: unknown }): void => {
+      if (settled) return;
+      settled = true;
+      this.#subscriptions.delete(settle);
+      if (failure) tasks.fail(failure.error);
+      tasks.handlerSettled();
     };
-  });
+    tasks.handlerStarted();
+    try {
+      const result = await this.#within(tasks, resolve);
+      if (startsSubscription(args) && isAsyncIterable(result)) {
+        this.#subscriptions.add(settle);
+        return onceEnded(result, (step) => this.#within(tasks, step), settle);
+      }
+      // A filter returns the error that GraphQL is to report.
+      const failure = result instanceof Error ? { error: result } : undefined;
+      const acknowledged = tasks.flushFirst(failure ? 'failure' : 'success');
+      if (acknowledged) await (failure ? acknowledged.catch(() => undefined) : acknowledged);
+      settle(failure);
+      return result;
+    } catch (error) {
+      settle({ error });
+      throw error;
+    }
+  }
+
+  /** Ends the subscriptions that are open: GraphQL ends them after this, and the shutdown would wait for them. */
+  onModuleDestroy(): void {
+    for (const settle of this.#subscriptions) settle();
+  }
+
+  #open(request: object, type: string): HandledTasks | undefined {
+    if (!this.#override) return listOf(request, type, this.runner);
+    lists.set(request, this.#override);
+    return undefined;
+  }
+
+  #within<Result>(tasks: HandledTasks, func: () => Result): Result {
+    return this.#current ? this.#current.within(tasks, func) : func();
+  }
+
+  #handled(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
+    const isSent = context.getType() === 'http' && answersByHand(context);
+    return this.runner.options.engine && !isSent ? heldBack(next.handle(), tasks) : next.handle();
+  }
+
+  /** The values of the handler, their end reported to the list. */
+  #observed(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
+    return new Observable((subscriber) => {
+      tasks.handlerStarted(context);
+      const subscription = this.#within(tasks, () =>
+        this.#handled(next, tasks, context).subscribe({
+          next: (value) => subscriber.next(value),
+          error: (error: unknown) => {
+            tasks.fail(error);
+            subscriber.error(error);
+          },
+          complete: () => subscriber.complete(),
+        }),
+      );
+      // Comes after an error and after the end, and when the client leaves an event stream, which is no failure.
+      return () => {
+        subscription.unsubscribe();
+        tasks.handlerSettled(context);
+      };
+    });
+  }
 }

@@ -1,6 +1,6 @@
 import { type DynamicModule, Global, Module } from '@nestjs/common';
-import { BackgroundTasksCoreModule } from './background-tasks.core.module.js';
 import { ConfigurableModuleClass, type OPTIONS_TYPE } from './background-tasks.module-definition.js';
+import { RequestScopeModule } from './background-tasks.scope.module.js';
 
 /**
  * Import it once, in the root module: plain, or configured with `forRoot` or `forRootAsync`.
@@ -12,7 +12,7 @@ import { ConfigurableModuleClass, type OPTIONS_TYPE } from './background-tasks.m
  * ```
  */
 @Global()
-@Module({ imports: [BackgroundTasksCoreModule], exports: [BackgroundTasksCoreModule] })
+@Module({ imports: [RequestScopeModule], exports: [RequestScopeModule] })
 export class BackgroundTasksModule extends ConfigurableModuleClass {
   /** Configures the one runner of the application; `forRootAsync` does so with values that come from a provider. */
   static override forRoot(options: typeof OPTIONS_TYPE = {}): DynamicModule {

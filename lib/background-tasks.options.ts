@@ -1,8 +1,12 @@
 import type { BackgroundTask } from './background-task.js';
+import type { BackgroundTasksEngine } from './background-tasks.engine.js';
 import { BackgroundTasksError, invalid } from './background-tasks.errors.js';
 
 /** The outcome of a request on which a task runs. */
 export type RunOn = 'success' | 'failure' | 'always';
+
+/** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
+export type FlushMode = 'before-response' | 'after-response';
 
 /** Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`. */
 export interface BackgroundTaskOptions {
@@ -12,6 +16,8 @@ export interface BackgroundTaskOptions {
   timeout?: number | undefined;
   /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
   runOn?: RunOn | undefined;
+  /** When an engine gets the task, which must be a `@BackgroundTask()` method. @default the method's `flush`, or the module's */
+  flush?: FlushMode | undefined;
 }
 
 /** Options of `BackgroundTasksModule.forRoot()`. */
@@ -30,6 +36,12 @@ export interface BackgroundTasksModuleOptions {
   shutdownTimeout?: number | undefined;
   /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */
   onError?: ((error: unknown, task: BackgroundTask) => unknown) | undefined;
+  /** Where `@BackgroundTask()` methods go, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
+  engine?: BackgroundTasksEngine | undefined;
+  /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */
+  flush?: FlushMode | undefined;
+  /** Milliseconds that the engine is given to take the tasks of a request, all retries included. @default 5000 */
+  flushTimeout?: number | undefined;
 }
 
 /** Module options with their defaults filled in. */
@@ -41,6 +53,9 @@ export interface ResolvedOptions {
   readonly timeout: number | undefined;
   readonly shutdownTimeout: number;
   readonly onError: ((error: unknown, task: BackgroundTask) => unknown) | undefined;
+  readonly engine: BackgroundTasksEngine | undefined;
+  readonly flush: FlushMode;
+  readonly flushTimeout: number;
 }
 
 /** The injection token of what the application passed to `forRoot` or `forRootAsync`. */
@@ -54,9 +69,12 @@ const DEFAULT_OPTIONS: ResolvedOptions = {
   timeout: undefined,
   shutdownTimeout: 30_000,
   onError: undefined,
+  engine: undefined,
+  flush: 'before-response',
+  flushTimeout: 5_000,
 };
 
-interface Expectation {
+export interface Expectation {
   readonly expected: string;
   readonly accepts: (value: unknown) => boolean;
 }
@@ -66,7 +84,8 @@ const oneOf = (...values: string[]): Expectation => ({
   accepts: (value) => typeof value === 'string' && values.includes(value),
 });
 
-const RUN_ON = oneOf('success', 'failure', 'always');
+export const RUN_ON = oneOf('success', 'failure', 'always');
+export const FLUSH = oneOf('before-response', 'after-response');
 
 const COUNT: Expectation = {
   expected: 'a positive integer or Infinity',
@@ -76,7 +95,7 @@ const COUNT: Expectation = {
 /** The longest delay of a Node timer: a longer one would fire at once. */
 const MAX_DELAY = 2 ** 31 - 1;
 
-const milliseconds = (min: number): Expectation => ({
+export const milliseconds = (min: number): Expectation => ({
   expected: `milliseconds, an integer from ${min} to ${MAX_DELAY}`,
   accepts: (value) => Number.isInteger(value) && Number(value) >= min && Number(value) <= MAX_DELAY,
 });
@@ -89,12 +108,19 @@ const MODULE_EXPECTATIONS: Record<keyof BackgroundTasksModuleOptions, Expectatio
   timeout: milliseconds(1),
   shutdownTimeout: milliseconds(0),
   onError: { expected: 'a function', accepts: (value) => typeof value === 'function' },
+  engine: {
+    expected: 'an engine, such as `bullmqEngine({ … })`',
+    accepts: (value) => typeof value === 'object' && value !== null && 'enqueue' in value,
+  },
+  flush: FLUSH,
+  flushTimeout: milliseconds(1),
 };
 
 const TASK_EXPECTATIONS: Record<keyof BackgroundTaskOptions, Expectation> = {
   name: { expected: 'a non-empty string', accepts: (value) => typeof value === 'string' && value !== '' },
   timeout: milliseconds(1),
   runOn: RUN_ON,
+  flush: FLUSH,
 };
 
 /**
@@ -115,7 +141,7 @@ export function checkTaskOptions(options: unknown): BackgroundTaskOptions {
   return validated<BackgroundTaskOptions>('addTask()', options, TASK_EXPECTATIONS);
 }
 
-function validated<Options>(owner: string, options: unknown, expectations: Record<string, Expectation>): Partial<Options> {
+export function validated<Options>(owner: string, options: unknown, expectations: Record<string, Expectation>): Partial<Options> {
   if (typeof options !== 'object' || options === null) throw invalid('INVALID_OPTION', `the options of ${owner}`, 'an object', options);
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
   for (const [name, value] of given) {

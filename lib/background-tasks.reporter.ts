@@ -1,9 +1,12 @@
-import { inspect, types } from 'node:util';
 import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import type { ResolvedOptions } from './background-tasks.options.js';
+import { isError, messageOf, stackOf } from './describe-error.js';
 
-/** Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. */
+/**
+ * Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. It
+ * does so in the async context of the task, so that a logger that knows the current request, or trace, knows the right one.
+ */
 export class BackgroundTasksReporter {
   readonly #logger = new Logger('BackgroundTasks');
   readonly #onError: ResolvedOptions['onError'];
@@ -13,7 +16,11 @@ export class BackgroundTasksReporter {
   }
 
   /** Logs the error and hands it to `onError`; resolves once that is through. */
-  async failed(task: BackgroundTask, error: unknown): Promise<void> {
+  failed(task: BackgroundTask, error: unknown): Promise<void> {
+    return task.within(() => this.#failed(task, error));
+  }
+
+  async #failed(task: BackgroundTask, error: unknown): Promise<void> {
     const name = `Background task "${task.name}"`;
     const message = messageOf(error);
     // This package's own errors name the task themselves.
@@ -26,7 +33,7 @@ export class BackgroundTasksReporter {
   }
 
   discarded(task: BackgroundTask, reason: string): void {
-    this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`);
+    task.within(() => this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`));
   }
 
   addedLate(task: BackgroundTask): void {
@@ -37,11 +44,19 @@ export class BackgroundTasksReporter {
     );
   }
 
+  givenBack(task: BackgroundTask, reason: string): void {
+    this.#log('warn', `Background task "${task.name}" was given back to the engine, which will have it run again: ${reason}`);
+  }
+
   refused(error: Error): void {
     this.#log('error', error.message);
   }
 
   endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
+    task.within(() => this.#endedLate(task, how, error));
+  }
+
+  #endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
     if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
     else if (obeyed(task, error)) this.#log('debug', `Background task "${task.name}" stopped when its signal fired`);
     else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
@@ -65,25 +80,4 @@ function obeyed(task: BackgroundTask, error: unknown): boolean {
   } catch {
     return false;
   }
-}
-
-function messageOf(error: unknown): string {
-  try {
-    return isError(error) ? String(error.message) : inspect(error, { depth: 1 });
-  } catch {
-    return 'an error that cannot be printed';
-  }
-}
-
-function stackOf(error: unknown): string | undefined {
-  try {
-    return isError(error) ? error.stack : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Also of another realm: under Jest, for one, Node's own errors are no instances of `Error`. A `DOMException`, in turn, is no native error. */
-function isError(value: unknown): value is Error {
-  return types.isNativeError(value) || value instanceof Error;
 }

@@ -1,8 +1,10 @@
 import { Inject, Injectable, Optional } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
+import { publishDiscard } from './background-tasks.diagnostics.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
+import { EngineTasks } from './engine-tasks.js';
 import type { TrackedTasks } from './tracked-tasks.js';
 import { Turns } from './turns.js';
 
@@ -28,7 +30,11 @@ export class BackgroundTasksRunner {
   #reporting = 0;
   #closed = false;
 
-  constructor(@Optional() @Inject(MODULE_OPTIONS) options?: unknown) {
+  constructor(
+    @Optional() @Inject(MODULE_OPTIONS) options?: unknown,
+    /** @internal */
+    @Optional() readonly engineTasks?: EngineTasks,
+  ) {
     this.options = resolveOptions(options);
     this.reporter = new BackgroundTasksReporter(this.options.onError);
     this.#turns = new Turns(
@@ -86,13 +92,15 @@ export class BackgroundTasksRunner {
 
   /**
    * Takes responsibility for a task that is about to be added to a list.
-   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed.
+   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed, BackgroundTasksError `INVALID_TASK` for a
+   * `@BackgroundTask()` method that cannot be run.
    * @internal
    */
   admit(task: BackgroundTask, list: TrackedTasks): void {
     const { maxPending } = this.options;
     if (this.#closed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
     if (this.#pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
+    this.engineTasks?.prepare(task);
     this.#pending += 1;
     this.#lists.add(list);
   }
@@ -128,12 +136,30 @@ export class BackgroundTasksRunner {
   }
 
   /**
+   * Hands tasks that their list has let go of to the engine; rejects once each is reported if that fails.
+   * @internal
+   */
+  async handOver(tasks: readonly BackgroundTask[], list: TrackedTasks): Promise<void> {
+    if (list.isEmpty && !list.running) this.#lists.delete(list);
+    try {
+      await this.engineTasks?.deliver(tasks);
+    } catch (error) {
+      for (const task of tasks) this.report(task, error);
+      throw error;
+    } finally {
+      this.#pending -= tasks.length;
+      this.#notify();
+    }
+  }
+
+  /**
    * Lets go of a task that its list will not run.
    * @internal
    */
   discard(task: BackgroundTask, reason: string): void {
     this.#pending -= 1;
     this.#discarded += 1;
+    publishDiscard(task, reason);
     this.reporter.discarded(task, reason);
     this.#notify();
   }
@@ -144,10 +170,12 @@ export class BackgroundTasksRunner {
    */
   close(reason: string): void {
     this.#closed = true;
+    this.engineTasks?.giveUp(reason);
     const lists = [...this.#lists];
     this.#lists.clear();
     for (const task of lists.flatMap((list) => list.clear())) {
       this.#pending -= 1;
+      publishDiscard(task, reason);
       this.report(task, new BackgroundTasksShutdownError(task.name, `never started: ${reason}`));
     }
     // Only now: the next task of its list would start.

@@ -1,6 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Injectable, type OnApplicationShutdown, type OnModuleDestroy } from '@nestjs/common';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
+import { EngineTasksHost } from './engine-host.js';
+
+/** Milliseconds that an engine is given, after the deadline, to take back what runs, and to let go of its connections. */
+const LAST_WORDS = 1_000;
 
 /**
  * Waits, while the application closes, for requests in flight and for tasks. Each hook drains, and all under one deadline: while the server
@@ -9,8 +13,13 @@ import { BackgroundTasksRunner } from './background-tasks.runner.js';
 @Injectable()
 export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
   #deadline: number | undefined;
+  readonly #giveBack = new AbortController();
+  #givenBack: Promise<unknown> | undefined;
 
-  constructor(private readonly runner: BackgroundTasksRunner) {}
+  constructor(
+    private readonly runner: BackgroundTasksRunner,
+    private readonly engineHost: EngineTasksHost,
+  ) {}
 
   onModuleDestroy(): Promise<void> {
     return this.#drain();
@@ -23,25 +32,38 @@ export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicati
   async onApplicationShutdown(): Promise<void> {
     await this.#drain();
     this.runner.close('the application has shut down');
+    await atMost(LAST_WORDS, this.engineHost.close());
   }
 
   async #drain(): Promise<void> {
     const { shutdownTimeout } = this.runner.options;
     this.#deadline ??= performance.now() + shutdownTimeout;
-    let timer: NodeJS.Timeout | undefined;
-    const deadline = new Promise<'deadline'>((resolve) => {
-      timer = setTimeout(resolve, Math.max(0, this.#deadline! - performance.now()), 'deadline');
-    });
-    const first = await Promise.race([this.#quiet(), deadline]);
-    clearTimeout(timer);
-    if (first === 'deadline') this.runner.close(`the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`);
+    const worker = this.engineHost.drain(this.#giveBack.signal);
+    const left = Math.max(0, this.#deadline - performance.now());
+    if (await atMost(left, this.#quiet(worker))) return;
+    const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
+    this.runner.close(reason);
+    this.#giveBack.abort(reason);
+    await (this.#givenBack ??= atMost(LAST_WORDS, worker));
   }
 
-  async #quiet(): Promise<void> {
+  async #quiet(worker: Promise<void>): Promise<void> {
     do {
+      await worker;
       await this.runner.onQuiet();
       // What a request does right after its handler, such as an exception filter that adds a task, has had its turn after this.
       await setImmediate();
     } while (!this.runner.quiet);
   }
+}
+
+/** Whether the promise is fulfilled within so many milliseconds. */
+async function atMost(milliseconds: number, promise: Promise<void>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, milliseconds, false);
+  });
+  const inTime = await Promise.race([promise.then(() => true), late]);
+  clearTimeout(timer);
+  return inTime;
 }

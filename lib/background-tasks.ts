@@ -53,7 +53,7 @@ class TaskList {
   }
 
   /** @internal */
-  protected add(task: BackgroundTask): void {
+  add(task: BackgroundTask): void {
     this.#tasks.push(task);
   }
 }

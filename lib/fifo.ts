@@ -28,6 +28,23 @@ export class Fifo<Item extends Queued<Item>> {
     return item;
   }
 
+  /** Takes every item out. */
+  clear(): Item[] {
+    const items = this.toArray();
+    while (this.shift());
+    return items;
+  }
+
+  /** Takes the items out that the predicate holds for. */
+  take(predicate: (item: Item) => boolean): Item[] {
+    const taken: Item[] = [];
+    for (const item of this.clear()) {
+      if (predicate(item)) taken.push(item);
+      else this.push(item);
+    }
+    return taken;
+  }
+
   toArray(): Item[] {
     const items: Item[] = [];
     for (let item = this.#first; item; item = item.behind) items.push(item);

@@ -1,6 +1,6 @@
 import type { BackgroundTask, TaskObserver } from './background-task.js';
 import { BackgroundTasks } from './background-tasks.js';
-import { BackgroundTasksError } from './background-tasks.errors.js';
+import { BackgroundTasksError, RefusedError } from './background-tasks.errors.js';
 import type { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { Fifo, type Queued } from './fifo.js';
 
@@ -19,6 +19,7 @@ export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queue
   #handedOver = false;
   /** Whether a task has failed after which no other runs. */
   #stopped = false;
+  #hasEngineTasks = false;
 
   constructor(runner: BackgroundTasksRunner) {
     super();
@@ -27,6 +28,11 @@ export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queue
 
   override get tasks(): readonly BackgroundTask[] {
     return this.#waiting.toArray();
+  }
+
+  /** @internal */
+  get isEmpty(): boolean {
+    return this.#waiting.isEmpty;
   }
 
   override run(): Promise<void> {
@@ -38,9 +44,36 @@ export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queue
     );
   }
 
-  protected override add(task: BackgroundTask): void {
+  /** Tasks that no request adds: each starts as soon as it is added. */
+  static outsideRequest(runner: BackgroundTasksRunner): TrackedTasks {
+    const tasks = new TrackedTasks(runner);
+    tasks.flush('success');
+    return tasks;
+  }
+
+  override add(task: BackgroundTask): void {
+    this.#take(task);
+  }
+
+  /** Adds a task when everything has run: late code is waited for by nobody, and nobody may catch its errors. */
+  protected addLate(task: BackgroundTask): void {
+    try {
+      this.#take(task);
+      this.runner.reporter.addedLate(task);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      this.runner.reporter.refused(error);
+    }
+  }
+
+  #take(task: BackgroundTask): void {
     this.runner.admit(task, this);
     this.#waiting.push(task);
+    if (task.entry) {
+      this.#hasEngineTasks = true;
+      // All that are added in one go become one flush.
+      if (this.#outcome) queueMicrotask(() => this.#flushToEngine());
+    }
     if (this.#outcome) this.#handOver();
   }
 
@@ -52,7 +85,29 @@ export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queue
   /** Lets the tasks run: those that are in the list, and from now on each one as it is added. */
   flush(outcome: Outcome): void {
     this.#outcome = outcome;
-    if (!this.#waiting.isEmpty) this.#handOver();
+    if (this.isEmpty) return;
+    this.#flushToEngine();
+    this.#handOver();
+  }
+
+  /**
+   * Hands over what the engine is to have before the client has its answer. Rejects, once each task is reported, if the engine does not take
+   * it in time.
+   */
+  flushFirst(outcome: Outcome): Promise<void> | undefined {
+    const tasks = this.#takeForEngine(outcome, (task) => this.runner.engineTasks?.goesFirst(task));
+    return tasks.length > 0 ? this.runner.handOver(tasks, this) : undefined;
+  }
+
+  #flushToEngine(): void {
+    const tasks = this.#takeForEngine(this.#outcome, () => true);
+    // A failure has been reported, and nobody waits for it.
+    if (tasks.length > 0) this.runner.handOver(tasks, this).catch(() => undefined);
+  }
+
+  #takeForEngine(outcome: Outcome | undefined, which: (task: BackgroundTask) => boolean | undefined): BackgroundTask[] {
+    if (!this.#hasEngineTasks) return [];
+    return this.#waiting.take((task) => task.entry !== undefined && !this.#ruledOut(task, outcome) && which(task) === true);
   }
 
   #handOver(): void {
@@ -63,8 +118,9 @@ export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queue
 
   /** Takes the next task to run off the list. Those that the outcome rules out are discarded on the way. */
   next(): BackgroundTask | undefined {
+    this.#flushToEngine();
     for (let task = this.#waiting.shift(); task; task = this.#waiting.shift()) {
-      const reason = this.#stopped ? 'an earlier task of its request failed' : this.#ruledOut(task);
+      const reason = this.#ruledOut(task, this.#outcome);
       if (!reason) return task;
       this.runner.discard(task, reason);
     }
@@ -90,14 +146,13 @@ export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queue
 
   /** Takes every waiting task off the list. */
   clear(): BackgroundTask[] {
-    const tasks = this.#waiting.toArray();
-    while (this.#waiting.shift());
-    return tasks;
+    return this.#waiting.clear();
   }
 
-  #ruledOut(task: BackgroundTask): string | undefined {
+  #ruledOut(task: BackgroundTask, outcome: Outcome | undefined): string | undefined {
+    if (this.#stopped) return 'an earlier task of its request failed';
     const runOn = task.options.runOn ?? this.runner.options.runOn;
-    if (runOn === 'always' || runOn === this.#outcome) return undefined;
-    return `it runs on ${runOn}, and the outcome of its request was ${this.#outcome}`;
+    if (runOn === 'always' || runOn === outcome) return undefined;
+    return `it runs on ${runOn}, and the outcome of its request was ${outcome}`;
   }
 }

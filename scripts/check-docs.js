@@ -1,8 +1,9 @@
-// Checks the Markdown files: the code under a comment `<!-- path -->` stands in that file, which a test runs, and relative links lead somewhere.
+// Checks the Markdown files: the code under a comment `<!-- path -->` stands in that file, which a test runs; relative links lead
+// somewhere; each code of an error is explained; and the map of lib/ is complete.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-const pages = ['.', 'docs', 'benchmarks'].filter(existsSync).flatMap((folder) =>
+const pages = ['.', 'docs', 'sample', 'benchmarks'].filter(existsSync).flatMap((folder) =>
   readdirSync(folder)
     .filter((name) => name.endsWith('.md'))
     .map((name) => join(folder, name)),
@@ -20,6 +21,18 @@ for (const page of pages) {
   for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)/g)) {
     if (!existsSync(join(dirname(page), target))) problems.push(`${page}: the link to ${target} is dead`);
   }
+}
+
+const [, codes] = /BackgroundTasksErrorCode =([^;]*);/.exec(readFileSync('lib/background-tasks.errors.ts', 'utf8'));
+const guide = readFileSync('docs/errors.md', 'utf8');
+for (const [, code] of codes.matchAll(/'(\w+)'/g)) {
+  if (!guide.includes(`\n## ${code}\n`)) problems.push(`docs/errors.md: there is no section ## ${code}`);
+}
+
+const map = readFileSync('CONTRIBUTING.md', 'utf8');
+for (const file of readdirSync('lib', { recursive: true })) {
+  const inMap = map.includes(`\`${file}\``) || map.includes(`\`${dirname(file)}/\``);
+  if (file.endsWith('.ts') && !inMap) problems.push(`CONTRIBUTING.md: the map does not have lib/${file}`);
 }
 
 /** A snippet may be indented less than its file. */

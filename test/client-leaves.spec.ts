@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { PassThrough } from 'node:stream';
+import { PassThrough, type Readable } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import {
   type CanActivate,
@@ -21,6 +21,7 @@ import { createApp, isNest12, platforms } from './support/app.js';
 import { Client } from './support/client.js';
 import { type Gate, gate } from './support/gate.js';
 import { addOutcomeTasks } from './support/outcome-tasks.js';
+import { turns } from './support/turns.js';
 
 // A client that leaves is no failure. Its request goes on as long as its handler does, and its tasks run or are discarded after that.
 
@@ -39,18 +40,19 @@ function addTasks(tasks: BackgroundTasks): void {
 interface Request {
   readonly socket: IncomingMessage['socket'];
 }
-interface Reply {
-  readonly raw: ServerResponse;
-  send(body: string): void;
+type Reply = ServerResponse & {
+  readonly raw?: ServerResponse;
+  send(body: string | Readable): void;
   hijack(): void;
-}
+};
 
-/** Resolves when the server knows that the client has left. */
+/** Resolves when the server has known for a while that the client has left. */
 async function clientLeft(request: Request): Promise<void> {
   const left = once(request.socket, 'close');
   reached.open();
   await left;
   log.push('left');
+  await turns();
 }
 
 @Controller('handler')
@@ -113,14 +115,14 @@ class StreamController {
   async *generator(@BackgroundTasks() tasks: BackgroundTasks) {
     addTasks(tasks);
     yield 'first';
-    yield* endless();
+    yield await new Promise<string>(() => {});
   }
 
   @Get('hijacked')
   hijacked(@Res() response: Reply, @BackgroundTasks() tasks: BackgroundTasks) {
     addTasks(tasks);
     response.hijack();
-    response.raw.write('first');
+    response.raw!.write('first');
   }
 
   @Get('pipe')
@@ -130,10 +132,18 @@ class StreamController {
     stream.write('first');
     stream.pipe(response.raw ?? response);
   }
-}
 
-async function* endless(): AsyncGenerator<string> {
-  await new Promise(() => {});
+  @Get('and-more')
+  async andMore(@Req() request: Request, @Res() response: Reply, @BackgroundTasks() tasks: BackgroundTasks) {
+    addTasks(tasks);
+    const stream = new PassThrough();
+    stream.write('first');
+    // Fastify destroys the response when the client leaves.
+    if (response.raw) response.send(stream);
+    else stream.pipe(response);
+    await clientLeft(request);
+    log.push('handler settles');
+  }
 }
 
 /** Adds tasks, and decides when the client has left. */
@@ -239,6 +249,11 @@ describe.each(platforms)('tasks of a client that leaves %s', (platform) => {
   it.each(streams)('after the first bytes run: %s', async (path) => {
     await leave(path, 'begun');
     expect(log).toEqual(['success', 'always']);
+  });
+
+  it('after the first bytes wait for a handler that is still at work', async () => {
+    await leave('/stream/and-more', 'begun');
+    expect(log).toEqual(['left', 'handler settles', 'success', 'always']);
   });
 
   it.each([

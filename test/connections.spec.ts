@@ -1,6 +1,6 @@
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import { PassThrough } from 'node:stream';
-import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Req, StreamableFile } from '@nestjs/common';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -9,6 +9,7 @@ import { createApp, platforms } from './support/app.js';
 import { Client } from './support/client.js';
 import { type Gate, gate } from './support/gate.js';
 import { addOutcomeTasks } from './support/outcome-tasks.js';
+import { turns } from './support/turns.js';
 
 // Whatever the protocol, and whatever else happens on the connection: tasks start after the last byte of their own response.
 
@@ -16,8 +17,11 @@ const client = new Client();
 afterAll(() => client.close());
 
 let ran: string[];
+/** How many listeners each request finds on its connection. */
+let listeners: number[];
 let first: Gate;
 let second: Gate;
+let added: Gate;
 
 /** What the tasks do. */
 let run: (name: string) => void;
@@ -51,6 +55,22 @@ class PathsController {
     return { ok: true };
   }
 
+  @Get('queued-until-the-client-has-left')
+  async queuedUntilLeft(@Req() request: IncomingMessage, @BackgroundTasks() tasks: BackgroundTasks) {
+    const left = once(request.socket, 'close');
+    second.open();
+    await left;
+    await turns();
+    tasks.addTask(() => ran.push('queued'));
+    added.open();
+  }
+
+  @Get('counted')
+  counted(@Req() request: IncomingMessage, @BackgroundTasks() tasks: BackgroundTasks) {
+    addOutcomeTasks(tasks, run);
+    listeners.push(request.socket.listenerCount('close'));
+  }
+
   @Get('big')
   big(@BackgroundTasks() tasks: BackgroundTasks) {
     addOutcomeTasks(tasks, run);
@@ -67,7 +87,7 @@ class PathsController {
   late(@Req() request: { raw?: { stream: NodeJS.EventEmitter } }, @BackgroundTasks() tasks: BackgroundTasks) {
     void once(request.raw!.stream, 'close').then(() => {
       tasks.addTask(run, 'late');
-      second.open();
+      added.open();
     });
     const stream = new PassThrough();
     stream.write('first');
@@ -81,9 +101,11 @@ class PathsModule {}
 
 beforeEach(() => {
   ran = [];
+  listeners = [];
   run = afterLastByte;
   first = gate();
   second = gate();
+  added = gate();
 });
 
 describe.each(platforms)('tasks on %s', (platform) => {
@@ -116,8 +138,9 @@ describe.each(platforms)('tasks on %s', (platform) => {
 });
 
 describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
-  // The second request is handled at once, and its response waits for that of the first.
-  const text = ['GET /file HTTP/1.1\r\nHost: x\r\n\r\n', 'GET /queued HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'].join('');
+  // The other requests are handled at once, and their responses wait for that of the first.
+  const pipeline = (...paths: string[]): string =>
+    ['/file', ...paths].map((path) => `GET ${path} HTTP/1.1\r\nHost: x\r\n`).join('\r\n') + 'Connection: close\r\n\r\n';
 
   beforeEach(() => {
     run = (name) => ran.push(name);
@@ -125,9 +148,9 @@ describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
 
   it('run after the response of their own', async () => {
     const { url, runner } = await createApp(platform, PathsModule);
-    const { over } = client.send({ type: 'raw', url, text });
+    const { over } = client.send({ type: 'raw', url, text: pipeline('/queued') });
     await second.opened;
-    for (let turns = 0; turns < 5; turns++) await setImmediate();
+    await turns();
     expect(ran).toEqual([]);
     first.open();
     await over;
@@ -137,12 +160,34 @@ describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
 
   it('run once the client has left, although the queued response never learns of it', async () => {
     const { url, runner } = await createApp(platform, PathsModule);
-    const { begun } = client.send({ type: 'raw', url, text });
+    const { begun, over } = client.send({ type: 'raw', url, text: pipeline('/queued') });
     await Promise.all([begun, second.opened]);
     client.leave();
+    await over;
     await runner.onIdle();
     expect(ran.toSorted()).toEqual(['always', 'queued always', 'queued success', 'success']);
     expect(runner.discardedCount).toBe(2);
+  });
+
+  it('run when the first is added after the client has left', async () => {
+    const { url, runner } = await createApp(platform, PathsModule);
+    const { begun, over } = client.send({ type: 'raw', url, text: pipeline('/queued-until-the-client-has-left') });
+    await Promise.all([begun, second.opened]);
+    client.leave();
+    await over;
+    await added.opened;
+    await runner.onIdle();
+    expect(ran.toSorted()).toEqual(['always', 'queued', 'success']);
+  });
+
+  it('share one listener on the connection, or Node would warn of a leak', async () => {
+    const { url, runner } = await createApp(platform, PathsModule);
+    const { begun, over } = client.send({ type: 'raw', url, text: pipeline(...Array<string>(20).fill('/counted')) });
+    void begun.then(first.open);
+    await over;
+    await runner.onIdle();
+    expect(ran).toHaveLength(42);
+    expect(Math.max(...listeners)).toBeLessThanOrEqual(EventEmitter.defaultMaxListeners);
   });
 });
 
@@ -182,7 +227,7 @@ describe('tasks on Fastify', () => {
       if (how === 'has left') client.leave();
       else first.open();
       await over;
-      await second.opened;
+      await added.opened;
       await runner.onIdle();
       expect(ran).toEqual(['late']);
     });

@@ -150,18 +150,23 @@ describe.each(platforms)('a task that fails on %s', (platform) => {
   });
 
   it('onIdle() waits for an onError that takes its time', async () => {
+    const asked = gate();
     const reporting = gate();
-    const reported: string[] = [];
+    const order: string[] = [];
     const onError = async () => {
+      asked.open();
       await reporting.opened;
-      reported.push('through');
+      order.push('reported');
     };
     const { http, runner } = await serve({ onError }, () => fail(new Error('the task')));
     await http.get('/').expect(200);
-    const idle = runner.onIdle();
+    const idle = runner.onIdle().then(() => order.push('idle'));
+    await asked.opened;
+    await setImmediate();
+    expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
     reporting.open();
     await idle;
-    expect(reported).toEqual(['through']);
+    expect(order).toEqual(['reported', 'idle']);
   });
 
   it('when the logger throws, onError is called and the siblings run', async () => {
@@ -314,14 +319,12 @@ describe.each(platforms)('what is logged and thrown on %s', (platform) => {
     class SecretController {
       @Get()
       get(@BackgroundTasks() tasks: BackgroundTasks) {
-        tasks.addTask((password: string) => fail(new Error(`of ${password.length} letters`)), secret);
-        tasks.addTask({ runOn: 'failure' }, (_: string) => {}, secret);
-        const late = async (_: string): Promise<void> => {
-          await slow.opened;
-          ended.open();
-        };
-        tasks.addTask({ timeout: 5 }, late, secret);
-        for (const refused of [(_: string): void => {}, undefined]) {
+        const logIn = (password: string): never => fail(new Error(`${password.length} letters`));
+        const logInLate = (password: string): Promise<void> => slow.opened.then(() => (password === secret ? ended.open() : undefined));
+        tasks.addTask(logIn, secret);
+        tasks.addTask({ runOn: 'failure' }, logIn, secret);
+        tasks.addTask({ timeout: 5 }, logInLate, secret);
+        for (const refused of [logIn, undefined]) {
           try {
             // @ts-expect-error The first is beyond maxPending, the second is no function.
             tasks.addTask(refused, secret);

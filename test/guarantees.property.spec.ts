@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse, get } from 'node:http';
+import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import {
@@ -11,12 +12,14 @@ import {
   Module,
   type OnModuleDestroy,
   Param,
+  StreamableFile,
   UseGuards,
 } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
 import fc from 'fast-check';
 import { type Platform, createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
+import { turns } from './support/turns.js';
 
 // Random requests, all at once, against what the guarantees say of each of them.
 
@@ -32,7 +35,7 @@ interface RequestPlan {
   readonly handler: readonly TaskPlan[];
   /** 'when closing': it answers no sooner than the application has begun to close. */
   readonly handlerEnds: 'at once' | 'later' | 'when closing';
-  readonly answer: 'value' | 'exception' | 'denied';
+  readonly answer: 'value' | 'stream' | 'exception' | 'denied';
   /** Where the request is when its client leaves. */
   readonly clientLeaves: 'never' | 'in the guard' | 'in the handler';
 }
@@ -59,19 +62,19 @@ const scenarios: fc.Arbitrary<Scenario> = fc.record({
       guard: tasks,
       handler: tasks,
       handlerEnds: fc.constantFrom('at once', 'later', 'when closing'),
-      answer: fc.constantFrom('value', 'exception', 'denied'),
+      answer: fc.constantFrom('value', 'stream', 'exception', 'denied'),
       clientLeaves: fc.constantFrom('never', 'in the guard', 'in the handler'),
     }),
     { minLength: 1, maxLength: 5 },
   ),
 });
 
-const STATUS = { value: 200, exception: 500, denied: 403 };
+const STATUS = { value: 200, stream: 200, exception: 500, denied: 403 };
 
 /** What the guarantees say that happens to the tasks of a request, in order. */
 function expected({ guard, handler, answer }: RequestPlan, onTaskFailure: Scenario['onTaskFailure']): string[] {
   const list = [...named(guard, 'guard'), ...(answer === 'denied' ? [] : named(handler, 'handler'))];
-  const outcome = answer === 'value' ? 'success' : 'failure';
+  const outcome = answer === 'value' || answer === 'stream' ? 'success' : 'failure';
   const events: string[] = [];
   let stopped = false;
   for (const { name, plan } of list) {
@@ -178,11 +181,11 @@ async function check(platform: Platform, { concurrency, onTaskFailure, requests 
       const { plan } = run;
       run.inHandler.open();
       if (plan.clientLeaves === 'in the handler') await run.left.opened;
-      if (plan.handlerEnds === 'later') await setImmediate();
+      if (plan.handlerEnds === 'later') await turns();
       if (plan.handlerEnds === 'when closing') await closing.opened;
       run.add(list, plan.handler, 'handler');
       if (plan.answer === 'exception') throw new Error('the handler');
-      return 'value';
+      return plan.answer === 'stream' ? new StreamableFile(Readable.from(chunks())) : 'value';
     }
   }
 
@@ -220,9 +223,9 @@ async function check(platform: Platform, { concurrency, onTaskFailure, requests 
     request.destroy();
   });
   const waitsForClosing = ({ plan }: Run): boolean => plan.handlerEnds === 'when closing' && plan.answer !== 'denied';
-  await Promise.all(runs.map((run, n) => (waitsForClosing(run) ? run.inHandler.opened : answers[n])));
+  await Promise.all(answers.map((answer, n) => (waitsForClosing(runs[n]!) ? runs[n]!.inHandler.opened : answer)));
   // A client that has left does not know whether its request is through.
-  await Promise.all(runs.map((run) => run.plan.clientLeaves === 'never' || run.left.opened));
+  await Promise.all(runs.filter(({ plan }) => plan.clientLeaves !== 'never').map(({ left }) => left.opened));
   const closed = app.close();
   closing.open();
   await Promise.all(answers);
@@ -249,6 +252,12 @@ async function check(platform: Platform, { concurrency, onTaskFailure, requests 
   expect(failures.sort()).toEqual(every('failed'));
   expect(logs.of('warn')).toEqual([]);
   expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0, discardedCount: every('discarded').length });
+}
+
+async function* chunks(): AsyncGenerator<Buffer> {
+  yield Buffer.from('one');
+  await turns();
+  yield Buffer.from('two');
 }
 
 /** Where a request has got to when its client leaves. A request that is denied gets no further than the guard. */

@@ -124,7 +124,7 @@ describe.each(platforms)('a task added late on %s', (platform) => {
   });
 
   it('does not keep app.close() from waiting for it', async () => {
-    const { app, http, runner } = await createApp(platform, LateModule);
+    const { app, http } = await createApp(platform, LateModule);
     await http.get('/first').expect(200);
     work.open();
     await added.opened;

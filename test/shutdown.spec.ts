@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -9,12 +8,13 @@ import { Controller, Get, Injectable, Module, type OnModuleDestroy, type OnModul
 import { NestFactory } from '@nestjs/core';
 import {
   BackgroundTasks,
+  BackgroundTasksError,
   BackgroundTasksModule,
   BackgroundTasksRunner,
   BackgroundTasksShutdownError,
   currentTask,
 } from 'nestjs-background-tasks';
-import { RecordedLogs, adapterOf, createApp, platforms } from './support/app.js';
+import { RecordedLogs, adapterOf, createApp, isNest12, platforms } from './support/app.js';
 import { gate } from './support/gate.js';
 
 describe.each(platforms)('a process under load on %s', (platform) => {
@@ -279,15 +279,10 @@ class Server {
   readonly #waiting = new Map<string, () => void>();
 
   constructor(platform: string) {
-    const nest = createRequire(import.meta.url)
-      .resolve('@nestjs/core')
-      .includes('nest-11')
-      ? '11'
-      : '12';
     const support = fileURLToPath(new URL('./support/', import.meta.url));
     this.process = spawn(process.execPath, ['--import', `${support}typescript.js`, `${support}shutdown.app.ts`, platform], {
       // Jest's own flags are not for the program.
-      env: { ...process.env, NODE_OPTIONS: '', NEST: nest },
+      env: { ...process.env, NODE_OPTIONS: '', NEST: isNest12 ? '12' : '11' },
     });
     this.exit = once(this.process, 'close').then(([code, signal]) => ({ code, signal }));
     this.process.stderr!.on('data', (data) => (this.errors += String(data)));
@@ -353,6 +348,6 @@ async function get(url: string, method = 'GET'): Promise<string> {
   return response.text();
 }
 
-function codeOf(error: unknown): unknown {
-  return (error as { code?: unknown }).code;
+function codeOf(error: unknown): string {
+  return error instanceof BackgroundTasksError ? error.code : 'none of ours';
 }

@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Http2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { ExecutionContext, HttpServer } from '@nestjs/common';
 import { PerRequest } from './per-request.js';
@@ -14,6 +13,9 @@ interface HttpRequest {
 interface FastifyInstance {
   addHook(name: 'onRequest', hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void): void;
 }
+
+/** Calls a function as part of a request. */
+type Enter = (request: object, func: () => void) => void;
 
 const responses = new PerRequest<ServerResponse>('response');
 
@@ -36,14 +38,32 @@ export function linkResponses(adapter: HttpServer): void {
     done();
   });
   // Nest's middleware runs in an earlier hook, and may answer there.
+  aroundMiddleware(adapter, (request, response, callback) => {
+    responses.set(request, response);
+    callback();
+  });
+}
+
+/** Lets all the code of a request run as part of it, from the first middleware on. */
+export function enterRequests(adapter: HttpServer, enter: Enter): void {
+  if (adapter.getType() !== 'fastify') {
+    adapter.use((request: object, _: unknown, next: () => void) => enter(request, next));
+    return;
+  }
+  // Fastify keeps the context while it reads a body.
+  const fastify: FastifyInstance = adapter.getInstance();
+  fastify.addHook('onRequest', ({ raw }, _, done) => enter(raw, done));
+  aroundMiddleware(adapter, (request, _, callback) => enter(request, callback));
+}
+
+function aroundMiddleware(adapter: HttpServer, around: (request: object, response: ServerResponse, callback: () => void) => void): void {
   const createFactory = adapter.createMiddlewareFactory.bind(adapter);
   adapter.createMiddlewareFactory = async (method) => {
     const use = await createFactory(method);
     return (path, callback) =>
-      use(path, (request: object, response: ServerResponse, next: () => void) => {
-        responses.set(request, response);
-        callback(request, response, next);
-      });
+      use(path, (request: object, response: ServerResponse, next: () => void) =>
+        around(request, response, () => callback(request, response, next)),
+      );
   };
 }
 
@@ -56,14 +76,11 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     listener();
   };
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
-  if (isOver(response)) return once();
+  if (response.writableFinished || response.destroyed) return once();
   response.once('finish', once).once('close', once);
   // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
+  // Or, over HTTP/2, its stream has closed already.
   if (!response.socket) onceConnectionCloses(response, once);
-}
-
-function isOver(response: ServerResponse & { readonly stream?: Http2Stream }): boolean {
-  return response.writableFinished || response.destroyed || response.stream?.destroyed === true;
 }
 
 /** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
@@ -88,7 +105,8 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
 export function onCutOff(response: ServerResponse, listener: () => void): void {
   const destroy = response.destroy.bind(response);
   response.destroy = (error) => {
-    listener();
+    // When a connection has closed, Node 24 destroys the responses that waited on it.
+    if (!response.req.socket.destroyed) listener();
     return destroy(error);
   };
 }
@@ -104,10 +122,26 @@ export function onceAnswered(response: ServerResponse, listener: () => void): vo
 }
 
 /** Whether a handler answers through `@Res()` or `@Next()`, and not by what it returns: Nest's `isResponseHandled`. */
-export function answersByHand(context: ExecutionContext): boolean {
+export function answersByHand(context: ExecutionContext | undefined): boolean {
+  // A GraphQL resolver.
+  if (!context) return false;
   const handler = context.getHandler().name;
   if (Reflect.getMetadata('__responsePassthrough__', context.getClass(), handler)) return false;
   const parameters: object = Reflect.getMetadata('__routeArguments__', context.getClass(), handler) ?? {};
   const [response, next] = [1, 2];
   return Object.keys(parameters).some((key) => key.startsWith(`${response}:`) || key.startsWith(`${next}:`));
+}
+
+const eventHandlers = new WeakMap<object, boolean>();
+
+/** Whether a handler answers with an event stream, `@Sse()`: it lasts as long as its client, or until the application ends it while it shuts down. */
+export function sendsEvents(context: ExecutionContext | undefined): boolean {
+  if (!context) return false;
+  const handler = context.getHandler();
+  let sends = eventHandlers.get(handler);
+  if (sends === undefined) {
+    sends = Reflect.hasMetadata('__sse__', handler);
+    eventHandlers.set(handler, sends);
+  }
+  return sends;
 }

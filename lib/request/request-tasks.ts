@@ -4,7 +4,7 @@ import type { BackgroundTask } from '../background-task.js';
 import { BackgroundTasksError, RefusedError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { TrackedTasks } from '../tracked-tasks.js';
-import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf } from './http.js';
+import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf, sendsEvents } from './http.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -22,7 +22,7 @@ export class RequestTasks extends TrackedTasks {
   #refusedEarly = false;
   #handlersAtWork = 0;
   /** The context of the handler that settled last, and the status of the response by then. */
-  #settled: { context: ExecutionContext; status: number | undefined } | undefined;
+  #settled: { context: ExecutionContext | undefined; status: number | undefined } | undefined;
 
   private constructor(runner: BackgroundTasksRunner, request: object) {
     super(runner);
@@ -38,19 +38,19 @@ export class RequestTasks extends TrackedTasks {
     return tasks;
   }
 
-  handlerStarted(): void {
+  handlerStarted(context?: ExecutionContext): void {
     this.#handlersAtWork += 1;
     // The request got here, so that a guard that was refused a task has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#refusedEarly = false;
-    this.runner.handlerStarted();
+    if (!sendsEvents(context)) this.runner.handlerStarted();
   }
 
-  handlerSettled(context: ExecutionContext): void {
+  handlerSettled(context?: ExecutionContext): void {
     this.#handlersAtWork -= 1;
     if (this.#request) this.#settled = { context, status: responseOf(this.#request)?.statusCode };
     this.#flushIfOver();
-    this.runner.handlerSettled();
+    if (!sendsEvents(context)) this.runner.handlerSettled();
   }
 
   /** Makes the outcome a failure. */
@@ -59,15 +59,13 @@ export class RequestTasks extends TrackedTasks {
     if (error instanceof RefusedError) this.#answerRetryAfter();
   }
 
-  protected override add(task: BackgroundTask): void {
+  override add(task: BackgroundTask): void {
     if (this.#request && !this.#response) this.#watchResponse(this.#request);
-    const late = this.done;
+    if (this.done) return this.addLate(task);
     try {
       super.add(task);
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
-      // Late tasks come from code that nobody waits for, and that nobody may catch errors of.
-      if (late) return this.runner.reporter.refused(error);
       // Of a handler, the interceptor says whether it caught the error; of a guard or of middleware, nobody does.
       if (this.#handlersAtWork === 0) {
         this.#refusedEarly = true;
@@ -75,7 +73,6 @@ export class RequestTasks extends TrackedTasks {
       }
       throw error;
     }
-    if (late) this.runner.reporter.addedLate(task);
   }
 
   #answerRetryAfter(): void {
@@ -112,7 +109,8 @@ export class RequestTasks extends TrackedTasks {
     if (status < 400) return false;
     // A guard that denies and middleware that answers do not reach the interceptors.
     if (!this.#settled) return true;
-    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say.
+    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say. Not seen is
+    // the error of a value that was sent by hand on Fastify, and one whose status, 500, the handler had set already.
     return this.#settled.status !== status && !answersByHand(this.#settled.context);
   }
 }

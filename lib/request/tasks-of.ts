@@ -1,23 +1,54 @@
 import type { ExecutionContext } from '@nestjs/common';
 import { BackgroundTasksError } from '../background-tasks.errors.js';
 import type { BackgroundTasks } from '../background-tasks.js';
+import { graphqlContext, requestOfOperation } from './graphql.js';
 import { rawRequest } from './http.js';
 import { PerRequest } from './per-request.js';
+import * as rpc from './rpc.js';
+import * as ws from './ws.js';
 
-/** The list of each request, by its raw request: the one object that Express, Fastify, middleware and handlers have in common. */
+/** The list of each request, by the one object that all of its code has in common. */
 export const lists = new PerRequest<BackgroundTasks>('BackgroundTasks');
+
+/** That object, by the type of an execution context. */
+const REQUEST_OF: Record<string, (context: ExecutionContext) => object | undefined> = {
+  http: (context) => rawRequest(context.switchToHttp().getRequest()),
+  graphql: (context) => requestOfOperation(graphqlContext(context.getArgs())),
+  rpc: rpc.messageOf,
+  ws: ws.messageOf,
+};
+
+/** What the list of an execution context is kept by; undefined if the context, or its transport, has no such thing. */
+export function requestOf(context: ExecutionContext): object | undefined {
+  return REQUEST_OF[context.getType<string>()]?.(context);
+}
+
+/** What to do where Nest leaves global interceptors out. */
+export const BIND_INTERCEPTOR =
+  'a hybrid application also needs `connectMicroservice(options, { inheritAppConfig: true })`, and a gateway on Nest 11 ' +
+  '`@UseInterceptors(BackgroundTasksInterceptor)`';
+
+export const WITHOUT_CONTEXT = 'a message whose transport calls `handler(data)` without a context; let it call `handler(data, context)`';
 
 /** The list of the request that a handler's parameter belongs to. */
 export function tasksOf(context: ExecutionContext): BackgroundTasks {
   const type = context.getType<string>();
-  if (type !== 'http') {
-    throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', `@BackgroundTasks() works in HTTP handlers, and this one is of type "${type}"`);
+  if (!REQUEST_OF[type]) {
+    throw new BackgroundTasksError(
+      'UNSUPPORTED_CONTEXT',
+      `@BackgroundTasks() works in handlers of type ${Object.keys(REQUEST_OF).join(', ')}, and this one is of type "${type}"`,
+    );
   }
-  const tasks = lists.get(rawRequest(context.switchToHttp().getRequest()));
+  const request = requestOf(context);
+  if (type === 'rpc' && !request) {
+    throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`);
+  }
+  const tasks = request && lists.get(request);
   if (!tasks) {
+    const whatElse = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
     throw new BackgroundTasksError(
       'MODULE_NOT_IMPORTED',
-      '@BackgroundTasks() found no list for this request: add BackgroundTasksModule to the imports of the root module',
+      `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${whatElse}`,
     );
   }
   return tasks;

@@ -1,37 +1,65 @@
 // Packs the package and uses it as others do: installed from the tarball, in applications of their own outside the repository.
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 const tsc = resolve('node_modules/typescript/bin/tsc');
 const jest = resolve('node_modules/jest/bin/jest.js');
+const vitest = resolve('node_modules/vitest/vitest.mjs');
 const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
+
+/** Bytes of the packed tarball. Raise it when what users get is worth it. */
+const SIZE_BUDGET = 64 * 1024;
 
 try {
   execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { shell: true, stdio: ['ignore', 'ignore', 'inherit'] });
+  checkTarball();
 
   const nest12 = install('nest-12', 'module', json('package.json').devDependencies);
+  compile(nest12, '--noEmit', '--module', 'esnext', '--moduleResolution', 'bundler');
   compile(nest12);
   check('Nest 12, ES modules: compiles, answers, then runs its tasks', nest12, ['app.js']);
   check('Nest 12: import and require give the same tokens', nest12, ['tokens.mjs']);
+  copyFileSync('test/package/app.test.ts', join(nest12, 'app.test.ts'));
+  check('Nest 12, vitest: waits for tasks, records them, fakes timers', nest12, [vitest, 'run']);
 
-  const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies);
+  const { '@opentelemetry/api': opentelemetry } = json('package.json').devDependencies;
+  const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies, { '@opentelemetry/api': opentelemetry });
+  copyFileSync('test/package/opentelemetry.ts', join(nest11, 'opentelemetry.ts'));
   // Resolvers that know `module-sync`, that know `exports` but not that condition, and that know `main` only.
   compile(nest11, '--noEmit', '--module', 'node16');
   compile(nest11, '--noEmit', '--module', 'commonjs', '--moduleResolution', 'node10', '--ignoreDeprecations', '6.0');
   compile(nest11);
   check('Nest 11, CommonJS: compiles, answers, then runs its tasks', nest11, ['app.js']);
+  check('Nest 11, CommonJS: the sub-entry for OpenTelemetry starts', nest11, ['opentelemetry.js']);
   check('Nest 11: import and require give the same tokens', nest11, ['tokens.mjs']);
   check('Nest 11, Jest in CommonJS mode: answers, then runs its tasks', nest11, [jest, '--silent', '--rootDir', nest11]);
 } finally {
   rmSync(directory, { recursive: true, force: true });
 }
 
+/** Checks that the tarball holds what a user needs, and is small. */
+function checkTarball() {
+  const { version } = json('package.json');
+  const tarball = join(directory, `nestjs-background-tasks-${version}.tgz`);
+  const { size } = statSync(tarball);
+  const files = execFileSync('tar', ['-tzf', tarball], { encoding: 'utf8' }).trim().split('\n');
+  const expected = /^package\/(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/(esm|cjs)\/(package\.json|.+\.(js|d\.ts)))$/;
+  assert.deepEqual(
+    files.filter((file) => !expected.test(file)),
+    [],
+    'The tarball holds files that no user needs',
+  );
+  assert.ok(size <= SIZE_BUDGET, `The tarball has ${size} bytes, and ${SIZE_BUDGET} at most are meant`);
+  console.log(`ok  the tarball: ${files.length} files, ${size} bytes of ${SIZE_BUDGET}`);
+}
+
 /** Makes an application that depends on the tarball; returns where it is. */
-function install(name, type, versions) {
+function install(name, type, versions, peers = {}) {
   const application = join(directory, name);
-  const nest = ['@nestjs/common', '@nestjs/core', '@nestjs/platform-express', 'reflect-metadata', 'rxjs'];
+  const nest = ['@nestjs/common', '@nestjs/core', '@nestjs/platform-express', '@nestjs/testing', 'reflect-metadata', 'rxjs'];
   const { version } = json('package.json');
   mkdirSync(application);
   write(application, 'package.json', {
@@ -39,6 +67,7 @@ function install(name, type, versions) {
     type,
     dependencies: {
       ...Object.fromEntries(nest.map((dependency) => [dependency, versions[dependency]])),
+      ...peers,
       'nestjs-background-tasks': `file:../nestjs-background-tasks-${version}.tgz`,
     },
     jest: { testMatch: ['**/*.jest.cjs'], moduleFileExtensions: ['js', 'cjs', 'json'], transform: {} },

@@ -64,7 +64,7 @@ const requests = {
     socket.setEncoding('utf8').on('data', add);
     socket.on('end', () => end(undefined, true)).on('error', () => {});
     socket.on('close', () => end(undefined, false));
-    leave = () => socket.resetAndDestroy();
+    leave = () => socket.destroy();
   },
 };
 

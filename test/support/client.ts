@@ -29,8 +29,12 @@ export class Client {
   readonly #over = new Int32Array(new SharedArrayBuffer(4));
   readonly #thread = new Worker(new URL('./client-thread.mjs', import.meta.url), { workerData: this.#over.buffer });
 
-  /** One at a time. */
+  #busy = false;
+
+  /** One at a time: a test waits for the end of each, or the next one would take it for its own. */
   send(request: ClientRequest): Exchange {
+    if (this.#busy) throw new Error('The request before this one is not over');
+    this.#busy = true;
     Atomics.store(this.#over, 0, 0);
     let begin!: () => void;
     const begun = new Promise<void>((resolve) => (begin = resolve));
@@ -38,6 +42,7 @@ export class Client {
       const listener = (message: Message): void => {
         if (message.type === 'begun') return begin();
         this.#thread.off('message', listener);
+        this.#busy = false;
         resolve(message.answer);
       };
       this.#thread.on('message', listener);

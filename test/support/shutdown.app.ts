@@ -1,10 +1,10 @@
-import { setImmediate } from 'node:timers/promises';
 import { Controller, Get, Global, Injectable, Module, type OnApplicationShutdown, type OnModuleDestroy, Param, Post } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { gate } from './gate.js';
+import { turns } from './turns.js';
 
 // A program that shutdown.spec.ts starts, drives over HTTP, and listens to: it prints one JSON object a line.
 
@@ -22,7 +22,7 @@ function disconnect(name: string): void {
 
 /** A task that takes a few turns of the event loop, and says what is connected when it ends. */
 async function work(id: string): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await setImmediate();
+  await turns();
   say({ ran: id, with: [...connections] });
 }
 

@@ -9,12 +9,13 @@ import { transform } from '@swc/core';
 // The hooks run in a thread of their own, which loads this file a second time.
 if (isMainThread) register(import.meta.url);
 
-const library = new URL('../../lib/index.ts', import.meta.url).href;
+const library = new URL('../../lib', import.meta.url).href;
 const nest11 = new URL('../nest-11/package.json', import.meta.url).href;
 
 export function resolve(specifier, context, next) {
-  if (specifier === 'nestjs-background-tasks') return next(library, context);
-  if (process.env.NEST === '11' && /^(@nestjs\/|rxjs|reflect-metadata)/.test(specifier))
+  if (/^nestjs-background-tasks(\/|$)/.test(specifier))
+    return next(`${specifier.replace('nestjs-background-tasks', library)}/index.ts`, context);
+  if (process.env.NEST === '11' && /^(@nestjs\/(?!terminus)|rxjs|reflect-metadata)/.test(specifier))
     return next(specifier, { ...context, parentURL: nest11 });
   const isSource = specifier.startsWith('.') && context.parentURL?.endsWith('.ts');
   return next(isSource ? specifier.replace(/\.js$/, '.ts') : specifier, context);

@@ -1,0 +1,75 @@
+import { setTimeout } from 'node:timers/promises';
+import { Queue } from 'bullmq';
+import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineWorker } from '../background-tasks.engine.js';
+import { producerConnection } from './connections.js';
+import { type JobData, jobOf } from './job.js';
+import type { ResolvedBullmqOptions } from './options.js';
+import { throttledLog } from './throttled-log.js';
+import { BullmqWorker } from './worker.js';
+
+/** Milliseconds that a connection is given to close by itself. */
+const CLOSE_TIME = 500;
+
+export class BullmqEngine implements BackgroundTasksEngine {
+  readonly #options: ResolvedBullmqOptions;
+  readonly #log: (error: Error) => void;
+  #queue: Promise<Queue<JobData>> | undefined;
+  /** The same, also while it connects. */
+  #latest: Queue<JobData> | undefined;
+  #worker: BullmqWorker | undefined;
+  #closed = false;
+
+  constructor(options: ResolvedBullmqOptions) {
+    this.#options = options;
+    this.#log = throttledLog(`Queue "${options.queue}"`);
+  }
+
+  async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {
+    const queue = await this.#connected();
+    // Whoever waited for the connection may have given up.
+    signal.throwIfAborted();
+    await queue.addBulk(entries.map(jobOf));
+  }
+
+  work(host: EngineHost): EngineWorker | undefined {
+    // For the first request not to wait. One that comes while the server is away says so.
+    this.#connected().catch(() => undefined);
+    if (this.#options.worker) this.#worker = new BullmqWorker(this.#options, host);
+    return this.#worker;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const queue = this.#latest;
+    const closed = queue?.close().catch(this.#log);
+    // A server that hangs does not say goodbye.
+    await Promise.race([closed, setTimeout(CLOSE_TIME, undefined, { ref: false })]);
+    await Promise.race([
+      Promise.allSettled([queue?.disconnect(), this.#worker?.disconnect()]),
+      setTimeout(CLOSE_TIME, undefined, { ref: false }),
+    ]);
+  }
+
+  /** The queue, connected. One that failed to connect at first would fail for ever: the next call makes another. */
+  #connected(): Promise<Queue<JobData>> {
+    return (this.#queue ??= this.#connect().catch((error: unknown) => {
+      this.#queue = undefined;
+      throw error;
+    }));
+  }
+
+  async #connect(): Promise<Queue<JobData>> {
+    if (this.#closed) throw new Error(`the connection to queue "${this.#options.queue}" is closed`);
+    const { queue: name, backend } = this.#options;
+    const queue = new Queue<JobData>(name, { connection: producerConnection(this.#options) }, backend as undefined);
+    this.#latest = queue;
+    queue.on('error', this.#log);
+    try {
+      await queue.waitUntilReady();
+    } catch (error) {
+      queue.close().catch(this.#log);
+      throw error;
+    }
+    return queue;
+  }
+}

@@ -1,0 +1,18 @@
+import type { BackgroundTasksEngine } from '../background-tasks.engine.js';
+import { BullmqEngine } from './engine.js';
+import { type BullmqEngineOptions, resolveBullmqOptions } from './options.js';
+
+export type { BullmqBackend, BullmqEngineOptions, BullmqWorkerOptions } from './options.js';
+
+/**
+ * An engine that runs `@BackgroundTask()` methods through BullMQ, on Redis or, with BullMQ 6, on Postgres.
+ *
+ * @example
+ * ```ts
+ * BackgroundTasksModule.forRoot({ engine: bullmqEngine({ connection: 'redis://localhost:6379', worker: false }) })
+ * ```
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function bullmqEngine(options: BullmqEngineOptions): BackgroundTasksEngine {
+  return new BullmqEngine(resolveBullmqOptions(options));
+}

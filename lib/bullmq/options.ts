@@ -1,0 +1,80 @@
+import { invalid } from '../background-tasks.errors.js';
+import { type Expectation, validated } from '../background-tasks.options.js';
+
+/** What BullMQ makes its connections with: `createPostgresBackend` of BullMQ 6. */
+export type BullmqBackend = (name: string, options: never, factoryOptions?: never) => object;
+
+/** How tasks are run in this process. */
+export interface BullmqWorkerOptions {
+  /** How many tasks run at once in this process. @default 10 */
+  concurrency?: number | undefined;
+  /** Milliseconds that a task is this worker's, unless it renews that, which it does by itself twice in that time. @default 10000 */
+  lockDuration?: number | undefined;
+  /** Milliseconds between two looks for tasks whose worker has died. @default 5000 */
+  stalledInterval?: number | undefined;
+  /** How often a task is run again because its worker died, before it counts as failed. @default 5 */
+  maxStalledCount?: number | undefined;
+}
+
+/** Options of `bullmqEngine()`. */
+export interface BullmqEngineOptions {
+  /** Redis, as a URL or as options of `ioredis`; with a `backend`, whatever that connects with. Each connection is the engine's own. */
+  connection: string | object;
+  /** `createPostgresBackend` of BullMQ 6, for Postgres in the place of Redis. @default Redis */
+  backend?: BullmqBackend | undefined;
+  /** The name of the queue. @default 'background-tasks' */
+  queue?: string | undefined;
+  /** How tasks are run in this process, or `false` if it only adds them. @default all defaults */
+  worker?: false | BullmqWorkerOptions | undefined;
+}
+
+/** The options of the engine with their defaults filled in. */
+export interface ResolvedBullmqOptions {
+  readonly connection: string | object;
+  readonly backend: BullmqBackend | undefined;
+  readonly queue: string;
+  readonly worker: false | Readonly<Required<{ [Name in keyof BullmqWorkerOptions]: number }>>;
+}
+
+const count = (least: number): Expectation => ({
+  expected: `an integer from ${least}`,
+  accepts: (value) => Number.isInteger(value) && Number(value) >= least,
+});
+
+const EXPECTATIONS: Record<keyof BullmqEngineOptions, Expectation> = {
+  connection: {
+    expected: 'a URL or connection options, of which the engine makes connections of its own: one that must not wait, and one that must',
+    accepts: (value) => typeof value === 'string' || (typeof value === 'object' && value !== null && !('duplicate' in value)),
+  },
+  backend: { expected: '`createPostgresBackend` of BullMQ 6', accepts: (value) => typeof value === 'function' },
+  queue: { expected: 'a name without a colon', accepts: (value) => typeof value === 'string' && /^[^:]+$/.test(value) },
+  worker: { expected: 'false or an object', accepts: (value) => value === false || (typeof value === 'object' && value !== null) },
+};
+
+const WORKER_EXPECTATIONS: Record<keyof BullmqWorkerOptions, Expectation> = {
+  concurrency: count(1),
+  lockDuration: count(1),
+  stalledInterval: count(1),
+  maxStalledCount: count(0),
+};
+
+const WORKER_DEFAULTS = { concurrency: 10, lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 5 };
+
+/**
+ * The options of the engine, validated, with their defaults.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
+  const {
+    connection,
+    backend,
+    queue = 'background-tasks',
+    worker = {},
+  } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
+  if (connection === undefined)
+    throw invalid('INVALID_OPTION', 'the option `connection` of bullmqEngine()', EXPECTATIONS.connection.expected, connection);
+  const given =
+    worker && validated<Exclude<ResolvedBullmqOptions['worker'], false>>('`worker` of bullmqEngine()', worker, WORKER_EXPECTATIONS);
+  return { connection, backend, queue, worker: given && { ...WORKER_DEFAULTS, ...given } };
+}

@@ -1,0 +1,111 @@
+import { setTimeout } from 'node:timers/promises';
+import { inspect, types } from 'node:util';
+import { DelayedError, type Job, Worker } from 'bullmq';
+import type { EngineHost, EngineWorker } from '../background-tasks.engine.js';
+import { workerConnection } from './connections.js';
+import { type JobData, engineJobOf } from './job.js';
+import type { ResolvedBullmqOptions } from './options.js';
+import { throttledLog } from './throttled-log.js';
+
+/** Milliseconds before a worker that could not start, or whose server refuses it, tries again. */
+const RETRY_DELAY = 1_000;
+
+class QueueWorker extends Worker<JobData> {
+  /** Without its server, a worker does not get as far as to stop renewing locks, and the process would not end. */
+  async abandon(): Promise<void> {
+    await this.lockManager.close();
+    await this.disconnect();
+  }
+}
+
+/** Runs the tasks of a queue in this process. */
+export class BullmqWorker implements EngineWorker {
+  readonly #options: ResolvedBullmqOptions;
+  readonly #host: EngineHost;
+  readonly #log: (error: Error) => void;
+  readonly #closing = new AbortController();
+  readonly #started: Promise<void>;
+  /** The failures that the host has reported. */
+  readonly #reported = new WeakSet<object>();
+  #worker: QueueWorker | undefined;
+  #deadline: AbortSignal | undefined;
+
+  constructor(options: ResolvedBullmqOptions, host: EngineHost) {
+    this.#options = options;
+    this.#host = host;
+    this.#log = throttledLog(`The worker of queue "${options.queue}"`);
+    this.#started = this.#start();
+  }
+
+  async close(deadline: AbortSignal): Promise<void> {
+    this.#deadline = deadline;
+    this.#closing.abort();
+    await this.#started;
+    const giveBack = (): void => this.#worker?.cancelAllJobs(String(deadline.reason));
+    if (deadline.aborted) giveBack();
+    deadline.addEventListener('abort', giveBack);
+    await this.#worker?.close();
+  }
+
+  /** Lets go of what did not close in time. */
+  async disconnect(): Promise<void> {
+    await this.#worker?.abandon();
+  }
+
+  /** A backend that failed to connect at first would fail for ever: it is made anew until its server is there. */
+  async #start(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      const worker = this.#make();
+      try {
+        await Promise.race([worker.waitUntilReady(), aborted(signal)]);
+        this.#worker = worker;
+        if (!signal.aborted) worker.run().catch(this.#log);
+        return;
+      } catch (error) {
+        if (!signal.aborted) this.#log(error as Error);
+        worker.close(true).catch(this.#log);
+        await setTimeout(RETRY_DELAY, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  #make(): QueueWorker {
+    const { queue, backend, worker: settings } = this.#options;
+    const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY };
+    // The signal is handed to processors that have a third parameter, and to no others.
+    const worker = new QueueWorker(queue, (job, token, signal) => this.#process(job, token, signal), options, backend as undefined);
+    worker.on('error', this.#log);
+    worker.on('failed', (job, error) => {
+      // By BullMQ, because its worker died too often.
+      if (job && !this.#reported.has(error)) this.#host.failed(engineJobOf(job), error);
+    });
+    return worker;
+  }
+
+  async #process(job: Job<JobData>, token: string | undefined, signal: AbortSignal | undefined): Promise<void> {
+    // One that was fetched while the others were given back.
+    if (this.#deadline?.aborted) return giveBack(job, token);
+    try {
+      await this.#host.run(engineJobOf(job), signal ?? this.#closing.signal);
+    } catch (thrown) {
+      if (signal?.aborted) return giveBack(job, token);
+      const error = types.isNativeError(thrown) || thrown instanceof Error ? thrown : new Error(inspect(thrown));
+      this.#reported.add(error);
+      throw error;
+    }
+  }
+}
+
+/** Has the job run again, at once, without an attempt being used. */
+async function giveBack(job: Job<JobData>, token: string | undefined): Promise<never> {
+  await job.moveToDelayed(Date.now(), token);
+  throw new DelayedError();
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve());
+  });
+}

@@ -1,0 +1,1 @@
+export { BackgroundTasksOpenTelemetryModule } from './opentelemetry.module.js';

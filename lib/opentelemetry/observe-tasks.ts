@@ -1,0 +1,81 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { type BatchObservableCallback, SpanStatusCode, context, metrics, trace } from '@opentelemetry/api';
+import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskWrapper, wrapTasks } from '../background-tasks.diagnostics.js';
+import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
+import { messageOf, stackOf, typeOf } from '../describe-error.js';
+
+/** The name of the instrumentation scope. */
+const SCOPE = 'nestjs-background-tasks';
+
+/** Seconds: the boundaries of OpenTelemetry's conventions for HTTP, and further on, as a task may take its time. */
+const DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 300];
+
+/** Has every task of the process traced and counted; returns what ends that. */
+export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () => void {
+  const tracer = trace.getTracer(SCOPE);
+  const meter = metrics.getMeter(SCOPE);
+  const ended = meter.createCounter('background_tasks.ended', { unit: '{task}', description: 'Tasks that completed or failed.' });
+  const discarded = meter.createCounter('background_tasks.discarded', { unit: '{task}', description: 'Tasks that never started.' });
+  const active = meter.createObservableGauge('background_tasks.active', { unit: '{task}', description: 'Tasks that run now.' });
+  const pending = meter.createObservableGauge('background_tasks.pending', { unit: '{task}', description: 'Tasks that wait to start.' });
+  const duration = meter.createHistogram('background_tasks.duration', {
+    unit: 's',
+    description: 'How long tasks ran.',
+    advice: { explicitBucketBoundaries: DURATIONS },
+  });
+
+  const traced: TaskWrapper = (task, call) => {
+    const name = { 'background_task.name': task.name };
+    const span = tracer.startSpan(`background task ${task.name}`, { attributes: name });
+    const startedAt = performance.now();
+    const finished = (attributes: typeof name & { 'error.type'?: string }): void => {
+      span.end();
+      ended.add(1, attributes);
+      duration.record((performance.now() - startedAt) / 1000, attributes);
+    };
+    const failed = (error: unknown): void => {
+      const [type, message, stack] = [typeOf(error), messageOf(error), stackOf(error)];
+      span.setAttribute('error.type', type);
+      span.recordException({ name: type, message, ...(stack && { stack }) });
+      span.setStatus({ code: SpanStatusCode.ERROR, message });
+      finished({ ...name, 'error.type': type });
+    };
+    try {
+      const end = context.with(trace.setSpan(context.active(), span), call);
+      if (end) end.then(() => finished(name), failed);
+      else finished(name);
+      return end;
+    } catch (error) {
+      failed(error);
+      throw error;
+    }
+  };
+
+  const count = (message: unknown): void => {
+    discarded.add(1, { 'background_task.name': (message as BackgroundTaskDiscardMessage).task.name });
+  };
+
+  const measure: BatchObservableCallback = (result) => {
+    result.observe(
+      active,
+      sum(runners, (runner) => runner.activeCount),
+    );
+    result.observe(
+      pending,
+      sum(runners, (runner) => runner.pendingCount),
+    );
+  };
+
+  wrapTasks(traced);
+  subscribe(DISCARDS, count);
+  meter.addBatchObservableCallback(measure, [active, pending]);
+  return () => {
+    wrapTasks(undefined);
+    unsubscribe(DISCARDS, count);
+    meter.removeBatchObservableCallback(measure, [active, pending]);
+  };
+}
+
+function sum(runners: ReadonlySet<BackgroundTasksRunner>, countOf: (runner: BackgroundTasksRunner) => number): number {
+  return [...runners].reduce((total, runner) => total + countOf(runner), 0);
+}

@@ -1,0 +1,60 @@
+import type { BackgroundTask } from '../background-task.js';
+import { BackgroundTasksError } from '../background-tasks.errors.js';
+import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
+import { BackgroundTasks } from '../background-tasks.js';
+import { TrackedTasks } from '../tracked-tasks.js';
+import { type GraphqlContext, requestOfOperation } from './graphql.js';
+import { rawRequest, responseOf } from './http.js';
+import { MessageTasks } from './message-tasks.js';
+import { RequestTasks } from './request-tasks.js';
+import * as rpc from './rpc.js';
+import { WITHOUT_CONTEXT, lists } from './tasks-of.js';
+
+/** A list that its handlers open, and settle the outcome of. */
+export type HandledTasks = RequestTasks | MessageTasks;
+
+/** The list of a request, by the type of the execution context. */
+export function listOf(request: object, type: string, runner: BackgroundTasksRunner): HandledTasks {
+  return type === 'http' || responseOf(request) ? RequestTasks.of(request, runner) : MessageTasks.of(request, runner);
+}
+
+/** What is injected as `BackgroundTasks` for what Nest injects as REQUEST, which is undefined where something was resolved outside any. */
+export function injectedTasks(injected: object | undefined, runner: BackgroundTasksRunner): BackgroundTasks {
+  if (!injected) return TrackedTasks.outsideRequest(runner);
+  const raw = rawRequest(injected);
+  if (responseOf(raw)) return RequestTasks.of(raw, runner);
+  const message = rpc.messageOfHost(injected);
+  if (message) return MessageTasks.of(message, runner);
+  const request = requestOfOperation(injected as GraphqlContext);
+  if (responseOf(request) || lists.get(request)) return listOf(request, 'graphql', runner);
+  return new UnsupportedTasks(injected);
+}
+
+/** What is injected where there is nothing to wait for: to inject it is no error, to add a task to it is. */
+class UnsupportedTasks extends BackgroundTasks {
+  readonly #injected: object;
+
+  constructor(injected: object) {
+    super();
+    this.#injected = injected;
+  }
+
+  override add(task: BackgroundTask): void {
+    throw new BackgroundTasksError(
+      'UNSUPPORTED_CONTEXT',
+      `Background task "${task.name}" was refused: expected the REQUEST that Nest injects to be one of HTTP, of GraphQL, or the message of a ` +
+        `microservice, got ${describe(this.#injected)}`,
+    );
+  }
+}
+
+function describe(injected: object): string {
+  if (rpc.isHost(injected)) return `${WITHOUT_CONTEXT} (type "rpc")`;
+  if ('on' in injected && ('handshake' in injected || 'readyState' in injected)) {
+    return (
+      'the client of a gateway (type "ws"), one for all of its messages; take `@BackgroundTasks()` as a parameter of the handler, or use ' +
+      '`forRoot({ scope: Scope.DEFAULT })`'
+    );
+  }
+  return `an object of type "${injected.constructor?.name ?? 'Object'}"; take \`@BackgroundTasks()\` as a parameter of the handler`;
+}

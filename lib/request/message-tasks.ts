@@ -1,0 +1,61 @@
+import { setImmediate } from 'node:timers';
+import type { ExecutionContext } from '@nestjs/common';
+import type { BackgroundTask } from '../background-task.js';
+import { BackgroundTasksError } from '../background-tasks.errors.js';
+import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
+import { TrackedTasks } from '../tracked-tasks.js';
+import { BIND_INTERCEPTOR, lists } from './tasks-of.js';
+
+/**
+ * The list of one message of a microservice or a gateway, or of one GraphQL subscription: there is no response to wait for, but only
+ * handlers to end. The transport has the reply by then, and the runner starts nothing in the middle of the current event.
+ */
+export class MessageTasks extends TrackedTasks {
+  #handlersAtWork = 0;
+  #opened = false;
+  #failed = false;
+
+  /** The list of a message, by the object that stands for it: one and the same for everybody who asks. */
+  static of(message: object, runner: BackgroundTasksRunner): MessageTasks {
+    const known = lists.get(message);
+    if (known instanceof MessageTasks) return known;
+    const tasks = new MessageTasks(runner);
+    lists.set(message, tasks);
+    return tasks;
+  }
+
+  handlerStarted(_context?: ExecutionContext): void {
+    this.#opened = true;
+    this.#handlersAtWork += 1;
+    this.runner.handlerStarted();
+  }
+
+  handlerSettled(): void {
+    this.#handlersAtWork -= 1;
+    // A handler that follows on another, such as the resolver of a field, has started by then.
+    if (this.#handlersAtWork === 0) setImmediate(this.#flushIfOver);
+    this.runner.handlerSettled();
+  }
+
+  /** Makes the outcome a failure. */
+  fail(_error?: unknown): void {
+    this.#failed = true;
+  }
+
+  override add(task: BackgroundTask): void {
+    if (!this.#opened) {
+      // Nothing would tell when the message is over: the task would never run.
+      throw new BackgroundTasksError(
+        'UNSUPPORTED_CONTEXT',
+        `Background task "${task.name}" was refused: BackgroundTasksInterceptor has not seen its message. Guards run before it: add the task ` +
+          `in the handler, or in an interceptor; ${BIND_INTERCEPTOR}`,
+      );
+    }
+    if (this.done) this.addLate(task);
+    else super.add(task);
+  }
+
+  readonly #flushIfOver = (): void => {
+    if (this.#handlersAtWork === 0) this.flush(this.#failed ? 'failure' : 'success');
+  };
+}

@@ -1,0 +1,25 @@
+import type { ExecutionContext } from '@nestjs/common';
+
+/** What Nest's microservices inject as REQUEST. */
+interface RequestContextHost {
+  getContext(): unknown;
+  getPattern(): unknown;
+}
+
+/** The object that stands for a message: its context, which a transport makes anew for each. Undefined for a transport that gives none. */
+export function messageOf(context: ExecutionContext): object | undefined {
+  return objectOrNone(context.switchToRpc().getContext<unknown>());
+}
+
+/** The same, from what is injected as REQUEST. */
+export function messageOfHost(request: object): object | undefined {
+  return isHost(request) ? objectOrNone(request.getContext()) : undefined;
+}
+
+export function isHost(request: object): request is RequestContextHost {
+  return 'getContext' in request && typeof request.getContext === 'function' && 'getPattern' in request;
+}
+
+function objectOrNone(value: unknown): object | undefined {
+  return typeof value === 'object' && value !== null ? value : undefined;
+}

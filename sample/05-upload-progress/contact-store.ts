@@ -1,0 +1,11 @@
+import { setTimeout } from 'node:timers/promises';
+import { Injectable } from '@nestjs/common';
+
+/** Stands in for a table that takes its time. */
+@Injectable()
+export class ContactStore {
+  async save(contact: string): Promise<void> {
+    await setTimeout(200);
+    if (!contact.includes('@')) throw new Error('A line has no address');
+  }
+}

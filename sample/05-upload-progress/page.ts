@@ -1,0 +1,53 @@
+export const page = /* html */ `<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8" />
+    <meta name="viewport" content="width=device-width, initial-scale=1" />
+    <title>Import contacts</title>
+    <style>
+      :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+      main { max-width: 32rem; margin: 4rem auto; padding: 0 1rem; }
+      form { display: flex; gap: 1rem; align-items: center; flex-wrap: wrap; }
+      button { font: inherit; padding: 0.3rem 1rem; }
+      progress { width: 100%; height: 1.5rem; margin-top: 2rem; }
+    </style>
+  </head>
+  <body>
+    <main>
+      <h1>Import contacts</h1>
+      <p>A text file with one address a line.</p>
+      <form>
+        <input type="file" name="contacts" aria-label="Contacts" required />
+        <button>Import</button>
+      </form>
+      <progress value="0" aria-label="Progress" hidden></progress>
+      <p role="status"></p>
+    </main>
+    <script type="module">
+      const form = document.querySelector('form');
+      const bar = document.querySelector('progress');
+      const status = document.querySelector('[role=status]');
+
+      form.addEventListener('submit', async (event) => {
+        event.preventDefault();
+        const response = await fetch('/imports', { method: 'POST', body: new FormData(form) });
+        if (!response.ok) return (status.textContent = 'The file was not accepted');
+        follow((await response.json()).progress);
+      });
+
+      function follow(url) {
+        bar.hidden = false;
+        const events = new EventSource(url);
+        events.onmessage = ({ data }) => {
+          const { done, total, state } = JSON.parse(data);
+          bar.max = total;
+          bar.value = done;
+          status.textContent = done + ' of ' + total + ' contacts, ' + state;
+          // The browser would connect again.
+          if (state !== 'running') events.close();
+        };
+      }
+    </script>
+  </body>
+</html>
+`;

@@ -1,0 +1,16 @@
+/**
+ * Runs in a thread of its own.
+ *
+ * @param {number} below
+ */
+export default function countPrimes(below) {
+  let count = 0;
+  for (let n = 2; n < below; n++) if (isPrime(n)) count++;
+  return count;
+}
+
+/** @param {number} n */
+function isPrime(n) {
+  for (let divisor = 2; divisor * divisor <= n; divisor++) if (n % divisor === 0) return false;
+  return true;
+}

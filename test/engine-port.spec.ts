@@ -1,0 +1,469 @@
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import {
+  type CanActivate,
+  Controller,
+  Get,
+  Inject,
+  Injectable,
+  type MessageEvent,
+  Module,
+  NotFoundException,
+  Post,
+  Res,
+  Sse,
+  UseGuards,
+} from '@nestjs/common';
+import {
+  BackgroundTask,
+  BackgroundTasks,
+  type BackgroundTasksEngine,
+  BackgroundTasksModule,
+  type BackgroundTasksModuleOptions,
+  type EngineEntry,
+  type FlushMode,
+} from 'nestjs-background-tasks';
+import { type Observable, from } from 'rxjs';
+import { createApp, platforms } from './support/app.js';
+import { type Gate, gate } from './support/gate.js';
+import { Recorder } from './support/recorder.js';
+
+// What the core promises of any engine, shown on one that does as the test says.
+
+/** Takes entries when its gate is open, and refuses as often as it is told to. */
+class TestEngine implements BackgroundTasksEngine {
+  /** Each attempt to hand entries over. */
+  readonly attempts = new Recorder<readonly EngineEntry[]>();
+  readonly taken: EngineEntry[] = [];
+  gate: Gate = gate();
+  refusals = 0;
+  closed = 0;
+
+  async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {
+    this.attempts.add(entries);
+    if (this.refusals-- > 0) throw new Error('not now');
+    await this.gate.opened;
+    signal.throwIfAborted();
+    this.taken.push(...entries);
+  }
+
+  work(): undefined {}
+
+  async close(): Promise<void> {
+    this.closed += 1;
+  }
+
+  get takenCalls(): string[] {
+    return this.taken.map(({ name, args }) => `${name} ${args}`);
+  }
+}
+
+let engine: TestEngine;
+let log: string[];
+let reported: string[];
+
+beforeEach(() => {
+  engine = new TestEngine();
+  log = [];
+  reported = [];
+});
+
+@Injectable()
+class MailTasks {
+  @BackgroundTask('mail', { attempts: 3, backoff: 100, timeout: 5_000 })
+  mail(...args: unknown[]): void {
+    log.push(`in process: ${args.join()}`);
+  }
+
+  @BackgroundTask('after', { flush: 'after-response' })
+  after(): void {}
+
+  @BackgroundTask('on-failure', { runOn: 'failure' })
+  onFailure(): void {}
+
+  @BackgroundTask('always', { runOn: 'always' })
+  always(): void {}
+}
+
+class Denied implements CanActivate {
+  constructor(@Inject(BackgroundTasks) private readonly tasks: BackgroundTasks) {}
+
+  canActivate(): boolean {
+    this.tasks.addTask(MailTasks.prototype.always);
+    return false;
+  }
+}
+Injectable()(Denied);
+
+@Controller()
+class MailController {
+  constructor(@Inject(MailTasks) private readonly tasks: MailTasks) {}
+
+  @Post('mail')
+  mail(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(() => log.push('plain task'));
+    tasks.addTask(this.tasks.mail, 'a', { subject: 'b' });
+    tasks.addTask(this.tasks.mail, 'c');
+    return 'answer';
+  }
+
+  @Post('each-way')
+  eachWay(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(this.tasks.mail, 1);
+    tasks.addTask(this.tasks.after);
+    tasks.addTask({ flush: 'after-response' }, this.tasks.mail, 2);
+    tasks.addTask({ flush: 'before-response' }, this.tasks.after);
+    return 'answer';
+  }
+
+  @Post('outcomes')
+  outcomes(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(this.tasks.mail);
+    tasks.addTask(this.tasks.onFailure);
+    tasks.addTask(this.tasks.always);
+  }
+
+  @Get('missing')
+  missing(@BackgroundTasks() tasks: BackgroundTasks) {
+    this.outcomes(tasks);
+    throw new NotFoundException();
+  }
+
+  @UseGuards(Denied)
+  @Get('denied')
+  denied() {}
+
+  @Get('by-hand')
+  byHand(@BackgroundTasks() tasks: BackgroundTasks, @Res() response: { send(body: string): void }) {
+    tasks.addTask(this.tasks.mail);
+    response.send('by hand');
+  }
+
+  @Sse('events')
+  events(@BackgroundTasks() tasks: BackgroundTasks): Observable<MessageEvent> {
+    const mail = this.tasks.mail;
+    async function* events(): AsyncGenerator<MessageEvent> {
+      for (const data of ['one', 'two']) {
+        tasks.addTask(mail, data);
+        yield { data };
+      }
+      tasks.addTask(mail, 'end');
+    }
+    return from(events());
+  }
+
+  @Get('late')
+  late(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(() => {
+      tasks.addTask(this.tasks.mail, 1);
+      tasks.addTask(this.tasks.mail, 2);
+    });
+  }
+
+  @Get('pending')
+  pending(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(this.tasks.mail);
+    return tasks.tasks.map(({ name }) => name);
+  }
+}
+
+function moduleOf(options: BackgroundTasksModuleOptions = {}) {
+  @Module({
+    imports: [
+      BackgroundTasksModule.forRootAsync({
+        useFactory: () => ({
+          engine,
+          onError: (error, task) => reported.push(`${task.name}: ${(error as Error).message}`),
+          ...options,
+        }),
+      }),
+    ],
+    controllers: [MailController],
+    providers: [MailTasks],
+  })
+  class AppModule {}
+
+  return AppModule;
+}
+
+describe.each(platforms)('an engine on %s', (platform) => {
+  it('has the tasks before the client has its answer, all in one go, each with an id of its own', async () => {
+    const { http, runner } = await createApp(platform, moduleOf());
+    let answered = false;
+    const response = http
+      .post('/mail')
+      .expect(201, 'answer')
+      .then(() => (answered = true));
+    const [entries] = await engine.attempts.atLeast(1);
+    expect(entries).toEqual(
+      ['["a",{"subject":"b"}]', '["c"]'].map((args) => ({
+        id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+        name: 'mail',
+        provider: 'MailTasks',
+        args,
+        timeout: 5_000,
+        options: { attempts: 3, backoff: 100 },
+      })),
+    );
+    expect(new Set(entries!.map(({ id }) => id)).size).toBe(2);
+    expect(runner.pendingCount).toBe(3);
+    expect({ answered, log }).toEqual({ answered: false, log: [] });
+
+    engine.gate.open();
+    await response;
+    await runner.onIdle();
+    expect(engine.attempts.all).toHaveLength(1);
+    expect(log).toEqual(['plain task']);
+  });
+
+  it("'after-response': the client does not wait for it", async () => {
+    const { http, runner } = await createApp(platform, moduleOf({ flush: 'after-response' }));
+    await http.post('/mail').expect(201, 'answer');
+    await engine.attempts.atLeast(1);
+    expect(engine.taken).toEqual([]);
+    expect(runner.pendingCount).toBeGreaterThanOrEqual(2);
+    engine.gate.open();
+    await runner.onIdle();
+    expect(engine.takenCalls).toEqual(['mail ["a",{"subject":"b"}]', 'mail ["c"]']);
+    expect(log).toEqual(['plain task']);
+  });
+
+  it.each<[FlushMode, string[][]]>([
+    [
+      'before-response',
+      [
+        ['mail [1]', 'after []'],
+        ['after []', 'mail [2]'],
+      ],
+    ],
+    ['after-response', [['after []'], ['mail [1]', 'after []', 'mail [2]']]],
+  ])('the task comes before its method, which comes before the module: %s', async (flush, expected) => {
+    const { http, runner } = await createApp(platform, moduleOf({ flush }));
+    engine.gate.open();
+    await http.post('/each-way').expect(201);
+    await runner.onIdle();
+    expect(engine.attempts.all.map((entries) => entries.map(({ name, args }) => `${name} ${args}`))).toEqual(expected);
+  });
+
+  it('gets the tasks that the outcome does not rule out', async () => {
+    const { http, runner } = await createApp(platform, moduleOf());
+    engine.gate.open();
+    await http.post('/outcomes').expect(201);
+    expect(engine.takenCalls).toEqual(['mail []', 'always []']);
+    await http.get('/missing').expect(404);
+    expect(engine.takenCalls.slice(2)).toEqual(['on-failure []', 'always []']);
+    await runner.onIdle();
+    expect(runner.discardedCount).toBe(2);
+  });
+
+  it('gets what a denying guard added, after the response', async () => {
+    const { http, runner } = await createApp(platform, moduleOf());
+    engine.gate.open();
+    await http.get('/denied').expect(403);
+    await runner.onIdle();
+    expect(engine.takenCalls).toEqual(['always []']);
+  });
+
+  it('gets what a handler added that answers by hand, after the response: there is nothing to hold back', async () => {
+    const { http, runner } = await createApp(platform, moduleOf());
+    await http.get('/by-hand').expect(200, 'by hand');
+    engine.gate.open();
+    await runner.onIdle();
+    expect(engine.takenCalls).toEqual(['mail []']);
+  });
+
+  it('has what came before an event of a stream, before the event is sent', async () => {
+    const { http, runner } = await createApp(platform, moduleOf());
+    engine.gate.open();
+    const { text } = await http.get('/events').expect(200);
+    expect(text.match(/data: \w+/g)).toEqual(['data: one', 'data: two']);
+    expect(engine.takenCalls).toEqual(['mail ["one"]', 'mail ["two"]', 'mail ["end"]']);
+    await runner.onIdle();
+  });
+
+  it('gets what a task adds, in one go', async () => {
+    const { http, runner } = await createApp(platform, moduleOf());
+    engine.gate.open();
+    await http.get('/late').expect(200);
+    await runner.onIdle();
+    expect(engine.takenCalls).toEqual(['mail [1]', 'mail [2]']);
+    expect(engine.attempts.all).toHaveLength(1);
+  });
+
+  it('is offered the same entries again when it refuses', async () => {
+    const { http, runner } = await createApp(platform, moduleOf());
+    engine.refusals = 2;
+    engine.gate.open();
+    await http.post('/mail').expect(201, 'answer');
+    const [first, ...others] = engine.attempts.all;
+    expect(others).toEqual([first, first]);
+    expect(engine.taken).toEqual(first);
+    await runner.onIdle();
+    expect(reported).toEqual([]);
+  });
+
+  it.each([
+    ['refuses', 'it said last: not now', () => (engine.refusals = Infinity)],
+    ['does not answer', 'it did not answer', () => undefined],
+  ])('that %s in time makes the request fail, and none of its tasks run', async (_how, what, misbehave) => {
+    const { http, runner, logs } = await createApp(platform, moduleOf({ flushTimeout: 30 }));
+    misbehave();
+    const { body, headers } = await http.post('/mail').expect(503);
+    expect(body).toEqual({ statusCode: 503, message: 'Service Unavailable' });
+    expect(headers['retry-after']).toBe('1');
+    await runner.onIdle();
+    const error = `Background tasks "mail" did not get to the engine within the flushTimeout of 30 ms; ${what}`;
+    expect(reported).toEqual([`mail: ${error}`, `mail: ${error}`]);
+    expect(logs.of('error')).toHaveLength(2);
+    expect(logs.of('debug')).toEqual([
+      'Background task "anonymous" was discarded: it runs on success, and the outcome of its request was failure',
+    ]);
+
+    // What was given up is not sent behind the client's back, and the next request finds the engine as it is then.
+    engine.refusals = 0;
+    engine.gate.open();
+    await http.post('/mail').expect(201);
+    await runner.onIdle();
+    expect(engine.taken).toHaveLength(2);
+    expect(log).toEqual(['plain task']);
+  });
+
+  it('that fails does not hide what the handler failed with', async () => {
+    const { http, runner } = await createApp(platform, moduleOf({ flushTimeout: 30 }));
+    engine.refusals = Infinity;
+    await http.get('/missing').expect(404);
+    await runner.onIdle();
+    expect(reported.map((line) => line.replace(/:.*/, ''))).toEqual(['on-failure', 'always']);
+  });
+
+  it("that fails 'after-response' is reported, and the client never knows", async () => {
+    const { http, runner } = await createApp(platform, moduleOf({ flush: 'after-response', flushTimeout: 30 }));
+    engine.refusals = Infinity;
+    await http.post('/mail').expect(201, 'answer');
+    await runner.onIdle();
+    expect(reported).toHaveLength(2);
+    expect(log).toEqual(['plain task']);
+  });
+
+  it('is waited for when the application closes, and let go of then', async () => {
+    const { app, http } = await createApp(platform, moduleOf({ flush: 'after-response' }));
+    await http.post('/mail').expect(201);
+    await engine.attempts.atLeast(1);
+    const closed = app.close();
+    engine.gate.open();
+    await closed;
+    expect({ taken: engine.taken.length, closed: engine.closed, reported }).toEqual({ taken: 2, closed: 1, reported: [] });
+  });
+
+  it('that does not answer does not keep the application from closing: what it was to have is reported', async () => {
+    const { app, http } = await createApp(platform, moduleOf({ flush: 'after-response', shutdownTimeout: 10 }));
+    await http.post('/mail').expect(201);
+    await engine.attempts.atLeast(1);
+    await app.close();
+    const error =
+      'Background tasks "mail" did not get to the engine: the application shuts down, and its shutdownTimeout of 10 ms is over; it did not answer';
+    expect(reported).toEqual([`mail: ${error}`, `mail: ${error}`]);
+  });
+});
+
+describe('the arguments of a task for an engine', () => {
+  class Money {
+    constructor(readonly cents: number) {}
+  }
+  const cycle: Record<string, unknown> = {};
+  cycle.self = { cycle };
+  const one = {};
+  const twice = [one, one];
+
+  /** What a handler passes to `addTask`, and what it hears. */
+  let given: unknown[];
+
+  @Controller()
+  class ArgumentsController {
+    @Get()
+    get(@BackgroundTasks() tasks: BackgroundTasks) {
+      try {
+        tasks.addTask(MailTasks.prototype.mail, ...given);
+      } catch (error) {
+        return (error as Error).message;
+      }
+      // Too late to be seen.
+      for (const arg of given) if (Array.isArray(arg)) arg.push('later');
+      return 'taken';
+    }
+  }
+
+  async function answerTo(...args: unknown[]): Promise<string> {
+    given = args;
+    @Module({
+      imports: [BackgroundTasksModule.forRootAsync({ useFactory: () => ({ engine }) })],
+      controllers: [ArgumentsController],
+      providers: [MailTasks],
+    })
+    class ArgumentsModule {}
+
+    engine.gate.open();
+    const { http } = await createApp('Express', ArgumentsModule);
+    return (await http.get('/').expect(200)).text;
+  }
+
+  it.each<[string, unknown[], string]>([
+    ['text, numbers, booleans, null', ['a', 1.5, true, null], '["a",1.5,true,null]'],
+    ['nested arrays and objects', [[{ a: [1, { b: 'c' }] }]], '[[{"a":[1,{"b":"c"}]}]]'],
+    ['an object without a prototype', [Object.assign(Object.create(null), { a: 1 })], '[{"a":1}]'],
+    ['what is undefined at the end, so that defaults apply', ['a', undefined, undefined], '["a"]'],
+    ['a property that is undefined', [{ a: undefined, b: 1 }], '[{"b":1}]'],
+    ['text that Postgres would not take as JSON', ['\u0000 \ud800'], '["\\u0000 \\ud800"]'],
+    ['the same object twice', [twice, twice], '[[{},{}],[{},{}]]'],
+  ])('are taken as they are then: %s', async (_what, args, expected) => {
+    await expect(answerTo(...args)).resolves.toBe('taken');
+    expect(engine.taken.map((entry) => entry.args)).toEqual([expected]);
+  });
+
+  it.each<[string, unknown[], string]>([
+    [
+      'a function',
+      [{ a: { b: () => 1 } }],
+      'args[0].a.b of background task "mail" to survive JSON, on the way to its engine, got a function',
+    ],
+    [
+      'undefined in an array',
+      [1, [undefined]],
+      'args[1][0] of background task "mail" to survive JSON, on the way to its engine, got `undefined`',
+    ],
+    ['undefined in front', [undefined, 1], 'args[0] of'],
+    ['a hole', [[1, , 2]], 'args[0][1] of'], // eslint-disable-line no-sparse-arrays
+    ['NaN', [{ 'a b': NaN }], 'args[0]["a b"] of background task "mail" to survive JSON, on the way to its engine, got `NaN` (number)'],
+    ['Infinity', [-Infinity], 'got `-Infinity` (number)'],
+    ['a bigint', [1n], 'got `1` (bigint)'],
+    ['a symbol', [Symbol('s')], 'got `Symbol(s)` (symbol)'],
+    ['a date', [{ at: new Date(0) }], 'args[0].at of background task "mail" to survive JSON, on the way to its engine, got an object'],
+    ['a map', [new Map()], 'args[0] of'],
+    ['a buffer', [Buffer.from('a')], 'args[0] of'],
+    ['an instance', [new Money(1)], 'args[0] of'],
+    ['an error', [new Error('secret')], 'args[0] of'],
+    [
+      'an object that contains itself',
+      [cycle],
+      'args[0].self.cycle of background task "mail" to survive JSON, on the way to its engine, got an object that contains itself',
+    ],
+    ['a promise', [Promise.resolve()], 'got a promise'],
+  ])('are refused if JSON would change them, with the path: %s', async (_what, args, message) => {
+    const answer = await answerTo(...args);
+    expect(answer).toContain(message);
+    expect(answer).toMatch(
+      /^Expected .*; pass text, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest by$/,
+    );
+    expect(answer).not.toContain('secret');
+    expect(engine.attempts.all).toEqual([]);
+  });
+});
+
+it('what waits for an engine counts as pending', async () => {
+  const { http } = await createApp('Express', moduleOf({ maxPending: 1 }));
+  const first = http.get('/pending').expect(200, ['mail']).then();
+  await engine.attempts.atLeast(1);
+  await http.get('/pending').expect(503);
+  engine.gate.open();
+  await first;
+  await http.get('/pending').expect(200);
+});

@@ -1,0 +1,62 @@
+import { Controller, HttpCode, Injectable, Module, Param, Post } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
+import { engineOn, ownBackends } from './backends.js';
+
+// The two programs that engine-chaos.spec.ts starts and kills: they print one JSON object a line.
+
+const [role, database, url, queue, settings] = process.argv.slice(2) as [string, string, string, string, string];
+const { hold = false, shutdownTimeout = 20_000, flushTimeout = 10_000 } = JSON.parse(settings) as Record<string, number | undefined>;
+const backend = ownBackends.find(({ name }) => name === database)!;
+
+function say(event: object): void {
+  process.stdout.write(`${JSON.stringify(event)}\n`);
+}
+
+@Injectable()
+class WorkTasks {
+  @BackgroundTask('work')
+  async work(id: string): Promise<void> {
+    const { attempt, signal } = currentTask()!;
+    say({ started: id, attempt });
+    if (hold) await new Promise((resolve) => signal.addEventListener('abort', resolve));
+    signal.throwIfAborted();
+    say({ ran: id });
+  }
+}
+
+@Controller()
+class WorkController {
+  @Post('work/:id')
+  @HttpCode(202)
+  work(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(WorkTasks.prototype.work, id);
+  }
+}
+
+@Module({
+  imports: [
+    BackgroundTasksModule.forRoot({
+      engine: engineOn(backend, url, {
+        queue,
+        worker: role === 'worker' && { concurrency: 10, lockDuration: 1_000, stalledInterval: 500 },
+      }),
+      shutdownTimeout,
+      flushTimeout,
+    }),
+  ],
+  controllers: role === 'worker' ? [] : [WorkController],
+  providers: [WorkTasks],
+})
+class AppModule {}
+
+if (role === 'worker') {
+  const worker = await NestFactory.createApplicationContext(AppModule, { logger: false });
+  worker.enableShutdownHooks();
+  say({ ready: role });
+} else {
+  const api = await NestFactory.create(AppModule, { logger: false });
+  api.enableShutdownHooks();
+  await api.listen(0, '127.0.0.1');
+  say({ ready: await api.getUrl() });
+}

