@@ -42,7 +42,7 @@ export class EngineTasksHost implements EngineHost {
     signal.addEventListener('abort', giveUp);
     try {
       if (!task.method) throw unknown(job);
-      await task.start(task.options.timeout, (how, error) => this.#reporter.endedLate(task, how, error));
+      await task.settled(task.options.timeout, (_, how, error) => this.#reporter.endedLate(task, how, error));
     } catch (error) {
       if (signal.aborted) this.#reporter.givenBack(task, String(signal.reason));
       else await this.#reporter.failed(task, error);
