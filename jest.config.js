@@ -20,6 +20,7 @@ const sources = {
 export default {
   // A full garbage collection, or the start of a process, takes its time on a loaded machine.
   testTimeout: 30_000,
+  reporters: ['default', './test/support/compatibility.js'],
   projects: [
     { ...shared, displayName: 'nest 12', moduleNameMapper: { ...lightMyRequest, ...sources } },
     {
