@@ -4,8 +4,8 @@ import type { EngineEntry } from './background-tasks.engine.js';
 import { BackgroundTasksError, BackgroundTasksTimeoutError, invalid } from './background-tasks.errors.js';
 import { type BackgroundTaskOptions, checkTaskOptions } from './background-tasks.options.js';
 import { classAndDecorator } from './class-and-decorator.js';
-import { type NamedMethod, declareNamedMethod, namedMethodOf } from './named-methods.js';
-import { type NamedTaskOptions, checkNamedTaskOptions } from './named-task.options.js';
+import { type NamedMethod, declareNamedMethod, namedMethodOf } from './engine/named-methods.js';
+import { type NamedTaskOptions, checkNamedTaskOptions } from './engine/named-task.options.js';
 
 let running: BackgroundTask | undefined;
 

@@ -4,7 +4,7 @@ import { publishDiscard } from './background-tasks.diagnostics.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
-import { EngineTasks } from './engine-tasks.js';
+import { EngineTasks } from './engine/engine-tasks.js';
 import type { TrackedTasks } from './tracked-tasks.js';
 import { Turns } from './turns.js';
 
