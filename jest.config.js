@@ -14,12 +14,13 @@ const sources = {
   '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
   // Mercurius requires one that is an ES module, which jest cannot do on Node 20.
-  '^content-disposition$': '<rootDir>/node_modules/content-disposition',
+  '^(content-disposition)$': '<rootDir>/node_modules/$1',
 };
 
 export default {
   // A full garbage collection, or the start of a process, takes its time on a loaded machine.
   testTimeout: 30_000,
+  reporters: ['default', './test/support/compatibility.js'],
   projects: [
     { ...shared, displayName: 'nest 12', moduleNameMapper: { ...lightMyRequest, ...sources } },
     {

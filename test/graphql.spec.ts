@@ -30,7 +30,9 @@ type Values = ReturnType<Client['iterate']>;
 
 const clients: Client[] = [];
 
-afterEach(() => Promise.all(clients.splice(0).map((client) => client.dispose())));
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.dispose();
+});
 
 beforeEach(() => {
   events.length = 0;

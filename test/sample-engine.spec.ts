@@ -6,14 +6,14 @@ import type { Browser } from 'playwright-core';
 import { executablePath, inChromium, launchChromium } from './support/chromium.js';
 import { Recorder } from './support/recorder.js';
 
-describe('sample/12-engine', () => {
+describe('sample/13-engine', () => {
   let sample: ChildProcess;
   let url: string;
   const mails = new Recorder<string>();
 
   beforeAll(async () => {
     const { REDIS_URL: _, ...env } = process.env;
-    sample = spawn(process.execPath, ['--import', './test/support/typescript.js', 'sample/12-engine/main.ts'], {
+    sample = spawn(process.execPath, ['--import', './test/support/typescript.js', 'sample/13-engine/main.ts'], {
       env: { ...env, NODE_OPTIONS: '', NO_COLOR: '1', PORT: '0' },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
