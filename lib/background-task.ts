@@ -4,8 +4,8 @@ import type { EngineEntry } from './background-tasks.engine.js';
 import { BackgroundTasksError, BackgroundTasksTimeoutError, invalid } from './background-tasks.errors.js';
 import { type BackgroundTaskOptions, checkTaskOptions } from './background-tasks.options.js';
 import { classAndDecorator } from './class-and-decorator.js';
-import { type NamedMethod, declareNamedMethod, namedMethodOf } from './named-methods.js';
-import { type NamedTaskOptions, checkNamedTaskOptions } from './named-task.options.js';
+import { type NamedMethod, declareNamedMethod, namedMethodOf } from './engine/named-methods.js';
+import { type NamedTaskOptions, checkNamedTaskOptions } from './engine/named-task.options.js';
 
 let running: BackgroundTask | undefined;
 
@@ -17,12 +17,17 @@ export function currentTask(): BackgroundTask | undefined {
   return running;
 }
 
-class Task {
+const NO_OPTIONS: Readonly<BackgroundTaskOptions> = Object.freeze({});
+
+/** What `BackgroundTask` makes. The package itself uses this one, which is quicker. */
+export class Task {
   /** What logs and errors call the task: the name of a `@BackgroundTask()` method, the option `name`, the function's own name, or `anonymous`. */
   readonly name: string;
   readonly func: AnyFunction;
   readonly args: readonly unknown[];
   readonly options: Readonly<BackgroundTaskOptions>;
+  /** The one after it in its list. @internal */
+  behind: BackgroundTask | undefined;
 
   /** The async context of the code that made the task. Capturing it turns no async hooks on; entering a store would. */
   readonly #context = new AsyncResource('BackgroundTask');
@@ -33,7 +38,9 @@ class Task {
   #host: object | undefined;
   #attempt = 1;
   #controller: AbortController | undefined;
-  #stopWaiting: ((error: Error) => void) | undefined;
+  /** Set while the task runs. */
+  #awaited: TaskObserver | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(first: unknown, ...rest: unknown[]) {
     const func = typeof first === 'function' ? first : rest.shift();
@@ -45,7 +52,7 @@ class Task {
     this.func = func as AnyFunction;
     this.args = rest;
     this.method = namedMethodOf(this.func);
-    this.options = func === first ? {} : checkTaskOptions(first);
+    this.options = func === first ? NO_OPTIONS : checkTaskOptions(first);
     if (this.method) this.options = withDefaultsOf(this.method, this.options);
     else if (this.options.flush) throw invalid('INVALID_TASK', 'a task with the option `flush`', 'a @BackgroundTask() method', func);
     this.name = this.method?.name ?? this.options.name ?? (func.name || 'anonymous');
@@ -83,17 +90,38 @@ class Task {
   }
 
   /** Runs the task now; rejects with its error, or with a `BackgroundTasksTimeoutError`. */
-  async run(): Promise<void> {
-    await this.start(this.options.timeout);
+  run(): Promise<void> {
+    return this.settled(this.options.timeout, () => {});
   }
 
   /**
-   * Calls the function. Returns a promise only where the function did: settled as the function's is, or as soon as the task is given up.
+   * Calls the function. Resolves and rejects as it does, or rejects as soon as the task is given up.
    * @internal
    */
-  start(timeout: number | undefined, onLateEnd?: LateEndListener): Promise<void> | undefined {
-    if (observed()) return this.within(() => traced(this, () => this.#end(call(this), timeout, onLateEnd)));
-    return this.#end(this.#context.runInAsyncScope(call, undefined, this), timeout, onLateEnd);
+  settled(timeout: number | undefined, endedLate: TaskObserver['endedLate']): Promise<void> {
+    return new Promise((resolve, reject) =>
+      this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }),
+    );
+  }
+
+  /**
+   * Calls the function. The observer is told how it ends: at once, unless the function returned a promise.
+   * @internal
+   */
+  start(timeout: number | undefined, observer: TaskObserver): void {
+    const isTraced = observed();
+    let end: PromiseLike<unknown> | undefined;
+    try {
+      end = isTraced ? this.#traced(timeout, observer) : this.#context.runInAsyncScope(call, undefined, this);
+    } catch (error) {
+      return observer.failed(this, error);
+    }
+    if (!end) return observer.completed(this);
+    if (!isTraced) return this.#await(end, timeout, observer);
+    end.then(
+      () => observer.completed(this),
+      (error: unknown) => observer.failed(this, error),
+    );
   }
 
   /**
@@ -109,50 +137,60 @@ class Task {
    * @internal
    */
   giveUp(error: Error): void {
-    this.#stopWaiting?.(error);
+    const observer = this.#stopWaiting();
     (this.#controller ??= new AbortController()).abort(error);
+    observer?.failed(this, error);
   }
 
-  #end(result: unknown, timeout: number | undefined, onLateEnd: LateEndListener | undefined): Promise<void> | undefined {
-    return isThenable(result) ? this.#settled(result, timeout, onLateEnd) : undefined;
-  }
-
-  #settled(result: PromiseLike<unknown>, timeout: number | undefined, onLateEnd: LateEndListener | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let waiting = true;
-      const stop = (settle: () => void, late?: () => void): void => {
-        if (!waiting) return late?.();
-        waiting = false;
-        this.#stopWaiting = undefined;
-        clearTimeout(timer);
-        settle();
-      };
-      const timer =
-        timeout === undefined ? undefined : setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
-      this.#stopWaiting = (error) => stop(() => reject(error));
-      // `Promise.resolve` tames a foreign thenable, whose `then` may throw or call back twice.
-      Promise.resolve(result).then(
-        () => stop(resolve, () => onLateEnd?.('completed')),
-        (error: unknown) =>
-          stop(
-            () => reject(error),
-            () => onLateEnd?.('failed', error),
-          ),
+  /** Calls the function for who traces it, and needs a promise of its end. */
+  #traced(timeout: number | undefined, { endedLate }: TaskObserver): Promise<void> | undefined {
+    const promised = (): Promise<void> | undefined => {
+      const end = call(this);
+      if (!end) return undefined;
+      return new Promise((resolve, reject) =>
+        this.#await(end, timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }),
       );
-    });
+    };
+    return this.within(() => traced(this, promised));
+  }
+
+  #await(end: PromiseLike<unknown>, timeout: number | undefined, observer: TaskObserver): void {
+    this.#awaited = observer;
+    if (timeout !== undefined) {
+      this.#timer = setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
+    }
+    // `Promise.resolve` tames a foreign thenable, whose `then` may throw or call back twice.
+    Promise.resolve(end).then(
+      () => (this.#stopWaiting() ? observer.completed(this) : observer.endedLate(this, 'completed')),
+      (error: unknown) => (this.#stopWaiting() ? observer.failed(this, error) : observer.endedLate(this, 'failed', error)),
+    );
+  }
+
+  /** The observer, unless the task has ended for it. */
+  #stopWaiting(): TaskObserver | undefined {
+    const observer = this.#awaited;
+    this.#awaited = undefined;
+    clearTimeout(this.#timer);
+    return observer;
   }
 }
 
-/** Told how the function of a given-up task ended after all. */
-export type LateEndListener = (how: 'completed' | 'failed', error?: unknown) => void;
+/** Told once how a task ended, and, if it was given up, how its function ended after all. */
+export interface TaskObserver {
+  completed(task: BackgroundTask): void;
+  failed(task: BackgroundTask, error: unknown): void;
+  endedLate(task: BackgroundTask, how: 'completed' | 'failed', error?: unknown): void;
+}
 
 type AnyFunction = (...args: never[]) => unknown;
 
-function call(task: Task): unknown {
+/** Calls the function, and returns what has to be awaited. */
+function call(task: Task): PromiseLike<unknown> | undefined {
   const outer = running;
   running = task;
   try {
-    return task.call();
+    const result = task.call();
+    return isThenable(result) ? result : undefined;
   } finally {
     running = outer;
   }

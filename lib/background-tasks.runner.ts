@@ -4,7 +4,7 @@ import { publishDiscard } from './background-tasks.diagnostics.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
-import { EngineTasks } from './engine-tasks.js';
+import { EngineTasks } from './engine/engine-tasks.js';
 import type { TrackedTasks } from './tracked-tasks.js';
 import { Turns } from './turns.js';
 
@@ -20,8 +20,6 @@ export class BackgroundTasksRunner {
   readonly #lists = new Set<TrackedTasks>();
   /** The flushed lists. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TrackedTasks>;
-  /** The tasks whose end is awaited. */
-  readonly #running = new Set<BackgroundTask>();
   readonly #idleListeners: (() => void)[] = [];
   readonly #quietListeners: (() => void)[] = [];
   /** The handlers at work, with tasks or without: each may still add one. */
@@ -116,15 +114,37 @@ export class BackgroundTasksRunner {
   }
 
   /**
+   * Goes on after a task of the list.
+   * @internal
+   */
+  ended(list: TrackedTasks): void {
+    this.#active -= 1;
+    this.#turns.again(list);
+    this.#notify();
+  }
+
+  /**
+   * Logs a task's error and hands it to `onError`.
+   * @internal
+   */
+  report(task: BackgroundTask, error: unknown): void {
+    this.#reporting += 1;
+    void this.reporter.failed(task, error).then(() => {
+      this.#reporting -= 1;
+      this.#notify();
+    });
+  }
+
+  /**
    * Hands tasks that their list has let go of to the engine; rejects once each is reported if that fails.
    * @internal
    */
   async handOver(tasks: readonly BackgroundTask[], list: TrackedTasks): Promise<void> {
-    if (list.size === 0) this.#lists.delete(list);
+    if (list.isEmpty && !list.running) this.#lists.delete(list);
     try {
       await this.engineTasks?.deliver(tasks);
     } catch (error) {
-      for (const task of tasks) this.#report(task, error);
+      for (const task of tasks) this.report(task, error);
       throw error;
     } finally {
       this.#pending -= tasks.length;
@@ -151,15 +171,15 @@ export class BackgroundTasksRunner {
   close(reason: string): void {
     this.#closed = true;
     this.engineTasks?.giveUp(reason);
-    for (const task of this.#running) task.giveUp(new BackgroundTasksShutdownError(task.name, `was given up: ${reason}`));
-    for (const list of this.#lists) {
-      for (const task of list.clear()) {
-        this.#pending -= 1;
-        publishDiscard(task, reason);
-        this.#report(task, new BackgroundTasksShutdownError(task.name, `never started: ${reason}`));
-      }
-    }
+    const lists = [...this.#lists];
     this.#lists.clear();
+    for (const task of lists.flatMap((list) => list.clear())) {
+      this.#pending -= 1;
+      publishDiscard(task, reason);
+      this.report(task, new BackgroundTasksShutdownError(task.name, `never started: ${reason}`));
+    }
+    // Only now: the next task of its list would start.
+    for (const { running } of lists) running?.giveUp(new BackgroundTasksShutdownError(running.name, `was given up: ${reason}`));
   }
 
   get #idle(): boolean {
@@ -174,46 +194,17 @@ export class BackgroundTasksRunner {
     }
     this.#pending -= 1;
     this.#active += 1;
-    const timeout = task.options.timeout ?? this.options.timeout;
-    let end: Promise<void> | undefined;
-    try {
-      end = task.start(timeout, (how, error) => this.reporter.endedLate(task, how, error));
-    } catch (error) {
-      return this.#failed(list, task, error);
-    }
-    if (!end) return this.#ended(list, task);
-    this.#running.add(task);
-    end.then(
-      () => this.#ended(list, task),
-      (error: unknown) => this.#failed(list, task, error),
-    );
-  }
-
-  #failed(list: TrackedTasks, task: BackgroundTask, error: unknown): void {
-    if (this.options.onTaskFailure === 'stop') list.stop();
-    this.#report(task, error);
-    this.#ended(list, task);
-  }
-
-  #ended(list: TrackedTasks, task: BackgroundTask): void {
-    this.#active -= 1;
-    this.#running.delete(task);
-    this.#turns.again(list);
-    this.#notify();
-  }
-
-  #report(task: BackgroundTask, error: unknown): void {
-    this.#reporting += 1;
-    void this.reporter.failed(task, error).then(() => {
-      this.#reporting -= 1;
-      this.#notify();
-    });
+    list.running = task;
+    task.start(task.options.timeout ?? this.options.timeout, list);
   }
 
   #notify(): void {
     if (!this.#idle) return;
-    for (const resolve of this.#idleListeners.splice(0)) resolve();
-    if (this.#handlers > 0) return;
-    for (const resolve of this.#quietListeners.splice(0)) resolve();
+    callAll(this.#idleListeners);
+    if (this.#handlers === 0) callAll(this.#quietListeners);
   }
+}
+
+function callAll(listeners: (() => void)[]): void {
+  if (listeners.length > 0) for (const listener of listeners.splice(0)) listener();
 }

@@ -1,42 +1,53 @@
-/** A first-in first-out queue: O(1) at both ends, and it lets go of what it handed out. */
-export class Fifo<T> {
-  #items: (T | undefined)[] = [];
-  #head = 0;
+/** What a queue holds. Each item knows the one behind it, so that queues allocate nothing; it is in one queue at a time. */
+export interface Queued<Item> {
+  behind: Item | undefined;
+}
 
-  get length(): number {
-    return this.#items.length - this.#head;
+/** A first-in first-out queue. */
+export class Fifo<Item extends Queued<Item>> {
+  #first: Item | undefined;
+  #last: Item | undefined;
+
+  get isEmpty(): boolean {
+    return this.#first === undefined;
   }
 
-  push(item: T): void {
-    this.#items.push(item);
+  push(item: Item): void {
+    if (this.#last) this.#last.behind = item;
+    else this.#first = item;
+    this.#last = item;
   }
 
-  shift(): T | undefined {
-    if (this.#head === this.#items.length) return undefined;
-    const item = this.#items[this.#head];
-    this.#items[this.#head++] = undefined;
-    if (this.#head === this.#items.length) {
-      this.#items = [];
-      this.#head = 0;
-    } else if (this.#head >= 1024 && this.#head * 2 >= this.#items.length) {
-      // A queue that never runs empty would grow for ever.
-      this.#items.splice(0, this.#head);
-      this.#head = 0;
-    }
+  shift(): Item | undefined {
+    const item = this.#first;
+    if (!item) return undefined;
+    this.#first = item.behind;
+    if (!this.#first) this.#last = undefined;
+    // Lets go of what comes after: the item may live on.
+    item.behind = undefined;
     return item;
   }
 
+  /** Takes every item out. */
+  clear(): Item[] {
+    const items = this.toArray();
+    while (this.shift());
+    return items;
+  }
+
   /** Takes the items out that the predicate holds for. */
-  take(predicate: (item: T) => boolean): T[] {
-    const taken: T[] = [];
-    const left: T[] = [];
-    for (const item of this.toArray()) (predicate(item) ? taken : left).push(item);
-    this.#items = left;
-    this.#head = 0;
+  take(predicate: (item: Item) => boolean): Item[] {
+    const taken: Item[] = [];
+    for (const item of this.clear()) {
+      if (predicate(item)) taken.push(item);
+      else this.push(item);
+    }
     return taken;
   }
 
-  toArray(): T[] {
-    return this.#items.slice(this.#head) as T[];
+  toArray(): Item[] {
+    const items: Item[] = [];
+    for (let item = this.#first; item; item = item.behind) items.push(item);
+    return items;
   }
 }

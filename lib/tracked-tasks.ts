@@ -1,19 +1,23 @@
-import type { BackgroundTask } from './background-task.js';
-import { BackgroundTasks } from './background-tasks.js';
+import type { BackgroundTask, TaskObserver } from './background-task.js';
+import { TaskList } from './background-tasks.js';
 import { BackgroundTasksError, RefusedError } from './background-tasks.errors.js';
 import type { BackgroundTasksRunner } from './background-tasks.runner.js';
-import { Fifo } from './fifo.js';
+import { Fifo, type Queued } from './fifo.js';
 
 /** How a request ended. */
 export type Outcome = 'success' | 'failure';
 
 /** A list that the runner tracks from its first task on, and runs once it is flushed. */
-export class TrackedTasks extends BackgroundTasks {
+export class TrackedTasks extends TaskList implements TaskObserver, Queued<TrackedTasks> {
+  behind: TrackedTasks | undefined;
+  /** The task whose end is awaited. */
+  running: BackgroundTask | undefined;
   protected readonly runner: BackgroundTasksRunner;
   readonly #waiting = new Fifo<BackgroundTask>();
   #outcome: Outcome | undefined;
   /** Whether the runner has the list, be it to wait for its turn or because one of its tasks runs. */
   #handedOver = false;
+  /** Whether a task has failed after which no other runs. */
   #stopped = false;
   #hasEngineTasks = false;
 
@@ -27,8 +31,8 @@ export class TrackedTasks extends BackgroundTasks {
   }
 
   /** @internal */
-  get size(): number {
-    return this.#waiting.length;
+  get isEmpty(): boolean {
+    return this.#waiting.isEmpty;
   }
 
   override run(): Promise<void> {
@@ -81,7 +85,7 @@ export class TrackedTasks extends BackgroundTasks {
   /** Lets the tasks run: those that are in the list, and from now on each one as it is added. */
   flush(outcome: Outcome): void {
     this.#outcome = outcome;
-    if (this.#waiting.length === 0) return;
+    if (this.isEmpty) return;
     this.#flushToEngine();
     this.#handOver();
   }
@@ -124,16 +128,25 @@ export class TrackedTasks extends BackgroundTasks {
     return undefined;
   }
 
-  /** Discards what has not started, and whatever is added from now on. */
-  stop(): void {
-    this.#stopped = true;
+  completed(): void {
+    this.running = undefined;
+    this.runner.ended(this);
+  }
+
+  failed(task: BackgroundTask, error: unknown): void {
+    this.running = undefined;
+    if (this.runner.options.onTaskFailure === 'stop') this.#stopped = true;
+    this.runner.report(task, error);
+    this.runner.ended(this);
+  }
+
+  endedLate(task: BackgroundTask, how: 'completed' | 'failed', error?: unknown): void {
+    this.runner.reporter.endedLate(task, how, error);
   }
 
   /** Takes every waiting task off the list. */
   clear(): BackgroundTask[] {
-    const tasks = this.#waiting.toArray();
-    while (this.#waiting.shift());
-    return tasks;
+    return this.#waiting.clear();
   }
 
   #ruledOut(task: BackgroundTask, outcome: Outcome | undefined): string | undefined {

@@ -1,31 +1,31 @@
 import { setImmediate } from 'node:timers';
-import { Fifo } from './fifo.js';
+import { Fifo, type Queued } from './fifo.js';
 
 /** Milliseconds of synchronous work after which the event loop gets its turn. */
 const TIME_SLICE = 10;
 
 /** Hands out turns, first come first served, while there is room, and without holding the event loop up. */
-export class Turns<T> {
-  readonly #waiting = new Fifo<T>();
+export class Turns<Item extends Queued<Item>> {
+  readonly #waiting = new Fifo<Item>();
   readonly #hasRoom: () => boolean;
-  readonly #take: (item: T) => void;
+  readonly #take: (item: Item) => void;
   #wakeUp: NodeJS.Immediate | undefined;
   #handingOut = false;
   #sliceEnd = 0;
 
-  constructor(hasRoom: () => boolean, take: (item: T) => void) {
+  constructor(hasRoom: () => boolean, take: (item: Item) => void) {
     this.#hasRoom = hasRoom;
     this.#take = take;
   }
 
   /** Asks for a turn after the current event: never at once, in the middle of what a response still has to do. */
-  request(item: T): void {
+  request(item: Item): void {
     this.#waiting.push(item);
     this.#wakeUp ??= setImmediate(this.#onWakeUp);
   }
 
   /** Asks for the next turn of an item whose last turn is over, and passes the freed room on. */
-  again(item: T): void {
+  again(item: Item): void {
     this.#waiting.push(item);
     this.#handOut();
   }
@@ -39,7 +39,7 @@ export class Turns<T> {
   #handOut(): void {
     if (this.#handingOut || this.#wakeUp) return;
     this.#handingOut = true;
-    while (this.#waiting.length > 0 && this.#hasRoom()) {
+    while (!this.#waiting.isEmpty && this.#hasRoom()) {
       if (performance.now() > this.#sliceEnd) {
         this.#wakeUp = setImmediate(this.#onWakeUp);
         break;

@@ -12,7 +12,7 @@ const tsx = resolve('node_modules/tsx/dist/loader.mjs');
 const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
 
 /** Bytes of the packed tarball. Raise it when what users get is worth it. */
-const SIZE_BUDGET = 64 * 1024;
+const SIZE_BUDGET = 80 * 1024;
 
 try {
   execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { shell: true, stdio: ['ignore', 'ignore', 'inherit'] });
