@@ -16,6 +16,9 @@ const applications = {
   'request-scoped `setImmediate`': { name: 'by-hand/PlainRequestScoped', tasks: 1 },
   'request-scoped careful version': { name: 'by-hand/CarefulRequestScoped', tasks: 1 },
   'injected `BackgroundTasks`, one task': { name: 'package/Injected', tasks: 1 },
+  'injected, through ten providers': { name: 'request-scope/ThroughTen', tasks: 1 },
+  '`Scope.DEFAULT`, through one provider': { name: 'default-scope/ThroughOne', tasks: 1 },
+  '`Scope.DEFAULT`, through ten providers': { name: 'default-scope/ThroughTen', tasks: 1 },
 };
 
 const CPU = 'CPU µs/request';
@@ -35,6 +38,8 @@ for (const platform of ['express', 'fastify'] as const) {
     [...against('`@BackgroundTasks()`, one task', 'careful version by hand'), '1.10'],
     [...against('injected `BackgroundTasks`, one task', 'request-scoped `setImmediate`'), '1.10'],
     [...against('injected `BackgroundTasks`, one task', 'request-scoped careful version'), ''],
+    [...against('`Scope.DEFAULT`, through one provider', '`@BackgroundTasks()`, one task'), platform === 'fastify' ? '1.30' : ''],
+    [...against('`Scope.DEFAULT`, through ten providers', '`Scope.DEFAULT`, through one provider'), '1.05'],
   ]);
   await close();
 }

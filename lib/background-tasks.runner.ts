@@ -120,7 +120,8 @@ export class BackgroundTasksRunner {
    */
   ended(list: TrackedTasks): void {
     this.#active -= 1;
-    this.#turns.again(list);
+    if (list.isEmpty) this.#lists.delete(list);
+    this.#turns.end(list, !list.isEmpty);
     this.#notify();
   }
 

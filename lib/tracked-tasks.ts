@@ -129,19 +129,23 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   }
 
   completed(): void {
-    this.running = undefined;
-    this.runner.ended(this);
+    this.#ended();
   }
 
   failed(task: BackgroundTask, error: unknown): void {
-    this.running = undefined;
     if (this.runner.options.onTaskFailure === 'stop') this.#stopped = true;
     this.runner.report(task, error);
-    this.runner.ended(this);
+    this.#ended();
   }
 
   endedLate(task: BackgroundTask, how: 'completed' | 'failed', error?: unknown): void {
     this.runner.reporter.endedLate(task, how, error);
+  }
+
+  #ended(): void {
+    this.running = undefined;
+    this.#handedOver = !this.isEmpty;
+    this.runner.ended(this);
   }
 
   /** Takes every waiting task off the list. */

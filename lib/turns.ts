@@ -24,9 +24,9 @@ export class Turns<Item extends Queued<Item>> {
     this.#wakeUp ??= setImmediate(this.#onWakeUp);
   }
 
-  /** Asks for the next turn of an item whose last turn is over, and passes the freed room on. */
-  again(item: Item): void {
-    this.#waiting.push(item);
+  /** Ends the turn of an item, asks for its next one if it needs one, and passes the freed room on. */
+  end(item: Item, again: boolean): void {
+    if (again) this.#waiting.push(item);
     this.#handOut();
   }
 
