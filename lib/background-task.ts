@@ -143,12 +143,16 @@ export class Task {
   }
 
   /** Calls the function for who traces it, and needs a promise of its end. */
-  #traced(timeout: number | undefined, { endedLate }: TaskObserver): Promise<void> | undefined {
+  #traced(timeout: number | undefined, observer: TaskObserver): Promise<void> | undefined {
     const promised = (): Promise<void> | undefined => {
       const end = call(this);
       if (!end) return undefined;
       return new Promise((resolve, reject) =>
-        this.#await(end, timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }),
+        this.#await(end, timeout, {
+          completed: () => resolve(),
+          failed: (_, error) => reject(error),
+          endedLate: (...how) => observer.endedLate(...how),
+        }),
       );
     };
     return this.within(() => traced(this, promised));
