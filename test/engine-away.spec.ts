@@ -7,6 +7,8 @@ import { engineOn, notTested, ownBackends } from './support/backends.js';
 import { Recorder } from './support/recorder.js';
 import type { Server } from './support/servers.js';
 
+/** The ids of the tasks that requests added. */
+let added: string[];
 let ran: Recorder<string>;
 let reported: Recorder<string>;
 
@@ -23,6 +25,7 @@ class WorkController {
   @Post('engine')
   engine(@BackgroundTasks() tasks: BackgroundTasks) {
     const id = randomUUID();
+    added.push(id);
     tasks.addTask(WorkTasks.prototype.work, id);
     tasks.addTask(() => ran.add(`plain ${id}`));
     return id;
@@ -47,6 +50,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
   afterAll(() => server.remove());
 
   beforeEach(() => {
+    added = [];
     ran = new Recorder();
     reported = new Recorder();
   });
@@ -83,7 +87,8 @@ describe.each(ownBackends)('$name is away', (backend) => {
     }
   }
 
-  async function expectNoService({ http, runner }: App, flushTimeout: number): Promise<void> {
+  /** Resolves with the id of the task that the engine did not get. */
+  async function expectNoService({ http, runner }: App, flushTimeout: number): Promise<string> {
     const start = performance.now();
     await http.post('/engine').expect(503);
     // Loose, for a busy machine; without the bound, it would be for ever.
@@ -95,6 +100,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
     expect(reported.all.at(-1)).toMatch(
       new RegExp(`^work: Background task "work" did not get to the engine within the flushTimeout of ${flushTimeout} ms; it `),
     );
+    return added.at(-1)!;
   }
 
   /** Not the report of a task that ran as its server went away, so that BullMQ could not write down its end. */
@@ -103,18 +109,22 @@ describe.each(ownBackends)('$name is away', (backend) => {
   it('at boot: the application starts, answers all else, and needs no restart when it comes', async () => {
     await server.crash();
     const app = await start({ flushTimeout: 200 });
-    await expectNoService(app, 200);
+    const refused = await expectNoService(app, 200);
     await server.start();
     await expectService(app);
+    // Nor is it run behind the back of the client, who was told no.
+    expect(ran.all).not.toContain(refused);
   }, 20_000);
 
   it('crashes, and comes back', async () => {
     const app = await start({ flushTimeout: 200 });
     await expectService(app);
     await server.crash();
-    await expectNoService(app, 200);
+    const refused = await expectNoService(app, 200);
     await server.start();
     await expectService(app);
+    // Nor is it run behind the back of the client, who was told no.
+    expect(ran.all).not.toContain(refused);
   }, 20_000);
 
   it('hangs, and goes on', async () => {

@@ -1,10 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Browser } from 'playwright-core';
 import { executablePath, inChromium, launchChromium } from './support/chromium.js';
 import { Recorder } from './support/recorder.js';
+
+const [nest] = (createRequire(import.meta.url)('@nestjs/core/package.json') as { version: string }).version.split('.');
 
 describe('sample/13-engine', () => {
   let sample: ChildProcess;
@@ -14,7 +17,7 @@ describe('sample/13-engine', () => {
   beforeAll(async () => {
     const { REDIS_URL: _, ...env } = process.env;
     sample = spawn(process.execPath, ['--import', './test/support/typescript.js', 'sample/13-engine/main.ts'], {
-      env: { ...env, NODE_OPTIONS: '', NO_COLOR: '1', PORT: '0' },
+      env: { ...env, NODE_OPTIONS: '', NO_COLOR: '1', PORT: '0', NEST: nest },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     url = await new Promise<string>((resolve, reject) => {
