@@ -5,7 +5,7 @@ import { cpus } from 'node:os';
 
 // Runs the named programs, or all: `npm run bench`, `npm run bench -- runner scale --quick`.
 
-const all = ['request-overhead', 'fastapi', 'runner', 'latency', 'memory', 'scale'];
+const all = ['request-overhead', 'fastapi', 'runner', 'latency', 'memory', 'scale', 'engine'];
 const packages = [
   '@nestjs/core',
   '@nestjs/platform-express',
@@ -17,6 +17,9 @@ const packages = [
   'p-limit',
   'piscina',
   'autocannon',
+  'bullmq',
+  'ioredis',
+  'pg',
 ];
 
 const options = process.argv.slice(2).filter((argument) => argument.startsWith('-'));

@@ -4,8 +4,8 @@ import type { EngineEntry } from './background-tasks.engine.js';
 import { BackgroundTasksError, BackgroundTasksTimeoutError, invalid } from './background-tasks.errors.js';
 import { type BackgroundTaskOptions, checkTaskOptions } from './background-tasks.options.js';
 import { classAndDecorator } from './class-and-decorator.js';
-import { type NamedMethod, declareNamedMethod, namedMethodOf } from './named-methods.js';
-import { type NamedTaskOptions, checkNamedTaskOptions } from './named-task.options.js';
+import { type NamedMethod, declareNamedMethod, namedMethodOf } from './engine/named-methods.js';
+import { type NamedTaskOptions, checkNamedTaskOptions } from './engine/named-task.options.js';
 
 let running: BackgroundTask | undefined;
 
@@ -19,7 +19,8 @@ export function currentTask(): BackgroundTask | undefined {
 
 const NO_OPTIONS: Readonly<BackgroundTaskOptions> = Object.freeze({});
 
-class Task {
+/** What `BackgroundTask` makes. The package itself uses this one, which is quicker. */
+export class Task {
   /** What logs and errors call the task: the name of a `@BackgroundTask()` method, the option `name`, the function's own name, or `anonymous`. */
   readonly name: string;
   readonly func: AnyFunction;
@@ -98,7 +99,9 @@ class Task {
    * @internal
    */
   settled(timeout: number | undefined, endedLate: TaskObserver['endedLate']): Promise<void> {
-    return new Promise((resolve, reject) => this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }));
+    return new Promise((resolve, reject) =>
+      this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }),
+    );
   }
 
   /**
@@ -140,12 +143,16 @@ class Task {
   }
 
   /** Calls the function for who traces it, and needs a promise of its end. */
-  #traced(timeout: number | undefined, { endedLate }: TaskObserver): Promise<void> | undefined {
+  #traced(timeout: number | undefined, observer: TaskObserver): Promise<void> | undefined {
     const promised = (): Promise<void> | undefined => {
       const end = call(this);
       if (!end) return undefined;
       return new Promise((resolve, reject) =>
-        this.#await(end, timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }),
+        this.#await(end, timeout, {
+          completed: () => resolve(),
+          failed: (_, error) => reject(error),
+          endedLate: (...how) => observer.endedLate(...how),
+        }),
       );
     };
     return this.within(() => traced(this, promised));

@@ -4,9 +4,9 @@ import { BackgroundTasksInterceptor } from './background-tasks.interceptor.js';
 import { MODULE_OPTIONS, assertSameOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasksShutdown } from './background-tasks.shutdown.js';
-import { EngineTasksHost } from './engine-host.js';
-import { EngineTasks } from './engine-tasks.js';
-import { NamedTasks } from './named-tasks.js';
+import { EngineTasksHost } from './engine/engine-host.js';
+import { EngineTasks } from './engine/engine-tasks.js';
+import { NamedTasks } from './engine/named-tasks.js';
 import { aroundResolvers } from './request/graphql.js';
 import { linkResponses } from './request/http.js';
 

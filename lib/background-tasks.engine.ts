@@ -1,4 +1,4 @@
-import type { EngineTaskOptions } from './named-task.options.js';
+import type { EngineTaskOptions } from './engine/named-task.options.js';
 
 /** One task on its way to an engine. */
 export interface EngineEntry {

@@ -5,7 +5,7 @@ import { Observable } from 'rxjs';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasks } from './background-tasks.js';
 import { CurrentTasks } from './current-tasks.js';
-import { heldBack } from './held-back.js';
+import { heldBack } from './engine/held-back.js';
 import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './request/graphql.js';
 import { answersByHand } from './request/http.js';
 import { type HandledTasks, listOf } from './request/injected-tasks.js';

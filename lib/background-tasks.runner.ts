@@ -4,7 +4,7 @@ import { publishDiscard } from './background-tasks.diagnostics.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
-import { EngineTasks } from './engine-tasks.js';
+import { EngineTasks } from './engine/engine-tasks.js';
 import type { TrackedTasks } from './tracked-tasks.js';
 import { Turns } from './turns.js';
 
@@ -30,11 +30,12 @@ export class BackgroundTasksRunner {
   #reporting = 0;
   #closed = false;
 
-  constructor(
-    @Optional() @Inject(MODULE_OPTIONS) options?: unknown,
-    /** @internal */
-    @Optional() readonly engineTasks?: EngineTasks,
-  ) {
+  /** @internal */
+  @Optional()
+  @Inject(EngineTasks)
+  readonly engineTasks: EngineTasks | undefined;
+
+  constructor(@Optional() @Inject(MODULE_OPTIONS) options?: unknown) {
     this.options = resolveOptions(options);
     this.reporter = new BackgroundTasksReporter(this.options.onError);
     this.#turns = new Turns(

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { type BeforeApplicationShutdown, Injectable, type OnApplicationShutdown, type OnModuleDestroy } from '@nestjs/common';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
-import { EngineTasksHost } from './engine-host.js';
+import { EngineTasksHost } from './engine/engine-host.js';
 
 /** Milliseconds that an engine is given, after the deadline, to take back what runs, and to let go of its connections. */
 const LAST_WORDS = 1_000;

@@ -14,4 +14,4 @@ export { BackgroundTasksInterceptor } from './background-tasks.interceptor.js';
 export { BackgroundTasksModule } from './background-tasks.module.js';
 export type { BackgroundTaskOptions, BackgroundTasksModuleOptions, FlushMode, RunOn } from './background-tasks.options.js';
 export { BackgroundTasksRunner } from './background-tasks.runner.js';
-export type { EngineTaskOptions, NamedTaskOptions } from './named-task.options.js';
+export type { EngineTaskOptions, NamedTaskOptions } from './engine/named-task.options.js';

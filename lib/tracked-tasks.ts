@@ -1,5 +1,5 @@
 import type { BackgroundTask, TaskObserver } from './background-task.js';
-import { BackgroundTasks } from './background-tasks.js';
+import { TaskList } from './background-tasks.js';
 import { BackgroundTasksError, RefusedError } from './background-tasks.errors.js';
 import type { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { Fifo, type Queued } from './fifo.js';
@@ -8,7 +8,7 @@ import { Fifo, type Queued } from './fifo.js';
 export type Outcome = 'success' | 'failure';
 
 /** A list that the runner tracks from its first task on, and runs once it is flushed. */
-export class TrackedTasks extends BackgroundTasks implements TaskObserver, Queued<TrackedTasks> {
+export class TrackedTasks extends TaskList implements TaskObserver, Queued<TrackedTasks> {
   behind: TrackedTasks | undefined;
   /** The task whose end is awaited. */
   running: BackgroundTask | undefined;

@@ -95,6 +95,16 @@ class TasksController {
 class AppModule {}
 
 describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s', (platform) => {
+  it('does not keep the late end of a task that was given up from the log', async () => {
+    record();
+    const { http, runner, logs } = await createApp(platform, AppModule);
+    await http.get('/timeout').expect(200);
+    await runner.onIdle();
+    opened.open();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(logs.of('warn')).toEqual(['Background task "timeout" completed after it had been given up']);
+  });
+
   it.each([
     ['sync', ['sync start in the handler', 'the task runs', 'sync end in the handler']],
     [

@@ -130,9 +130,9 @@ describe.each(ownBackends)('$name is away', (backend) => {
     const app = await start({ flushTimeout: 15_000 });
     await expectService(app);
     await server.crash();
-    const answers = [1, 2, 3].map(() => app.http.post('/engine').expect(201).then());
+    const answers = Promise.all([1, 2, 3].map(() => app.http.post('/engine').expect(201)));
     await server.start();
-    const ids = (await Promise.all(answers)).map(({ text }) => text);
+    const ids = (await answers).map(({ text }) => text);
     await ran.containing(...ids);
     await expectService(app);
     expect(ran.all.filter((line) => ids.includes(line)).sort()).toEqual(ids.sort());

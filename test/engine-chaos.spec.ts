@@ -38,7 +38,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
 
   async function start(role: 'api' | 'worker', settings: object = {}): Promise<Program> {
     const program = new Program([role, backend.name, server.url, queue, JSON.stringify(settings)], (event) => {
-      if (event.started) started.add(`${event.started}, attempt ${event.attempt}`);
+      if (event.started) started.add(`${String(event.started)}, attempt ${String(event.attempt)}`);
       if (event.ran) ran.add(String(event.ran));
     });
     programs.push(program);
@@ -55,7 +55,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     await start('worker');
     await ran.containing(...load.answered);
     expect(ran.all).toHaveLength(new Set(ran.all).size);
-  }, 30_000);
+  }, 60_000);
 
   it('a worker is killed in the middle of a task, and the next one, too: it is run again within the configured time', async () => {
     const api = await start('api');
@@ -73,7 +73,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     }
     // Nobody failed: it is the first attempt still.
     expect(new Set(started.all)).toEqual(new Set(['a, attempt 1']));
-  }, 30_000);
+  }, 60_000);
 
   it('a worker is terminated: after the shutdownTimeout the signal fires, and another worker has the task at once', async () => {
     const api = await start('api');
@@ -86,7 +86,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     await ran.containing('a');
     expect(started.all).toEqual(['a, attempt 1', 'a, attempt 1']);
     expect(ran.all).toEqual(['a']);
-  }, 30_000);
+  }, 60_000);
 
   it('both are terminated under load: nothing is lost, and nothing runs twice', async () => {
     const [api, worker] = await Promise.all([start('api'), start('worker')]);
@@ -98,7 +98,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     await ran.containing(...load.answered);
     expect(ran.all).toHaveLength(new Set(ran.all).size);
     expect(started.all).toHaveLength(ran.all.length);
-  }, 30_000);
+  }, 60_000);
 
   it('the server crashes and comes back under load: no task of an answered request is lost', async () => {
     const [api] = await Promise.all([start('api'), start('worker')]);
@@ -109,7 +109,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     await load.answers(100);
     await load.stop();
     await ran.containing(...load.answered);
-  }, 40_000);
+  }, 60_000);
 
   it('the server hangs under load: clients hear of it, and no task of an answered request is lost', async () => {
     const [api] = await Promise.all([start('api', { flushTimeout: 200 }), start('worker')]);
@@ -122,7 +122,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     await load.stop();
     expect(new Set(load.refusals.all)).toEqual(new Set([503]));
     await ran.containing(...load.answered);
-  }, 40_000);
+  }, 60_000);
 });
 
 class Program {

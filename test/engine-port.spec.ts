@@ -459,11 +459,11 @@ describe('the arguments of a task for an engine', () => {
 });
 
 it('what waits for an engine counts as pending', async () => {
-  const { http } = await createApp('Express', moduleOf({ maxPending: 1 }));
-  const first = http.get('/pending').expect(200, ['mail']).then();
+  const { http, url } = await createApp('Express', moduleOf({ maxPending: 1 }));
+  const first = fetch(`${url}/pending`);
   await engine.attempts.atLeast(1);
   await http.get('/pending').expect(503);
   engine.gate.open();
-  await first;
+  expect(await (await first).json()).toEqual(['mail']);
   await http.get('/pending').expect(200);
 });

@@ -280,7 +280,9 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       held.open();
       await closed;
       expect(ran.all).toEqual(['started', 'plain task', 'ended']);
-      await expect(queue.getJobCounts()).resolves.toMatchObject({ waiting: 2, active: 0, completed: 1 });
+      // What was being fetched by then is given back, and due at once.
+      const { waiting, delayed, active, completed } = await queue.getJobCounts();
+      expect([waiting! + delayed!, active, completed]).toEqual([2, 0, 1]);
     });
 
     it('at the shutdownTimeout signals fire, and tasks are given back without an attempt being used', async () => {

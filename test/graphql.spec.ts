@@ -30,7 +30,9 @@ type Values = ReturnType<Client['iterate']>;
 
 const clients: Client[] = [];
 
-afterEach(() => Promise.all(clients.splice(0).map((client) => client.dispose())));
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.dispose();
+});
 
 beforeEach(() => {
   events.length = 0;
@@ -292,12 +294,58 @@ describe.each<[string, Platform, DynamicModule]>([
 
       it('a query has one list, too, flushed after its last resolver', async () => {
         const { client, runner, logs } = await connect();
-        const values = client.iterate({ query: '{ a: count { doubled } b: count { value } }' });
-        expect((await values.next()).value).toEqual({ data: { a: { doubled: 6 }, b: { value: 3 } } });
+        const values = client.iterate({ query: '{ count { doubled } }' });
+        expect((await values.next()).value).toEqual({ data: { count: { doubled: 6 } } });
         await runner.onIdle();
-        expect(events).toEqual(['query', 'query', 'doubled 3']);
+        expect(events).toEqual(['query', 'doubled 3']);
         expect(logs.of('warn')).toEqual([]);
       });
     });
+  });
+
+  it('the singleton of Scope.DEFAULT follows a subscription, its guard and its generator', async () => {
+    @Injectable()
+    class SubscriptionGuard implements CanActivate {
+      constructor(private readonly tasks: BackgroundTasks) {}
+      canActivate() {
+        this.tasks.addTask(record, 'guard');
+        return true;
+      }
+    }
+
+    @Resolver()
+    class SubscriptionResolver {
+      constructor(private readonly tasks: BackgroundTasks) {}
+
+      @Query(() => Int)
+      nothing() {
+        return 0;
+      }
+
+      @Subscription(() => Int, { resolve: (value: number) => value })
+      @UseGuards(SubscriptionGuard)
+      async *generated() {
+        this.tasks.addTask(record, 'first value');
+        yield 1;
+        this.tasks.addTask(record, 'second value');
+        yield 2;
+        record('ended');
+      }
+    }
+
+    @Module({
+      imports: [BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT }), graphqlModule],
+      providers: [SubscriptionResolver],
+    })
+    class SubscriptionModule {}
+
+    const { url, runner } = await createApp(platform, SubscriptionModule);
+    const client = createClient({ url: `${url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0 });
+    clients.push(client);
+    const values: unknown[] = [];
+    for await (const { data } of client.iterate({ query: 'subscription { generated }' })) values.push(data);
+    expect(values).toEqual([{ generated: 1 }, { generated: 2 }]);
+    await runner.onIdle();
+    expect(events).toEqual(['ended', 'guard', 'first value', 'second value']);
   });
 });

@@ -89,5 +89,5 @@ describe('sample/07-graceful-shutdown', () => {
     ]);
     sample.kill('SIGTERM');
     await sample.exit;
-  }, 20_000);
+  }, 60_000);
 });

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { type Browser, chromium } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { AppModule } from '../sample/05-upload-progress/app.module.js';
 import { ContactStore } from '../sample/05-upload-progress/contact-store.js';
 import { createApp } from './support/app.js';
+import { executablePath, inChromium, launchChromium } from './support/chromium.js';
 import { type Gate, gate } from './support/gate.js';
 
 /** A table that saves the next contact when the test says so. */
@@ -82,27 +82,11 @@ describe('sample/05-upload-progress', () => {
   });
 });
 
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-// Skipped where there is no browser; REQUIRE_CHROMIUM=1 makes that a failure.
-const inChromium = existsSync(executablePath) || process.env.REQUIRE_CHROMIUM ? describe : describe.skip;
-
 inChromium(`the page of sample/05-upload-progress, in ${executablePath}`, () => {
   let browser: Browser;
 
   beforeAll(async () => {
-    // Each launch gets a user data directory of its own.
-    browser = await chromium.launch({
-      executablePath,
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-      ],
-    });
+    browser = await launchChromium();
   }, 30_000);
 
   afterAll(() => browser?.close());

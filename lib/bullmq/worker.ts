@@ -28,7 +28,6 @@ export class BullmqWorker implements EngineWorker {
   /** The failures that the host has reported. */
   readonly #reported = new WeakSet<object>();
   #worker: QueueWorker | undefined;
-  #deadline: AbortSignal | undefined;
 
   constructor(options: ResolvedBullmqOptions, host: EngineHost) {
     this.#options = options;
@@ -38,7 +37,6 @@ export class BullmqWorker implements EngineWorker {
   }
 
   async close(deadline: AbortSignal): Promise<void> {
-    this.#deadline = deadline;
     this.#closing.abort();
     await this.#started;
     const giveBack = (): void => this.#worker?.cancelAllJobs(String(deadline.reason));
@@ -84,8 +82,8 @@ export class BullmqWorker implements EngineWorker {
   }
 
   async #process(job: Job<JobData>, token: string | undefined, signal: AbortSignal | undefined): Promise<void> {
-    // One that was fetched while the others were given back.
-    if (this.#deadline?.aborted) return giveBack(job, token);
+    // One that was being fetched when the worker began to close.
+    if (this.#closing.signal.aborted) return giveBack(job, token);
     try {
       await this.#host.run(engineJobOf(job), signal ?? this.#closing.signal);
     } catch (thrown) {

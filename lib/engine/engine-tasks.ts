@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Inject, Injectable, Optional } from '@nestjs/common';
-import type { BackgroundTask } from './background-task.js';
-import type { EngineEntry } from './background-tasks.engine.js';
-import { BackgroundTasksError } from './background-tasks.errors.js';
-import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
+import type { BackgroundTask } from '../background-task.js';
+import type { EngineEntry } from '../background-tasks.engine.js';
+import { BackgroundTasksError } from '../background-tasks.errors.js';
+import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from '../background-tasks.options.js';
 import { EngineDelivery } from './engine-delivery.js';
 import { jsonSnapshot } from './json-snapshot.js';
 import type { NamedMethod } from './named-methods.js';

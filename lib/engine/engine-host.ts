@@ -1,9 +1,9 @@
 import { Inject, Injectable, Optional } from '@nestjs/common';
-import { BackgroundTask } from './background-task.js';
-import type { EngineHost, EngineJob, EngineWorker } from './background-tasks.engine.js';
-import { BackgroundTasksError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
-import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
-import { BackgroundTasksReporter } from './background-tasks.reporter.js';
+import { BackgroundTask } from '../background-task.js';
+import type { EngineHost, EngineJob, EngineWorker } from '../background-tasks.engine.js';
+import { BackgroundTasksError, BackgroundTasksShutdownError } from '../background-tasks.errors.js';
+import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from '../background-tasks.options.js';
+import { BackgroundTasksReporter } from '../background-tasks.reporter.js';
 import { NamedTasks } from './named-tasks.js';
 
 /** The receiving half of an application: runs, in a worker, the tasks that the engine hands out. */

@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
-import type { BackgroundTasksEngine, EngineEntry } from './background-tasks.engine.js';
-import { BackgroundTasksEngineError } from './background-tasks.errors.js';
+import type { BackgroundTasksEngine, EngineEntry } from '../background-tasks.engine.js';
+import { BackgroundTasksEngineError } from '../background-tasks.errors.js';
 
 /** Milliseconds before an entry is offered again: as long at first, and at most. */
 const [FIRST_PAUSE, LONGEST_PAUSE] = [50, 1_000];
@@ -35,7 +35,6 @@ export class EngineDelivery {
     } finally {
       clearTimeout(timer);
       this.#underWay.delete(controller);
-      controller.abort();
     }
   }
 

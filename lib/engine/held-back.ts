@@ -1,5 +1,5 @@
 import { type Observable, catchError, concat, concatMap, defer, from, ignoreElements, map, of, throwError } from 'rxjs';
-import type { TrackedTasks } from './tracked-tasks.js';
+import type { TrackedTasks } from '../tracked-tasks.js';
 
 /** What a handler answers, each value and the end held back until the engine has the tasks that go before it. */
 export function heldBack(result: Observable<unknown>, tasks: TrackedTasks): Observable<unknown> {

@@ -1,6 +1,6 @@
 import { Injectable, type Type } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
-import { BackgroundTasksError } from './background-tasks.errors.js';
+import { BackgroundTasksError } from '../background-tasks.errors.js';
 import { type NamedMethod, declaredBy, namedMethodsOf } from './named-methods.js';
 
 /** What Nest knows of a provider. */

@@ -1,4 +1,4 @@
-import { type Expectation, FLUSH, type FlushMode, RUN_ON, type RunOn, milliseconds, validated } from './background-tasks.options.js';
+import { type Expectation, FLUSH, type FlushMode, RUN_ON, type RunOn, milliseconds, validated } from '../background-tasks.options.js';
 
 /** What only an engine can keep: a promise that outlives the process. */
 export interface EngineTaskOptions {

@@ -1,4 +1,4 @@
-import { BackgroundTasksError, describe } from './background-tasks.errors.js';
+import { BackgroundTasksError, describe } from '../background-tasks.errors.js';
 
 /**
  * The arguments of a task as JSON, read back as they are.

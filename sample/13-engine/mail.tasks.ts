@@ -1,0 +1,16 @@
+import { setTimeout } from 'node:timers/promises';
+import { Injectable, Logger } from '@nestjs/common';
+import { BackgroundTask, currentTask } from 'nestjs-background-tasks';
+
+@Injectable()
+export class MailTasks {
+  private readonly logger = new Logger(MailTasks.name);
+
+  @BackgroundTask('welcome-mail', { attempts: 5, backoff: { type: 'exponential', delay: 1_000 } })
+  async sendWelcomeMail(address: string): Promise<void> {
+    const { attempt, signal } = currentTask()!;
+    // The mail server takes a while. When the worker has to end before that, it gives the task back.
+    await setTimeout(100, undefined, { signal });
+    this.logger.log(`Sent a mail to ${address}, at attempt ${attempt}`);
+  }
+}
