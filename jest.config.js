@@ -20,6 +20,9 @@ const sources = {
 export default {
   // A full garbage collection, or the start of a process, takes its time on a loaded machine.
   testTimeout: 30_000,
+  // Jest keeps the ES modules of each spec: without a new process now and then, it spends its time in garbage collection.
+  maxWorkers: 2,
+  workerIdleMemoryLimit: '700MB',
   reporters: ['default', './test/support/compatibility.js'],
   projects: [
     { ...shared, displayName: 'nest 12', moduleNameMapper: { ...lightMyRequest, ...sources } },
