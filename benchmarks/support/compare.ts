@@ -12,7 +12,7 @@ export type Figures = Record<string, number>;
 /** `--quick` shows that everything runs; its numbers say little. */
 export const quick = process.argv.includes('--quick');
 
-const ROUNDS = quick ? 3 : 9;
+const ROUNDS = quick ? 3 : 7;
 
 /** What the peers measured, round by round. */
 export class Comparison {
