@@ -20,6 +20,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   /** Whether a task has failed after which no other runs. */
   #stopped = false;
   #hasEngineTasks = false;
+  #engineIsAway = false;
 
   constructor(runner: BackgroundTasksRunner) {
     super();
@@ -92,11 +93,15 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
 
   /**
    * Hands over what the engine is to have before the client has its answer. Rejects, once each task is reported, if the engine does not take
-   * it in time.
+   * it in time: then the client has waited long enough, and what the failure adds goes after the answer.
    */
   flushFirst(outcome: Outcome): Promise<void> | undefined {
+    if (this.#engineIsAway) return undefined;
     const tasks = this.#takeForEngine(outcome, (task) => this.runner.engineTasks?.goesFirst(task));
-    return tasks.length > 0 ? this.runner.handOver(tasks, this) : undefined;
+    if (tasks.length === 0) return undefined;
+    const acknowledged = this.runner.handOver(tasks, this);
+    acknowledged.catch(() => (this.#engineIsAway = true));
+    return acknowledged;
   }
 
   #flushToEngine(): void {
