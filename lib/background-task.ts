@@ -1,6 +1,6 @@
 import { AsyncResource } from 'node:async_hooks';
 import { observed, traced } from './background-tasks.diagnostics.js';
-import type { EngineEntry } from './background-tasks.engine.js';
+import type { EngineEntry, EngineJob } from './background-tasks.engine.js';
 import { BackgroundTasksError, BackgroundTasksTimeoutError, invalid } from './background-tasks.errors.js';
 import { type BackgroundTaskOptions, checkTaskOptions } from './background-tasks.options.js';
 import { classAndDecorator } from './class-and-decorator.js';
@@ -36,7 +36,8 @@ export class Task {
   /** What goes to the engine in the place of this task. @internal */
   entry: EngineEntry | undefined;
   #host: object | undefined;
-  #attempt = 1;
+  /** What the engine handed out for this task to do, in a worker. @internal */
+  job: EngineJob | undefined;
   #controller: AbortController | undefined;
   /** Set while the task runs. */
   #awaited: TaskObserver | undefined;
@@ -60,7 +61,7 @@ export class Task {
 
   /** Which attempt of an engine this is, from 1. In process there is only one. */
   get attempt(): number {
-    return this.#attempt;
+    return this.job?.attempt ?? 1;
   }
 
   /** Fires when the task is given up: at its timeout, and at the shutdown deadline. Its reason is the error that says why. */
@@ -72,9 +73,8 @@ export class Task {
    * Has the method run on this provider.
    * @internal
    */
-  hostedBy(host: object, attempt = 1): void {
+  hostedBy(host: object): void {
     this.#host = host;
-    this.#attempt = attempt;
   }
 
   /** @internal */

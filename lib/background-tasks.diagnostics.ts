@@ -1,5 +1,6 @@
 import { channel, tracingChannel } from 'node:diagnostics_channel';
 import type { BackgroundTask } from './background-task.js';
+import type { TraceHeaders } from './background-tasks.engine.js';
 
 /**
  * What the tracing channel `nestjs-background-tasks:task` publishes: one object per task that starts, the same in each of its events.
@@ -23,27 +24,37 @@ export interface BackgroundTaskDiscardMessage {
 /** Calls a task, and returns a promise only where the task did. */
 type Call = () => Promise<void> | undefined;
 
-/** Wraps calls of tasks: what activates a span must be around the call, and cannot be a subscriber. */
-export type TaskWrapper = (task: BackgroundTask, call: Call) => Promise<void> | undefined;
+/** What activates a span must be around the call of a task, and cannot be a subscriber. */
+export interface TaskTracer {
+  /** Calls a task, in process or in a worker. */
+  around(task: BackgroundTask, call: Call): Promise<void> | undefined;
+  /** The trace that the current code is part of. */
+  headers(): TraceHeaders;
+}
 
 const tasks = tracingChannel<unknown, BackgroundTaskTraceMessage>('nestjs-background-tasks:task');
 export const DISCARDS = 'tracing:nestjs-background-tasks:task:discard';
 const discards = channel(DISCARDS);
-let wrapper: TaskWrapper | undefined;
+let tracer: TaskTracer | undefined;
 
-/** Has every task in the process called through this wrapper, or through none. */
-export function wrapTasks(by: TaskWrapper | undefined): void {
-  wrapper = by;
+/** Has every task of the process traced by this tracer, or by none. */
+export function traceTasks(by: TaskTracer | undefined): void {
+  tracer = by;
+}
+
+/** The trace that the current code is part of, if tasks are traced. */
+export function traceHeaders(): TraceHeaders | undefined {
+  return tracer?.headers();
 }
 
 /** Whether anybody wants to know about tasks. Ask this first: nobody pays for `traced` then. */
 export function observed(): boolean {
-  return wrapper !== undefined || tasks.hasSubscribers;
+  return tracer !== undefined || tasks.hasSubscribers;
 }
 
 /** Calls a task for all who want to know about it. */
 export function traced(task: BackgroundTask, call: Call): Promise<void> | undefined {
-  return wrapper ? wrapper(task, () => published(task, call)) : published(task, call);
+  return tracer ? tracer.around(task, () => published(task, call)) : published(task, call);
 }
 
 /** Node's `traceSync` for a call that returns nothing, and its `tracePromise` for one that returns a promise. */

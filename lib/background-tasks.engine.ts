@@ -1,5 +1,8 @@
 import type { EngineTaskOptions } from './engine/named-task.options.js';
 
+/** A trace as its propagator writes it into headers: `traceparent` and others, of W3C Trace Context. */
+export type TraceHeaders = Readonly<Record<string, string>>;
+
 /** One task on its way to an engine. */
 export interface EngineEntry {
   /** Made once, in `addTask`: an entry that is handed over again is the same entry. */
@@ -12,11 +15,13 @@ export interface EngineEntry {
   readonly args: string;
   /** Milliseconds, if the task has a timeout of its own. */
   readonly timeout: number | undefined;
+  /** The trace that the task was added in, for a worker to go on with, if tasks are traced. */
+  readonly trace: TraceHeaders | undefined;
   readonly options: EngineTaskOptions;
 }
 
 /** An entry whose turn has come, in a worker. */
-export interface EngineJob extends Pick<EngineEntry, 'name' | 'provider' | 'args' | 'timeout'> {
+export interface EngineJob extends Pick<EngineEntry, 'name' | 'provider' | 'args' | 'timeout' | 'trace'> {
   /** From 1. */
   readonly attempt: number;
 }

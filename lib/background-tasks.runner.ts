@@ -4,6 +4,7 @@ import { publishDiscard } from './background-tasks.diagnostics.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from './background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from './background-tasks.options.js';
 import { BackgroundTasksReporter } from './background-tasks.reporter.js';
+import { messageOf } from './describe-error.js';
 import { EngineTasks } from './engine/engine-tasks.js';
 import type { TrackedTasks } from './tracked-tasks.js';
 import { Turns } from './turns.js';
@@ -146,7 +147,10 @@ export class BackgroundTasksRunner {
     try {
       await this.engineTasks?.deliver(tasks);
     } catch (error) {
-      for (const task of tasks) this.report(task, error);
+      for (const task of tasks) {
+        publishDiscard(task, messageOf(error));
+        this.report(task, error);
+      }
       throw error;
     } finally {
       this.#pending -= tasks.length;

@@ -1,6 +1,6 @@
 export { BackgroundTask, currentTask } from './background-task.js';
 export { BackgroundTasks } from './background-tasks.js';
-export type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineJob, EngineWorker } from './background-tasks.engine.js';
+export type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineJob, EngineWorker, TraceHeaders } from './background-tasks.engine.js';
 export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage } from './background-tasks.diagnostics.js';
 export {
   BackgroundTasksEngineError,

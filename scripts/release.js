@@ -8,6 +8,10 @@ const tag = `v${version}`;
 demand(git('status', '--porcelain') === '', 'there are changes that are not committed');
 demand(git('tag', '--list', tag) === '', `${tag} has been released: raise \`version\` in package.json`);
 demand(readFileSync('CHANGELOG.md', 'utf8').includes(`\n## ${version}\n`), `CHANGELOG.md has no section "## ${version}"`);
+demand(
+  !readFileSync('CHANGELOG.md', 'utf8').includes('## [Unreleased]'),
+  `CHANGELOG.md has a section "Unreleased": move it into that of ${version}`,
+);
 
 execFileSync('bash', ['.ci/run'], { stdio: 'inherit' });
 execFileSync('npm', ['pack', '--dry-run'], { stdio: 'inherit' });

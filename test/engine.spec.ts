@@ -245,6 +245,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       provider: 'MailTasks',
       args: `["${id}",{"copies":1}]`,
       timeout: undefined,
+      trace: undefined,
       options: {},
     }));
     await engine.enqueue(entries.slice(0, 1), signal);

@@ -1,42 +1,23 @@
-import http from 'node:http';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { BadRequestException, Controller, Get, Module, Param } from '@nestjs/common';
-import { SpanStatusCode, metrics, trace } from '@opentelemetry/api';
-import { HttpInstrumentation } from '@opentelemetry/instrumentation-http';
-import { AggregationTemporality, InMemoryMetricExporter, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
-import { InMemorySpanExporter, NodeTracerProvider, type ReadableSpan, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node';
+import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { BackgroundTasksOpenTelemetryModule } from 'nestjs-background-tasks/opentelemetry';
 import { createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
+import { Telemetry } from './support/telemetry.js';
 
-const spans = new InMemorySpanExporter();
-const measurements = new InMemoryMetricExporter(AggregationTemporality.DELTA);
-const reader = new PeriodicExportingMetricReader({ exporter: measurements, exportIntervalMillis: 2 ** 31 - 1 });
-const tracerProvider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(spans)] });
-const meterProvider = new MeterProvider({ readers: [reader] });
-const instrumentation = new HttpInstrumentation({ disableOutgoingRequestInstrumentation: true });
+const telemetry = new Telemetry();
 
 let opened: Gate;
 
-beforeAll(() => {
-  tracerProvider.register();
-  metrics.setGlobalMeterProvider(meterProvider);
-  // What the instrumentation does when it sees that `node:http` is loaded, which under Jest it does not see.
-  instrumentation.getModuleDefinitions().find(({ name }) => name === 'http')!.patch!(http);
-});
-
-afterAll(async () => {
-  instrumentation.disable();
-  await Promise.all([tracerProvider.shutdown(), meterProvider.shutdown()]);
-});
+beforeAll(() => telemetry.start());
+afterAll(() => telemetry.stop());
 
 beforeEach(async () => {
   opened = gate();
-  await reader.forceFlush();
-  spans.reset();
-  measurements.reset();
+  await telemetry.reset();
 });
 
 async function charge(_card: string): Promise<void> {
@@ -79,44 +60,27 @@ const failures = {
 @Module({ imports: [BackgroundTasksModule, BackgroundTasksOpenTelemetryModule], controllers: [OrdersController] })
 class AppModule {}
 
-const nameOf = ({ name }: ReadableSpan) => name;
-const span = (wanted: string) => spans.getFinishedSpans().find(({ name }) => name === wanted)!;
-
-/** What was measured since the last time, by metric and then by the values of the attributes; of durations, how many. */
-async function collect(): Promise<Record<string, Record<string, unknown>>> {
-  await reader.forceFlush();
-  const all = measurements.getMetrics().flatMap(({ scopeMetrics }) => scopeMetrics.flatMap((scope) => scope.metrics));
-  measurements.reset();
-  return Object.fromEntries(
-    all.map(({ descriptor, dataPoints }) => [
-      descriptor.name,
-      Object.fromEntries(
-        dataPoints.map(({ attributes, value }) => [Object.values(attributes).join(' '), typeof value === 'number' ? value : value.count]),
-      ),
-    ]),
-  );
-}
-
 describe.each(platforms)('OpenTelemetry on %s', (platform) => {
   it('a task is a span, child of the request, that is active inside the task', async () => {
     const { http, runner } = await createApp(platform, AppModule);
     await http.get('/orders/1').expect(200);
     opened.open();
     await runner.onIdle();
-    expect(spans.getFinishedSpans().map(nameOf)).toEqual(['GET', 'INSERT', 'background task charge']);
-    expect(span('background task charge').parentSpanContext?.spanId).toBe(span('GET').spanContext().spanId);
-    expect(span('INSERT').parentSpanContext?.spanId).toBe(span('background task charge').spanContext().spanId);
-    expect(span('background task charge').attributes).toEqual({ 'background_task.name': 'charge' });
-    expect(span('background task charge').status).toEqual({ code: SpanStatusCode.UNSET });
+    expect(telemetry.spanNames).toEqual(['GET', 'INSERT', 'background task charge']);
+    expect(telemetry.span('background task charge').parentSpanContext?.spanId).toBe(telemetry.span('GET').spanContext().spanId);
+    expect(telemetry.span('INSERT').parentSpanContext?.spanId).toBe(telemetry.span('background task charge').spanContext().spanId);
+    expect(telemetry.span('background task charge').attributes).toEqual({ 'background_task.name': 'charge' });
+    expect(telemetry.span('background task charge').kind).toBe(SpanKind.INTERNAL);
+    expect(telemetry.span('background task charge').status).toEqual({ code: SpanStatusCode.UNSET });
   });
 
   it('the span of the request ends with the response, and not with the task', async () => {
     const { http, runner } = await createApp(platform, AppModule);
     await http.get('/orders/1').expect(200);
-    expect(spans.getFinishedSpans().map(nameOf)).toEqual(['GET']);
+    expect(telemetry.spanNames).toEqual(['GET']);
     opened.open();
     await runner.onIdle();
-    expect(spans.getFinishedSpans().map(nameOf)).toEqual(['GET', 'INSERT', 'background task charge']);
+    expect(telemetry.spanNames).toEqual(['GET', 'INSERT', 'background task charge']);
   });
 
   it.each([
@@ -129,12 +93,12 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     const { http, runner } = await createApp(platform, AppModule);
     await http.get(`/orders/1/${failure}`).expect(200);
     await runner.onIdle();
-    const { attributes, status, events } = span(`background task ${failure}`);
+    const { attributes, status, events } = telemetry.span(`background task ${failure}`);
     expect(attributes).toEqual({ 'background_task.name': failure, 'error.type': type });
     expect(status).toEqual({ code: SpanStatusCode.ERROR, message });
     expect(events).toMatchObject([{ name: 'exception', attributes: { 'exception.type': type, 'exception.message': message } }]);
-    expect(span('GET').status.code).toBe(SpanStatusCode.UNSET);
-    const measured = await collect();
+    expect(telemetry.span('GET').status.code).toBe(SpanStatusCode.UNSET);
+    const measured = await telemetry.collect();
     expect(measured['background_tasks.ended']).toEqual({ [`${failure} ${type}`]: 1 });
     expect(measured['background_tasks.duration']).toEqual({ [`${failure} ${type}`]: 1 });
   });
@@ -144,7 +108,7 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     await http.get('/orders/1').expect(200);
     opened.open();
     await runner.onIdle();
-    expect(inspect(spans.getFinishedSpans(), { depth: 10 })).not.toContain('4242');
+    expect(inspect(telemetry.spans, { depth: 10 })).not.toContain('4242');
   });
 
   it('tasks are counted by name, and their duration measured', async () => {
@@ -152,7 +116,7 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     opened.open();
     for (const id of [0, 1, 2, 3]) await http.get(`/orders/${id}`);
     await runner.onIdle();
-    const measured = await collect();
+    const measured = await telemetry.collect();
     expect(measured['background_tasks.ended']).toEqual({ charge: 3, refund: 1 });
     expect(measured['background_tasks.discarded']).toEqual({ charge: 1, refund: 3 });
     expect(measured['background_tasks.duration']).toEqual({ charge: 3, refund: 1 });
@@ -162,12 +126,12 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     const [first, second] = [await createApp(platform, AppModule), await createApp(platform, AppModule)];
     await first.http.get('/orders/1').expect(200);
     await second.http.get('/orders/1').expect(200);
-    const atWork = await collect();
+    const atWork = await telemetry.collect();
     expect(atWork['background_tasks.active']).toEqual({ '': 2 });
     expect(atWork['background_tasks.pending']).toEqual({ '': 2 });
     opened.open();
     await Promise.all([first.runner.onIdle(), second.runner.onIdle()]);
-    const idle = await collect();
+    const idle = await telemetry.collect();
     expect(idle['background_tasks.active']).toEqual({ '': 0 });
     expect(idle['background_tasks.pending']).toEqual({ '': 0 });
   });
@@ -178,10 +142,10 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     await second.http.get('/orders/1').expect(200);
     opened.open();
     await second.runner.onIdle();
-    expect(spans.getFinishedSpans().map(nameOf)).toEqual(['GET', 'INSERT', 'background task charge']);
+    expect(telemetry.spanNames).toEqual(['GET', 'INSERT', 'background task charge']);
     await second.app.close();
     await new BackgroundTask(charge, '4242').run();
-    expect(spans.getFinishedSpans().map(nameOf)).toEqual(['GET', 'INSERT', 'background task charge', 'INSERT']);
-    expect(await collect()).not.toHaveProperty(['background_tasks.active']);
+    expect(telemetry.spanNames).toEqual(['GET', 'INSERT', 'background task charge', 'INSERT']);
+    expect(await telemetry.collect()).not.toHaveProperty(['background_tasks.active']);
   });
 });

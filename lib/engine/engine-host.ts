@@ -64,14 +64,16 @@ export class EngineTasksHost implements EngineHost {
     }
   }
 
-  #taskOf({ name, args, timeout = this.#options.timeout, attempt }: EngineJob): BackgroundTask {
+  #taskOf(job: EngineJob): BackgroundTask {
+    const { name, args, timeout = this.#options.timeout } = job;
     const method = this.namedTasks.find(name);
     // Without a method: for the report alone.
     if (!method) return new BackgroundTask({ name }, () => undefined);
     const given = JSON.parse(args) as unknown[];
     const func = Reflect.get(method.prototype, method.key) as (...args: unknown[]) => unknown;
     const task = new BackgroundTask({ timeout }, func, ...given);
-    task.hostedBy(this.namedTasks.hostOf(method), attempt);
+    task.hostedBy(this.namedTasks.hostOf(method));
+    task.job = job;
     return task;
   }
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Inject, Injectable, Optional } from '@nestjs/common';
 import type { BackgroundTask } from '../background-task.js';
+import { traceHeaders } from '../background-tasks.diagnostics.js';
 import type { EngineEntry } from '../background-tasks.engine.js';
 import { BackgroundTasksError } from '../background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from '../background-tasks.options.js';
@@ -76,6 +77,7 @@ function entryOf(task: BackgroundTask, method: NamedMethod): EngineEntry {
     provider: classOf(method),
     args: jsonSnapshot(method.name, task.args),
     timeout: task.options.timeout,
+    trace: traceHeaders(),
     options: engineOptionsOf(method.options),
   };
 }

@@ -1,8 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { type BatchObservableCallback, SpanStatusCode, context, metrics, trace } from '@opentelemetry/api';
-import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskWrapper, wrapTasks } from '../background-tasks.diagnostics.js';
+import { type BatchObservableCallback, context, metrics, trace } from '@opentelemetry/api';
+import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, traceTasks } from '../background-tasks.diagnostics.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
-import { messageOf, stackOf, typeOf } from '../describe-error.js';
+import { headersOfTrace, recordError, startSpan } from './spans.js';
 
 /** The name of the instrumentation scope. */
 const SCOPE = 'nestjs-background-tasks';
@@ -24,24 +24,18 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
     advice: { explicitBucketBoundaries: DURATIONS },
   });
 
-  const traced: TaskWrapper = (task, call) => {
+  const around: TaskTracer['around'] = (task, call) => {
     const name = { 'background_task.name': task.name };
-    const span = tracer.startSpan(`background task ${task.name}`, { attributes: name });
+    const [span, within] = startSpan(tracer, task);
     const startedAt = performance.now();
     const finished = (attributes: typeof name & { 'error.type'?: string }): void => {
       span.end();
       ended.add(1, attributes);
       duration.record((performance.now() - startedAt) / 1000, attributes);
     };
-    const failed = (error: unknown): void => {
-      const [type, message, stack] = [typeOf(error), messageOf(error), stackOf(error)];
-      span.setAttribute('error.type', type);
-      span.recordException({ name: type, message, ...(stack && { stack }) });
-      span.setStatus({ code: SpanStatusCode.ERROR, message });
-      finished({ ...name, 'error.type': type });
-    };
+    const failed = (error: unknown): void => finished({ ...name, 'error.type': recordError(span, error) });
     try {
-      const end = context.with(trace.setSpan(context.active(), span), call);
+      const end = context.with(within, call);
       if (end) end.then(() => finished(name), failed);
       else finished(name);
       return end;
@@ -66,11 +60,11 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
     );
   };
 
-  wrapTasks(traced);
+  traceTasks({ around, headers: headersOfTrace });
   subscribe(DISCARDS, count);
   meter.addBatchObservableCallback(measure, [active, pending]);
   return () => {
-    wrapTasks(undefined);
+    traceTasks(undefined);
     unsubscribe(DISCARDS, count);
     meter.removeBatchObservableCallback(measure, [active, pending]);
   };

@@ -1,0 +1,29 @@
+import { type Context, type Span, SpanKind, SpanStatusCode, type Tracer, context, propagation, trace } from '@opentelemetry/api';
+import type { BackgroundTask } from '../background-task.js';
+import type { TraceHeaders } from '../background-tasks.engine.js';
+import { messageOf, stackOf, typeOf } from '../describe-error.js';
+
+/** Starts the span of a task, and returns it with the context that it is active in. In a worker, it goes on with the trace that the task was added in. */
+export function startSpan(tracer: Tracer, { name, job }: BackgroundTask): [Span, Context] {
+  const parent = job?.trace ? propagation.extract(context.active(), job.trace) : context.active();
+  const attributes = { 'background_task.name': name, ...(job && { 'background_task.attempt': job.attempt }) };
+  const kind = job ? SpanKind.CONSUMER : SpanKind.INTERNAL;
+  const span = tracer.startSpan(`background task ${name}`, { kind, attributes }, parent);
+  return [span, trace.setSpan(parent, span)];
+}
+
+/** Gives a span what its task failed with; returns the `error.type`. */
+export function recordError(span: Span, error: unknown): string {
+  const [type, message, stack] = [typeOf(error), messageOf(error), stackOf(error)];
+  span.setAttribute('error.type', type);
+  span.recordException({ name: type, message, ...(stack && { stack }) });
+  span.setStatus({ code: SpanStatusCode.ERROR, message });
+  return type;
+}
+
+/** The active trace, for a worker to go on with. */
+export function headersOfTrace(): TraceHeaders {
+  const headers: Record<string, string> = {};
+  propagation.inject(context.active(), headers);
+  return headers;
+}

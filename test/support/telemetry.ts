@@ -1,0 +1,61 @@
+import http from 'node:http';
+import { metrics } from '@opentelemetry/api';
+import { HttpInstrumentation } from '@opentelemetry/instrumentation-http';
+import { AggregationTemporality, InMemoryMetricExporter, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
+import { InMemorySpanExporter, NodeTracerProvider, type ReadableSpan, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node';
+
+/** OpenTelemetry's SDK with exporters that a spec can look into. One per process, as what it registers is. */
+export class Telemetry {
+  readonly #spans = new InMemorySpanExporter();
+  readonly #measurements = new InMemoryMetricExporter(AggregationTemporality.DELTA);
+  readonly #reader = new PeriodicExportingMetricReader({ exporter: this.#measurements, exportIntervalMillis: 2 ** 31 - 1 });
+  readonly #tracerProvider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(this.#spans)] });
+  readonly #meterProvider = new MeterProvider({ readers: [this.#reader] });
+  readonly #instrumentation = new HttpInstrumentation({ disableOutgoingRequestInstrumentation: true });
+
+  start(): void {
+    this.#tracerProvider.register();
+    metrics.setGlobalMeterProvider(this.#meterProvider);
+    // What the instrumentation does when it sees that `node:http` is loaded, which under Jest it does not see.
+    this.#instrumentation.getModuleDefinitions().find(({ name }) => name === 'http')!.patch!(http);
+  }
+
+  async stop(): Promise<void> {
+    this.#instrumentation.disable();
+    await Promise.all([this.#tracerProvider.shutdown(), this.#meterProvider.shutdown()]);
+  }
+
+  async reset(): Promise<void> {
+    await this.#reader.forceFlush();
+    this.#spans.reset();
+    this.#measurements.reset();
+  }
+
+  /** The spans that have ended. */
+  get spans(): ReadableSpan[] {
+    return this.#spans.getFinishedSpans();
+  }
+
+  get spanNames(): string[] {
+    return this.spans.map(({ name }) => name);
+  }
+
+  span(wanted: string): ReadableSpan {
+    return this.spans.find(({ name }) => name === wanted)!;
+  }
+
+  /** What was measured since the last time, by metric and then by the values of the attributes; of durations, how many. */
+  async collect(): Promise<Record<string, Record<string, unknown>>> {
+    await this.#reader.forceFlush();
+    const all = this.#measurements.getMetrics().flatMap(({ scopeMetrics }) => scopeMetrics.flatMap((scope) => scope.metrics));
+    this.#measurements.reset();
+    return Object.fromEntries(
+      all.map(({ descriptor, dataPoints }) => [
+        descriptor.name,
+        Object.fromEntries(
+          dataPoints.map(({ attributes, value }) => [Object.values(attributes).join(' '), typeof value === 'number' ? value : value.count]),
+        ),
+      ]),
+    );
+  }
+}
