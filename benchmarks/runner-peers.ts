@@ -35,6 +35,21 @@ const peers: Record<string, (task: Task, count: number, concurrency: number) => 
     };
   },
 
+  /** The least that keeps the caller's context. */
+  async boundLoop(task, count) {
+    return async () => {
+      const added: { context: AsyncResource; task: Task; args: unknown[] }[] = [];
+      for (let n = 0; n < count; n += 1) added.push({ context: new AsyncResource('Task'), task, args: [n] });
+      for (const each of added) {
+        try {
+          await each.context.runInAsyncScope(each.task as (...args: unknown[]) => unknown, undefined, ...each.args);
+        } catch (error) {
+          console.error(error);
+        }
+      }
+    };
+  },
+
   async oneList(task, count, concurrency) {
     const all = await Lists.open(concurrency);
     const [list] = await all.make(1);

@@ -22,6 +22,8 @@ async function compare(title: string, baseline: string, peers: Record<string, [p
 const inTurn = await compare(`${COUNT} tasks, one after the other`, 'plain loop, async task', {
   'plain loop, async task': ['loop', 'async', 1],
   'plain loop, sync task': ['loop', 'sync', 1],
+  'loop that keeps the context, async task': ['boundLoop', 'async', 1],
+  'loop that keeps the context, sync task': ['boundLoop', 'sync', 1],
   'one list, async task': ['oneList', 'async', Infinity],
   'one list, sync task': ['oneList', 'sync', Infinity],
   'a list per task, async task': ['manyLists', 'async', Infinity],
@@ -33,6 +35,16 @@ const inTurn = await compare(`${COUNT} tasks, one after the other`, 'plain loop,
 printTargets([
   ['one list / plain loop, async task', inTurn.ratio('one list, async task', 'plain loop, async task', 'ns/task'), '2'],
   ['one list / plain loop, sync task', inTurn.ratio('one list, sync task', 'plain loop, sync task', 'ns/task'), '2'],
+  [
+    'one list / loop that keeps the context, async task',
+    inTurn.ratio('one list, async task', 'loop that keeps the context, async task', 'ns/task'),
+    '',
+  ],
+  [
+    'one list / loop that keeps the context, sync task',
+    inTurn.ratio('one list, sync task', 'loop that keeps the context, sync task', 'ns/task'),
+    '',
+  ],
 ]);
 
 const atOnce = await compare(`${COUNT} async tasks, 16 at once`, 'a list per task', {

@@ -1,4 +1,4 @@
-export { BackgroundTask, currentTask } from './background-task.js';
+export { BackgroundTask } from './background-task.js';
 export { BackgroundTasks } from './background-tasks.js';
 export type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineJob, EngineWorker, TraceHeaders } from './background-tasks.engine.js';
 export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage } from './background-tasks.diagnostics.js';
@@ -15,3 +15,4 @@ export { BackgroundTasksModule } from './background-tasks.module.js';
 export type { BackgroundTaskOptions, BackgroundTasksModuleOptions, FlushMode, RunOn } from './background-tasks.options.js';
 export { BackgroundTasksRunner } from './background-tasks.runner.js';
 export type { EngineTaskOptions, NamedTaskOptions } from './engine/named-task.options.js';
+export { currentTask } from './task-call.js';

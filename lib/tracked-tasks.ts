@@ -1,8 +1,9 @@
-import type { BackgroundTask, TaskObserver } from './background-task.js';
+import type { BackgroundTask } from './background-task.js';
 import { TaskList } from './background-tasks.js';
 import { BackgroundTasksError, RefusedError } from './background-tasks.errors.js';
 import type { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { Fifo, type Queued } from './fifo.js';
+import type { TaskObserver } from './task-call.js';
 
 /** How a request ended. */
 export type Outcome = 'success' | 'failure';
@@ -70,7 +71,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   #take(task: BackgroundTask): void {
     this.runner.admit(task, this);
     this.#waiting.push(task);
-    if (task.entry) {
+    if (task.named?.entry) {
       this.#hasEngineTasks = true;
       // All that are added in one go become one flush.
       if (this.#outcome) queueMicrotask(() => this.#flushToEngine());
@@ -112,7 +113,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
 
   #takeForEngine(outcome: Outcome | undefined, which: (task: BackgroundTask) => boolean | undefined): BackgroundTask[] {
     if (!this.#hasEngineTasks) return [];
-    return this.#waiting.take((task) => task.entry !== undefined && !this.#ruledOut(task, outcome) && which(task) === true);
+    return this.#waiting.take((task) => task.named?.entry !== undefined && !this.#ruledOut(task, outcome) && which(task) === true);
   }
 
   #handOver(): void {

@@ -41,7 +41,7 @@ export class EngineTasksHost implements EngineHost {
     const giveUp = (): void => task.giveUp(new BackgroundTasksShutdownError(task.name, `was given up: ${String(signal.reason)}`));
     signal.addEventListener('abort', giveUp);
     try {
-      if (!task.method) throw unknown(job);
+      if (!task.named) throw unknown(job);
       await task.settled(task.options.timeout, (_, how, error) => this.#reporter.endedLate(task, how, error));
     } catch (error) {
       if (signal.aborted) this.#reporter.givenBack(task, String(signal.reason));
@@ -72,8 +72,7 @@ export class EngineTasksHost implements EngineHost {
     const given = JSON.parse(args) as unknown[];
     const func = Reflect.get(method.prototype, method.key) as (...args: unknown[]) => unknown;
     const task = new BackgroundTask({ timeout }, func, ...given);
-    task.hostedBy(this.namedTasks.hostOf(method));
-    task.job = job;
+    if (task.named) Object.assign(task.named, { host: this.namedTasks.hostOf(method), job });
     return task;
   }
 }

@@ -49,19 +49,20 @@ export class EngineTasks {
    * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON.
    */
   prepare(task: BackgroundTask): void {
-    if (!task.method) return;
-    task.hostedBy(this.namedTasks.hostOf(task.method));
-    if (this.#delivery) task.entry = entryOf(task, task.method);
+    const { named } = task;
+    if (!named) return;
+    named.host = this.namedTasks.hostOf(named.method);
+    if (this.#delivery) named.entry = entryOf(task, named.method);
   }
 
   /** Whether the engine is to have the task before the client has its answer. */
   goesFirst(task: BackgroundTask): boolean {
-    return task.entry !== undefined && (task.options.flush ?? this.#options.flush) === 'before-response';
+    return task.named?.entry !== undefined && (task.options.flush ?? this.#options.flush) === 'before-response';
   }
 
   /** Hands tasks over; rejects with a `BackgroundTasksEngineError` if the engine does not take them in time. */
   async deliver(tasks: readonly BackgroundTask[]): Promise<void> {
-    await this.#delivery?.deliver(tasks.map(({ entry }) => entry).filter((entry) => entry !== undefined));
+    await this.#delivery?.deliver(tasks.map(({ named }) => named?.entry).filter((entry) => entry !== undefined));
   }
 
   /** Stops what is being handed over. */

@@ -4,7 +4,8 @@ import type { TraceHeaders } from '../background-tasks.engine.js';
 import { messageOf, stackOf, typeOf } from '../describe-error.js';
 
 /** Starts the span of a task, and returns it with the context that it is active in. In a worker, it goes on with the trace that the task was added in. */
-export function startSpan(tracer: Tracer, { name, job }: BackgroundTask): [Span, Context] {
+export function startSpan(tracer: Tracer, { name, named }: BackgroundTask): [Span, Context] {
+  const job = named?.job;
   const parent = job?.trace ? propagation.extract(context.active(), job.trace) : context.active();
   const attributes = { 'background_task.name': name, ...(job && { 'background_task.attempt': job.attempt }) };
   const kind = job ? SpanKind.CONSUMER : SpanKind.INTERNAL;
