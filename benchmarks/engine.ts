@@ -4,7 +4,7 @@ import { Comparison, type Figures, printTargets, quick } from './support/compare
 
 // What the way through the package costs over BullMQ by hand, on servers of its own.
 
-const REQUESTS = { Redis: quick ? 500 : 5_000, Postgres: quick ? 200 : 1_000 };
+const REQUESTS = { Redis: quick ? 500 : 3_000, Postgres: quick ? 200 : 600 };
 
 for (const backend of ownBackends) {
   const server = await backend.start();

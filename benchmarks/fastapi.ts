@@ -7,7 +7,7 @@ import { type Load, closeClient, load, startPeers } from './support/http.js';
 
 // The same route on FastAPI: as Debian's packages python3-fastapi and uvicorn have it, and with python3-uvloop and python3-httptools as well.
 
-const LOAD: Load = { amount: quick ? 2000 : 5000, connections: 16 };
+const LOAD: Load = { amount: quick ? 2000 : 3000, connections: 16 };
 
 interface FastApi {
   readonly name: string;

@@ -1,10 +1,10 @@
-import { Comparison, type Figures, type Peer, quick } from './support/compare.js';
+import { Comparison, type Figures, type Peer } from './support/compare.js';
 import { Server, closeClient, pace } from './support/http.js';
 
 // What clients see, at a rate that leaves the server room.
 
 const RATE = 300;
-const AMOUNT = quick ? RATE : 3 * RATE;
+const AMOUNT = RATE;
 
 async function latency(server: Server): Promise<Figures> {
   const { p50, p99 } = await pace(server.url, AMOUNT, RATE);

@@ -14,6 +14,7 @@ const applications = {
   '`@BackgroundTasks()`, no task': { name: 'package/ParameterNoTask', tasks: 0 },
   '`@BackgroundTasks()`, one task': { name: 'package/Parameter', tasks: 1 },
   'request-scoped `setImmediate`': { name: 'by-hand/PlainRequestScoped', tasks: 1 },
+  'the same, and a no-op global interceptor': { name: 'by-hand/PlainRequestScopedIntercepted', tasks: 1 },
   'request-scoped careful version': { name: 'by-hand/CarefulRequestScoped', tasks: 1 },
   'injected `BackgroundTasks`, one task': { name: 'package/Injected', tasks: 1 },
   'injected, through ten providers': { name: 'request-scope/ThroughTen', tasks: 1 },
@@ -24,7 +25,7 @@ const applications = {
 const CPU = 'CPU µs/request';
 
 for (const platform of ['express', 'fastify'] as const) {
-  const { peers, close } = await startPeers(platform, applications, { amount: quick ? 1000 : 5000, connections: 16 });
+  const { peers, close } = await startPeers(platform, applications, { amount: quick ? 1000 : 3000, connections: 16 });
   const comparison = await Comparison.of(`Request overhead, ${platform}`, peers);
   comparison.print(CPU, 'bare route');
   const against = (name: keyof typeof applications, peer: keyof typeof applications): [string, string] => [
@@ -37,6 +38,7 @@ for (const platform of ['express', 'fastify'] as const) {
     [...against('`@BackgroundTasks()`, no task', 'no-op global interceptor'), ''],
     [...against('`@BackgroundTasks()`, one task', 'careful version by hand'), '1.10'],
     [...against('injected `BackgroundTasks`, one task', 'request-scoped `setImmediate`'), '1.10'],
+    [...against('injected `BackgroundTasks`, one task', 'the same, and a no-op global interceptor'), ''],
     [...against('injected `BackgroundTasks`, one task', 'request-scoped careful version'), ''],
     [...against('`Scope.DEFAULT`, through one provider', '`@BackgroundTasks()`, one task'), platform === 'fastify' ? '1.30' : ''],
     [...against('`Scope.DEFAULT`, through ten providers', '`Scope.DEFAULT`, through one provider'), '1.05'],

@@ -22,7 +22,7 @@ bySize.print('ns/task', 'a list of 100');
 printTargets([[`a list of ${LARGEST} / of 100`, bySize.ratio(`a list of ${LARGEST}`, 'a list of 100', 'ns/task'), '1.2']]);
 await Promise.all(children.map((child) => child.close()));
 
-const LOAD: Load = { amount: quick ? 1000 : 5000, connections: 16 };
+const LOAD: Load = { amount: quick ? 1000 : 3000, connections: 16 };
 const FIGURE = 'CPU µs/request';
 
 const servers: Server[] = [];

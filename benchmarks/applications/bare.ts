@@ -15,7 +15,7 @@ export class BareController {
 export class Bare {}
 
 @Injectable()
-class NoOpInterceptor implements NestInterceptor {
+export class NoOpInterceptor implements NestInterceptor {
   intercept(_context: unknown, next: CallHandler): Observable<unknown> {
     return next.handle();
   }

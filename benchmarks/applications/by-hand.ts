@@ -1,5 +1,6 @@
 import { Controller, Get, Injectable, Module, Param, Scope, UseInterceptors } from '@nestjs/common';
-import { REQUEST } from '@nestjs/core';
+import { APP_INTERCEPTOR, REQUEST } from '@nestjs/core';
+import { NoOpInterceptor } from './bare.js';
 import { CarefulInterceptor, CarefulTasks, Tasks, carefulTasksOf } from './careful.js';
 import { answer, sendNotification } from './task.js';
 
@@ -68,6 +69,9 @@ class PlainRequestScopedController {
   ],
 })
 export class PlainRequestScoped {}
+
+@Module({ imports: [PlainRequestScoped], providers: [{ provide: APP_INTERCEPTOR, useClass: NoOpInterceptor }] })
+export class PlainRequestScopedIntercepted {}
 
 @Controller()
 @UseInterceptors(CarefulInterceptor)

@@ -12,7 +12,9 @@ export type Figures = Record<string, number>;
 /** `--quick` shows that everything runs; its numbers say little. */
 export const quick = process.argv.includes('--quick');
 
-const ROUNDS = quick ? 3 : 7;
+const ROUNDS = quick ? 3 : 15;
+/** Rounds that do not count: what V8 compiles, it compiles in these. */
+const WARM_UP_ROUNDS = quick ? 1 : 3;
 
 /** What the peers measured, round by round. */
 export class Comparison {
@@ -21,13 +23,13 @@ export class Comparison {
     private readonly rounds: ReadonlyMap<string, readonly Figures[]>,
   ) {}
 
-  /** Has the peers take turns, A B C A B C …, so that what slows the machine down slows all of them. The first round is a warm-up. */
+  /** Has the peers take turns, A B C A B C …, so that what slows the machine down slows all of them. The first rounds are a warm-up. */
   static async of(title: string, peers: readonly Peer[]): Promise<Comparison> {
     const rounds = new Map<string, Figures[]>(peers.map(({ name }) => [name, []]));
-    for (let round = 0; round <= ROUNDS; round += 1) {
+    for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round += 1) {
       for (const peer of peers) {
         const figures = await peer.round();
-        if (round > 0) rounds.get(peer.name)!.push(figures);
+        if (round >= 0) rounds.get(peer.name)!.push(figures);
       }
     }
     const comparison = new Comparison(title, rounds);
