@@ -18,10 +18,14 @@ try {
   execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { shell: true, stdio: ['ignore', 'ignore', 'inherit'] });
   checkTarball();
 
-  const nest12 = install('nest-12', 'module', json('package.json').devDependencies);
+  const { devDependencies, peerDependencies } = json('package.json');
+  const { bullmq, ioredis, '@opentelemetry/api': opentelemetry } = devDependencies;
+  const nest12 = install('nest-12', 'module', devDependencies, { bullmq, ioredis });
+  copyFileSync('test/package/bullmq.ts', join(nest12, 'bullmq.ts'));
   compile(nest12, '--noEmit', '--module', 'esnext', '--moduleResolution', 'bundler');
   compile(nest12);
   check('Nest 12, ES modules: compiles, answers, then runs its tasks', nest12, ['app.js']);
+  check('Nest 12, ES modules: the sub-entry for BullMQ starts', nest12, ['bullmq.js']);
   check('Nest 12: import and require give the same tokens', nest12, ['tokens.mjs']);
   copyFileSync('test/package/app.test.ts', join(nest12, 'app.test.ts'));
   check('Nest 12, vitest: waits for tasks, records them, fakes timers', nest12, [vitest, 'run']);
@@ -29,15 +33,19 @@ try {
   const decorated = 'parameter of a handler, decorated parameter of a constructor';
   check('Nest 12, tsx: injects where there is a decorator', nest12, ['--import', tsx, 'transpiled.app.ts', decorated]);
 
-  const { '@opentelemetry/api': opentelemetry } = json('package.json').devDependencies;
-  const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies, { '@opentelemetry/api': opentelemetry });
-  copyFileSync('test/package/opentelemetry.ts', join(nest11, 'opentelemetry.ts'));
+  const [oldestBullmq] = /\d+\.\d+\.\d+/.exec(peerDependencies.bullmq);
+  const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies, {
+    '@opentelemetry/api': opentelemetry,
+    bullmq: oldestBullmq,
+  });
+  for (const file of ['opentelemetry.ts', 'bullmq.ts']) copyFileSync(`test/package/${file}`, join(nest11, file));
   // Resolvers that know `module-sync`, that know `exports` but not that condition, and that know `main` only.
   compile(nest11, '--noEmit', '--module', 'node16');
   compile(nest11, '--noEmit', '--module', 'commonjs', '--moduleResolution', 'node10', '--ignoreDeprecations', '6.0');
   compile(nest11);
   check('Nest 11, CommonJS: compiles, answers, then runs its tasks', nest11, ['app.js']);
   check('Nest 11, CommonJS: the sub-entry for OpenTelemetry starts', nest11, ['opentelemetry.js']);
+  check('Nest 11, CommonJS: the sub-entry for BullMQ starts, on the oldest BullMQ', nest11, ['bullmq.js']);
   check('Nest 11: import and require give the same tokens', nest11, ['tokens.mjs']);
   check('Nest 11, Jest in CommonJS mode: answers, then runs its tasks', nest11, [jest, '--silent', '--rootDir', nest11]);
 } finally {
