@@ -8,6 +8,7 @@ import { messageOf } from './describe-error.js';
 import { EngineTasks } from './engine/engine-tasks.js';
 import type { TrackedTasks } from './tracked-tasks.js';
 import { Turns } from './turns.js';
+import { Workload } from './workload.js';
 
 /** Executes and tracks the tasks of an application. */
 @Injectable()
@@ -21,14 +22,8 @@ export class BackgroundTasksRunner {
   readonly #lists = new Set<TrackedTasks>();
   /** The flushed lists. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TrackedTasks>;
-  readonly #idleListeners: (() => void)[] = [];
-  readonly #quietListeners: (() => void)[] = [];
-  /** The handlers at work, with tasks or without: each may still add one. */
-  #handlers = 0;
-  #pending = 0;
-  #active = 0;
+  readonly #work = new Workload();
   #discarded = 0;
-  #reporting = 0;
   #closed = false;
 
   /** @internal */
@@ -40,19 +35,19 @@ export class BackgroundTasksRunner {
     this.options = resolveOptions(options);
     this.reporter = new BackgroundTasksReporter(this.options.onError);
     this.#turns = new Turns(
-      () => this.#active < this.options.concurrency,
+      () => this.#work.active < this.options.concurrency,
       (list) => this.#takeTurn(list),
     );
   }
 
   /** The tasks that run now. */
   get activeCount(): number {
-    return this.#active;
+    return this.#work.active;
   }
 
   /** The tasks that were added and have not started, those of requests in flight included. */
   get pendingCount(): number {
-    return this.#pending;
+    return this.#work.pending;
   }
 
   /** The tasks that were discarded since the application started, because of the outcome of their request or a failed sibling. */
@@ -65,7 +60,7 @@ export class BackgroundTasksRunner {
    * of its request count from the moment they were added.
    */
   onIdle(): Promise<void> {
-    return this.#idle ? Promise.resolve() : new Promise((resolve) => this.#idleListeners.push(resolve));
+    return this.#work.onIdle();
   }
 
   /**
@@ -73,23 +68,23 @@ export class BackgroundTasksRunner {
    * @internal
    */
   get quiet(): boolean {
-    return this.#idle && this.#handlers === 0;
+    return this.#work.isQuiet;
   }
 
   /** @internal */
   onQuiet(): Promise<void> {
-    return this.quiet ? Promise.resolve() : new Promise((resolve) => this.#quietListeners.push(resolve));
+    return this.#work.onQuiet();
   }
 
   /** @internal */
   handlerStarted(): void {
-    this.#handlers += 1;
+    this.#work.handlers += 1;
   }
 
   /** @internal */
   handlerSettled(): void {
-    this.#handlers -= 1;
-    this.#notify();
+    this.#work.handlers -= 1;
+    this.#work.decreased();
   }
 
   /**
@@ -101,9 +96,9 @@ export class BackgroundTasksRunner {
   admit(task: BackgroundTask, list: TrackedTasks): void {
     const { maxPending } = this.options;
     if (this.#closed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
-    if (this.#pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
+    if (this.#work.pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
     this.engineTasks?.prepare(task);
-    this.#pending += 1;
+    this.#work.pending += 1;
     this.#lists.add(list);
   }
 
@@ -120,10 +115,10 @@ export class BackgroundTasksRunner {
    * @internal
    */
   ended(list: TrackedTasks): void {
-    this.#active -= 1;
+    this.#work.active -= 1;
     if (list.isEmpty) this.#lists.delete(list);
     this.#turns.end(list, !list.isEmpty);
-    this.#notify();
+    this.#work.decreased();
   }
 
   /**
@@ -131,10 +126,10 @@ export class BackgroundTasksRunner {
    * @internal
    */
   report(task: BackgroundTask, error: unknown): void {
-    this.#reporting += 1;
+    this.#work.reporting += 1;
     void this.reporter.failed(task, error).then(() => {
-      this.#reporting -= 1;
-      this.#notify();
+      this.#work.reporting -= 1;
+      this.#work.decreased();
     });
   }
 
@@ -153,8 +148,8 @@ export class BackgroundTasksRunner {
       }
       throw error;
     } finally {
-      this.#pending -= tasks.length;
-      this.#notify();
+      this.#work.pending -= tasks.length;
+      this.#work.decreased();
     }
   }
 
@@ -163,11 +158,11 @@ export class BackgroundTasksRunner {
    * @internal
    */
   discard(task: BackgroundTask, reason: string): void {
-    this.#pending -= 1;
+    this.#work.pending -= 1;
     this.#discarded += 1;
     publishDiscard(task, reason);
     this.reporter.discarded(task, reason);
-    this.#notify();
+    this.#work.decreased();
   }
 
   /**
@@ -180,16 +175,12 @@ export class BackgroundTasksRunner {
     const lists = [...this.#lists];
     this.#lists.clear();
     for (const task of lists.flatMap((list) => list.clear())) {
-      this.#pending -= 1;
+      this.#work.pending -= 1;
       publishDiscard(task, reason);
       this.report(task, new BackgroundTasksShutdownError(task.name, `never started: ${reason}`));
     }
     // Only now: the next task of its list would start.
     for (const { running } of lists) running?.giveUp(new BackgroundTasksShutdownError(running.name, `was given up: ${reason}`));
-  }
-
-  get #idle(): boolean {
-    return this.#pending === 0 && this.#active === 0 && this.#reporting === 0;
   }
 
   #takeTurn(list: TrackedTasks): void {
@@ -198,19 +189,9 @@ export class BackgroundTasksRunner {
       this.#lists.delete(list);
       return;
     }
-    this.#pending -= 1;
-    this.#active += 1;
+    this.#work.pending -= 1;
+    this.#work.active += 1;
     list.running = task;
     task.start(task.options.timeout ?? this.options.timeout, list);
   }
-
-  #notify(): void {
-    if (!this.#idle) return;
-    callAll(this.#idleListeners);
-    if (this.#handlers === 0) callAll(this.#quietListeners);
-  }
-}
-
-function callAll(listeners: (() => void)[]): void {
-  if (listeners.length > 0) for (const listener of listeners.splice(0)) listener();
 }
