@@ -56,6 +56,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
       tasks.handlerSettled();
     };
     tasks.handlerStarted();
+    const before = tasks.unacknowledged;
     try {
       const result = await this.#within(tasks, resolve);
       if (startsSubscription(args) && isAsyncIterable(result)) {
@@ -64,7 +65,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
       }
       // A filter returns the error that GraphQL is to report.
       const failure = result instanceof Error ? { error: result } : undefined;
-      const acknowledged = tasks.flushFirst(failure ? 'failure' : 'success');
+      const acknowledged = tasks.flushFirst(failure ? 'failure' : 'success', before);
       if (acknowledged) await (failure ? acknowledged.catch(() => undefined) : acknowledged);
       settle(failure);
       return result;

@@ -20,7 +20,10 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   #handedOver = false;
   /** Whether a task has failed after which no other runs. */
   #stopped = false;
+  /** Whether tasks may wait that go to the engine. */
   #hasEngineTasks = false;
+  /** The hand-overs that a response waits for: those under way, and those that failed. */
+  #unacknowledged: Set<Promise<void>> | undefined;
   #engineIsAway = false;
 
   constructor(runner: BackgroundTasksRunner) {
@@ -92,21 +95,43 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
     this.#handOver();
   }
 
+  /** What the engine had not acknowledged when a handler started: that is not for it to wait for. */
+  get unacknowledged(): ReadonlySet<Promise<void>> | undefined {
+    return this.#unacknowledged && new Set(this.#unacknowledged);
+  }
+
   /**
    * Hands over what the engine is to have before the client has its answer. Rejects, once each task is reported, if the engine does not take
-   * it in time: then the client has waited long enough, and what the failure adds goes after the answer.
+   * in time what was added since `before`, be it that a handler at work beside this one has handed it over.
    */
-  flushFirst(outcome: Outcome): Promise<void> | undefined {
-    if (this.#engineIsAway) return undefined;
+  flushFirst(outcome: Outcome, before?: ReadonlySet<Promise<void>>): Promise<void> | undefined {
+    // The client has waited long enough: what a failure adds goes after the answer.
+    if (outcome === 'failure' && this.#engineIsAway) return undefined;
     const tasks = this.#takeForEngine(outcome, (task) => this.runner.engineTasks?.goesFirst(task));
-    if (tasks.length === 0) return undefined;
-    const acknowledged = this.runner.handOver(tasks, this);
-    acknowledged.catch(() => (this.#engineIsAway = true));
-    return acknowledged;
+    if (tasks.length > 0) this.#handOverFirst(tasks);
+    if (!this.#unacknowledged?.size) return undefined;
+    const awaited = [...this.#unacknowledged].filter((handOver) => !before?.has(handOver));
+    return awaited.length > 0 ? Promise.all(awaited).then(() => undefined) : undefined;
+  }
+
+  #handOverFirst(tasks: readonly BackgroundTask[]): void {
+    const unacknowledged = (this.#unacknowledged ??= new Set());
+    const handOver = this.runner.handOver(tasks, this);
+    unacknowledged.add(handOver);
+    handOver.then(
+      () => unacknowledged.delete(handOver),
+      () => (this.#engineIsAway = true),
+    );
   }
 
   #flushToEngine(): void {
+    if (!this.#hasEngineTasks) return;
     const tasks = this.#takeForEngine(this.#outcome, () => true);
+    this.#hasEngineTasks = false;
+    this.#handOverLast(tasks);
+  }
+
+  #handOverLast(tasks: readonly BackgroundTask[]): void {
     // A failure has been reported, and nobody waits for it.
     if (tasks.length > 0) this.runner.handOver(tasks, this).catch(() => undefined);
   }
@@ -122,13 +147,14 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
     this.runner.enqueue(this);
   }
 
-  /** Takes the next task to run off the list. Those that the outcome rules out are discarded on the way. */
+  /** Takes the next task to run off the list. Those that the outcome rules out are discarded on the way, those of the engine handed over. */
   next(): BackgroundTask | undefined {
     this.#flushToEngine();
     for (let task = this.#waiting.shift(); task; task = this.#waiting.shift()) {
       const reason = this.#ruledOut(task, this.#outcome);
-      if (!reason) return task;
-      this.runner.discard(task, reason);
+      if (reason) this.runner.discard(task, reason);
+      else if (task.named?.entry) this.#handOverLast([task]);
+      else return task;
     }
     this.#handedOver = false;
     return undefined;

@@ -22,18 +22,23 @@ import { Recorder } from './support/recorder.js';
 let offered: Recorder<string>;
 /** Opens when the engine is to take what it is offered. */
 let taking: Gate;
+/** Opens when a field has added its task, and when the loss of a task has been reported. */
+let added: Gate;
+let reported: Gate;
 /** What happened, in order. */
 let events: string[];
 
 beforeEach(() => {
   offered = new Recorder();
   taking = gate();
+  added = gate();
+  reported = gate();
   events = [];
 });
 
 const engine: BackgroundTasksEngine = {
   async enqueue(entries: readonly EngineEntry[], signal: AbortSignal) {
-    for (const { args } of entries) offered.add(args);
+    for (const { name, args } of entries) offered.add(`${name} ${args}`);
     await taking.opened;
     if (!signal.aborted) events.push('taken');
   },
@@ -80,6 +85,32 @@ class MailResolver {
     return 'reply';
   }
 
+  @Mutation(() => String, { nullable: true })
+  optional(@BackgroundTasks() tasks: BackgroundTasks) {
+    return this.mail(tasks);
+  }
+
+  /** Has the engine back for the fields that come after it. */
+  @Mutation(() => String)
+  recover() {
+    taking.open();
+    return 'reply';
+  }
+
+  @Query(() => String, { nullable: true })
+  async innocent() {
+    await added.opened;
+    return 'innocent';
+  }
+
+  @Query(() => String, { nullable: true })
+  async adding(@BackgroundTasks() tasks: BackgroundTasks) {
+    add(tasks, 'somebody');
+    added.open();
+    await reported.opened;
+    return 'adding';
+  }
+
   @Mutation(() => String)
   fail(@BackgroundTasks() tasks: BackgroundTasks) {
     add(tasks, 'nobody');
@@ -87,7 +118,12 @@ class MailResolver {
   }
 }
 
-const options = { engine, flushTimeout: 200, onError: (error: unknown) => void events.push((error as { code: string }).code) };
+function onError(error: unknown): void {
+  events.push((error as { code: string }).code);
+  reported.open();
+}
+
+const options = { engine, flushTimeout: 200, onError };
 
 @Module({ imports: [BackgroundTasksModule.forRoot(options)], controllers: [MailController], providers: [MailTasks] })
 class MessageModule {}
@@ -147,7 +183,7 @@ describe.each([
     taking.open();
     await reply;
     await close();
-    expect(offered.all).toEqual(['["somebody"]']);
+    expect(offered.all).toEqual(['mail ["somebody"]']);
     expect(events).toEqual(['taken', 'reply']);
   });
 
@@ -158,7 +194,7 @@ describe.each([
     await close();
     // The outcome is a failure by then, and the engine is there again.
     expect(events).toEqual(['ENGINE', 'error', 'taken']);
-    expect(offered.all).toEqual(['["somebody"]', '["somebody"]']);
+    expect(offered.all).toEqual(['mail ["somebody"]', 'apology ["somebody"]']);
   });
 
   it('that fails has its tasks for that taken first', async () => {
@@ -167,6 +203,24 @@ describe.each([
     events.push(await mail('nobody'));
     await close();
     expect(events).toEqual(['taken', 'error']);
-    expect(offered.all).toEqual(['["nobody"]']);
+    expect(offered.all).toEqual(['apology ["nobody"]']);
+  });
+});
+
+describe('the fields of one operation of GraphQL', () => {
+  it('wait for the engine again after one of them has failed with it', async () => {
+    const { http } = await createApp('Express', GraphqlModule);
+    const { body } = await http.post('/graphql').send({ query: 'mutation { first: optional recover second: optional }' });
+    expect(body.data).toEqual({ first: null, recover: 'reply', second: 'reply' });
+    expect(body.errors).toMatchObject([{ path: ['first'] }]);
+    expect(events.slice(0, 2)).toEqual(['ENGINE', 'taken']);
+    expect(offered.all.slice(0, 2)).toEqual(['mail ["somebody"]', 'mail ["somebody"]']);
+  });
+
+  it('fail if the engine does not take what was added while they were at work, be it that another one handed it over', async () => {
+    const { http } = await createApp('Express', GraphqlModule);
+    const { body } = await http.post('/graphql').send({ query: '{ innocent adding }' });
+    expect(body.data).toEqual({ innocent: null, adding: null });
+    expect(events).toEqual(['ENGINE']);
   });
 });

@@ -3,22 +3,23 @@ import type { TrackedTasks } from '../tracked-tasks.js';
 
 /** What a handler answers, each value and the end held back until the engine has the tasks that go before it. */
 export function heldBack(result: Observable<unknown>, tasks: TrackedTasks): Observable<unknown> {
+  const before = tasks.unacknowledged;
   const answers = result.pipe(
     // What the handler failed with is what the client hears, even if the engine is away, too.
     catchError((error: unknown) =>
       concat(
-        flushed(tasks.flushFirst('failure')?.catch(() => undefined)),
+        flushed(tasks.flushFirst('failure', before)?.catch(() => undefined)),
         throwError(() => error),
       ),
     ),
     concatMap((value) => {
-      const acknowledged = tasks.flushFirst('success');
+      const acknowledged = tasks.flushFirst('success', before);
       return acknowledged ? from(acknowledged).pipe(map(() => value)) : of(value);
     }),
   );
   return concat(
     answers,
-    defer(() => flushed(tasks.flushFirst('success'))),
+    defer(() => flushed(tasks.flushFirst('success', before))),
   );
 }
 
