@@ -1,7 +1,9 @@
 import { AsyncResource } from 'node:async_hooks';
+import { inspect } from 'node:util';
 import { observed } from './background-tasks.diagnostics.js';
 import { BackgroundTasksError, BackgroundTasksTimeoutError, invalid } from './background-tasks.errors.js';
 import { type BackgroundTaskOptions, checkTaskOptions } from './background-tasks.options.js';
+import { nameOf } from './describe-error.js';
 import { classAndDecorator } from './class-and-decorator.js';
 import { NamedCall } from './engine/named-call.js';
 import { decorateMethod } from './engine/named-method.decorator.js';
@@ -33,7 +35,12 @@ export class Task {
     const func = typeof first === 'function' ? first : rest.shift();
     if (typeof func !== 'function') {
       // Without options in front, what follows is an argument, which is nobody's business.
-      throw invalid('INVALID_TASK', 'a task', 'a function, or options and a function', first instanceof Object ? (func ?? first) : first);
+      throw invalid(
+        'INVALID_TASK',
+        'a task',
+        'a function, or options and a function: the function itself, and not what it returns',
+        first instanceof Object ? (func ?? first) : first,
+      );
     }
     // The constructor type has matched the function with its arguments.
     this.func = func as AnyFunction;
@@ -47,7 +54,7 @@ export class Task {
 
   /** What logs and errors call the task: the name of a `@BackgroundTask()` method, the option `name`, the function's own name, or `anonymous`. */
   get name(): string {
-    return this.named?.method.name ?? this.options.name ?? (this.func.name || 'anonymous');
+    return this.named?.method.name ?? this.options.name ?? nameOf(this.func);
   }
 
   /** Which attempt of an engine this is, from 1. In process there is only one. */
@@ -60,9 +67,22 @@ export class Task {
     return (this.#controller ??= new AbortController()).signal;
   }
 
-  /** Runs the task now; rejects with its error, or with a `BackgroundTasksTimeoutError`. */
+  /** Runs the task now; rejects with its error, with a `BackgroundTasksTimeoutError`, or, while it runs, with `INVALID_TASK`. */
   run(): Promise<void> {
+    if (this.#awaited) {
+      return Promise.reject(new BackgroundTasksError('INVALID_TASK', `Background task "${this.name}" runs already: await its first run()`));
+    }
     return this.settled(this.options.timeout, () => {});
+  }
+
+  /** What `JSON.stringify` makes of the task: nothing of its arguments, which are people's data. */
+  toJSON(): { name: string } {
+    return { name: this.name };
+  }
+
+  /** What `console.log` makes of it. @internal */
+  [inspect.custom](): string {
+    return `BackgroundTask { name: '${this.name}' }`;
   }
 
   /** @internal */
@@ -126,13 +146,14 @@ export class Task {
   }
 
   /**
-   * Fires the signal, and stops waiting.
+   * Fires the signal, and stops waiting. Returns whether the function is still at work.
    * @internal
    */
-  giveUp(error: Error): void {
+  giveUp(error: Error): boolean {
     const observer = this.stopWaiting();
-    (this.#controller ??= new AbortController()).abort(error);
+    this.within(() => (this.#controller ??= new AbortController()).abort(error));
     observer?.failed(this, error);
+    return observer !== undefined;
   }
 
   /**

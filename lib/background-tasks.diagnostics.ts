@@ -94,5 +94,5 @@ function settled(message: BackgroundTaskTraceMessage): void {
 
 /** Tells of a task that its list, or the runner, lets go of. */
 export function publishDiscard(task: BackgroundTask, reason: string): void {
-  if (discards.hasSubscribers) discards.publish({ task, reason } satisfies BackgroundTaskDiscardMessage);
+  if (discards.hasSubscribers) task.within(() => discards.publish({ task, reason } satisfies BackgroundTaskDiscardMessage));
 }

@@ -89,14 +89,22 @@ export class BackgroundTasksShutdownError extends RefusedError {
 
 /** The error for a bad value: names the option or argument, the value with its type, and what was expected. */
 export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', what: string, expected: string, value: unknown): BackgroundTasksError {
-  return new BackgroundTasksError(code, `Expected ${what} to be ${expected}, got ${describe(value)}`);
+  return new BackgroundTasksError(
+    code,
+    `Expected ${what} to be ${expected}, got ${code === 'INVALID_TASK' ? describeArgument(value) : describe(value)}`,
+  );
+}
+
+/** Names what may be an argument of a task, and then people's data: by its type alone. */
+export function describeArgument(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'bigint' || typeof value === 'symbol' ? `a ${typeof value}` : describe(value);
 }
 
 /** Names a value with its type; objects and functions by their type alone: their text may hold people's data. */
-export function describe(value: unknown): string {
+function describe(value: unknown): string {
   if (value === null || value === undefined) return `\`${value}\``;
   if (Array.isArray(value)) return 'an array';
-  if (value instanceof Promise) return 'a promise; pass the function itself, and do not call it';
+  if (value instanceof Promise) return 'a promise';
   if (typeof value === 'object') return 'an object';
   if (typeof value === 'function') return 'a function';
   return `\`${String(value)}\` (${typeof value})`;

@@ -61,6 +61,8 @@ export interface ResolvedOptions {
 /** The injection token of what the application passed to `forRoot` or `forRootAsync`. */
 export const MODULE_OPTIONS = Symbol('BackgroundTasksModuleOptions');
 
+const MODULE = 'BackgroundTasksModule';
+
 const DEFAULT_OPTIONS: ResolvedOptions = {
   runOn: 'success',
   onTaskFailure: 'continue',
@@ -129,7 +131,7 @@ const TASK_EXPECTATIONS: Record<keyof BackgroundTaskOptions, Expectation> = {
  * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function resolveOptions(options: unknown = {}): ResolvedOptions {
-  return { ...DEFAULT_OPTIONS, ...validated<ResolvedOptions>('BackgroundTasksModule', options, MODULE_EXPECTATIONS) };
+  return { ...DEFAULT_OPTIONS, ...validated<ResolvedOptions>(MODULE, options, MODULE_EXPECTATIONS) };
 }
 
 /**
@@ -147,7 +149,9 @@ export function validated<Options>(owner: string, options: unknown, expectations
   for (const [name, value] of given) {
     if (!Object.hasOwn(expectations, name)) {
       const known = Object.keys(expectations).join('`, `');
-      throw new BackgroundTasksError('INVALID_OPTION', `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\``);
+      const isOfModule = owner === MODULE && (name === 'scope' || name === 'isGlobal');
+      const beside = isOfModule ? '; in forRootAsync(), it goes beside the factory, and not into what that returns' : '';
+      throw new BackgroundTasksError('INVALID_OPTION', `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\`${beside}`);
     }
     const { expected, accepts } = expectations[name]!;
     if (!accepts(value)) throw invalid('INVALID_OPTION', `the option \`${name}\` of ${owner}`, expected, value);

@@ -23,6 +23,7 @@ export class BackgroundTasksRunner {
   /** The flushed lists. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TrackedTasks>;
   readonly #work = new Workload();
+  readonly #givenUp = new Set<BackgroundTask>();
   #discarded = 0;
   #closed = false;
 
@@ -180,7 +181,30 @@ export class BackgroundTasksRunner {
       this.report(task, new BackgroundTasksShutdownError(task.name, `never started: ${reason}`));
     }
     // Only now: the next task of its list would start.
-    for (const { running } of lists) running?.giveUp(new BackgroundTasksShutdownError(running.name, `was given up: ${reason}`));
+    for (const { running } of lists) {
+      if (!running?.giveUp(new BackgroundTasksShutdownError(running.name, `was given up: ${reason}`))) continue;
+      this.#givenUp.add(running);
+      this.#work.lingering += 1;
+    }
+  }
+
+  /**
+   * Resolves when what `close` gave up has ended after all, and every `onError` is through.
+   * @internal
+   */
+  onGone(): Promise<void> {
+    return this.#work.onGone();
+  }
+
+  /**
+   * Says how the function of a task ended that had been given up.
+   * @internal
+   */
+  endedLate(task: BackgroundTask, how: 'completed' | 'failed', error: unknown): void {
+    this.reporter.endedLate(task, how, error);
+    if (!this.#givenUp.delete(task)) return;
+    this.#work.lingering -= 1;
+    this.#work.decreased();
   }
 
   #takeTurn(list: TrackedTasks): void {

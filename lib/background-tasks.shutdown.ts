@@ -3,7 +3,7 @@ import { type BeforeApplicationShutdown, Injectable, type OnApplicationShutdown,
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { EngineTasksHost } from './engine/engine-host.js';
 
-/** Milliseconds that an engine is given, after the deadline, to take back what runs, and to let go of its connections. */
+/** Milliseconds, after the deadline, for tasks to heed their signals, for `onError`, and for an engine to take back what runs, and to let go. */
 const LAST_WORDS = 1_000;
 
 /**
@@ -14,7 +14,7 @@ const LAST_WORDS = 1_000;
 export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
   #deadline: number | undefined;
   readonly #giveBack = new AbortController();
-  #givenBack: Promise<unknown> | undefined;
+  #lastWords: Promise<unknown> | undefined;
 
   constructor(
     private readonly runner: BackgroundTasksRunner,
@@ -44,7 +44,10 @@ export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicati
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
     this.runner.close(reason);
     this.#giveBack.abort(reason);
-    await (this.#givenBack ??= atMost(LAST_WORDS, worker));
+    await (this.#lastWords ??= atMost(
+      LAST_WORDS,
+      Promise.all([worker, this.runner.onGone()]).then(() => undefined),
+    ));
   }
 
   async #quiet(worker: Promise<void>): Promise<void> {

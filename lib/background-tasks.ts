@@ -1,6 +1,8 @@
 import { Inject, Injectable, Scope, createParamDecorator } from '@nestjs/common';
 import type { ExecutionContext } from '@nestjs/common';
+import { type InspectOptions, inspect } from 'node:util';
 import { type BackgroundTask, Task } from './background-task.js';
+import { invalid } from './background-tasks.errors.js';
 import type { BackgroundTaskOptions } from './background-tasks.options.js';
 import { classAndDecorator } from './class-and-decorator.js';
 import { tasksOf } from './request/tasks-of.js';
@@ -10,8 +12,15 @@ export class TaskList {
   readonly #tasks: BackgroundTask[];
   #next = 0;
 
-  /** A list made by hand, for a unit test. Inject the list of a request instead. */
+  /**
+   * A list made by hand, for a unit test. Inject the list of a request instead.
+   *
+   * @throws BackgroundTasksError `INVALID_TASK` for what is not an array of tasks.
+   */
   constructor(tasks: readonly BackgroundTask[] = []) {
+    if (!Array.isArray(tasks) || !tasks.every((task) => task instanceof Task)) {
+      throw invalid('INVALID_TASK', 'the tasks of a list made by hand', 'an array of BackgroundTask, or nothing', tasks);
+    }
     this.#tasks = [...tasks];
   }
 
@@ -53,6 +62,16 @@ export class TaskList {
     if (errors.length === 1) throw errors[0];
   }
 
+  /** What `JSON.stringify` makes of the list: its tasks, without their arguments. */
+  toJSON(): readonly BackgroundTask[] {
+    return this.tasks;
+  }
+
+  /** What `console.log` makes of it. @internal */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    return `BackgroundTasks ${inspect(this.tasks, options)}`;
+  }
+
   /** @internal */
   add(task: BackgroundTask): void {
     this.#tasks.push(task);
@@ -76,6 +95,8 @@ export interface BackgroundTasksConstructor {
 export const BackgroundTasks: BackgroundTasksConstructor = classAndDecorator(TaskList, 'BackgroundTasks', decorateParameter);
 
 Injectable({ scope: Scope.REQUEST })(BackgroundTasks);
+// Listed as a provider, Nest would make lists that nobody runs: it stops at boot for want of this, and says so.
+Inject('the list of a request: import BackgroundTasksModule, and leave BackgroundTasks out of `providers`')(BackgroundTasks, undefined, 0);
 
 const HandlerParameter = createParamDecorator((_: unknown, context: ExecutionContext) => tasksOf(context));
 

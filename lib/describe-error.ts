@@ -1,5 +1,8 @@
 import { inspect, types } from 'node:util';
 
+/** How deep causes are followed, and how many errors of one are told of. */
+const MOST_CAUSES = 5;
+
 // A task may throw anything, such as an error whose properties throw themselves: none of these does.
 
 /** What errors are counted under: their name, or what OpenTelemetry has for a value that is no error. */
@@ -11,6 +14,15 @@ export function typeOf(error: unknown): string {
   }
 }
 
+/** The name of a function; one may have any value for its `name`. */
+export function nameOf(func: { readonly name: unknown }): string {
+  try {
+    return typeof func.name === 'string' && func.name !== '' ? func.name : 'anonymous';
+  } catch {
+    return 'anonymous';
+  }
+}
+
 export function messageOf(error: unknown): string {
   try {
     return isError(error) ? String(error.message) : inspect(error, { depth: 1 });
@@ -19,9 +31,14 @@ export function messageOf(error: unknown): string {
   }
 }
 
-export function stackOf(error: unknown): string | undefined {
+/** The stack of an error, with those of its causes, and of the errors that it gathers. */
+export function stackOf(error: unknown, depth = 0): string | undefined {
   try {
-    return isError(error) ? error.stack : undefined;
+    if (!isError(error) || error.stack === undefined) return undefined;
+    if (depth === MOST_CAUSES) return error.stack;
+    const gathered: unknown = 'errors' in error ? error.errors : [];
+    const causes = [error.cause, ...(Array.isArray(gathered) ? gathered.slice(0, MOST_CAUSES) : [])].filter((cause) => cause !== undefined);
+    return [error.stack, ...causes.map((cause) => `  [cause]: ${stackOf(cause, depth + 1) ?? messageOf(cause)}`)].join('\n');
   } catch {
     return undefined;
   }

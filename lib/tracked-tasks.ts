@@ -171,7 +171,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   }
 
   endedLate(task: BackgroundTask, how: 'completed' | 'failed', error?: unknown): void {
-    this.runner.reporter.endedLate(task, how, error);
+    this.runner.endedLate(task, how, error);
   }
 
   #ended(): void {

@@ -39,13 +39,16 @@ export class Turns<Item extends Queued<Item>> {
   #handOut(): void {
     if (this.#handingOut || this.#wakeUp) return;
     this.#handingOut = true;
-    while (!this.#waiting.isEmpty && this.#hasRoom()) {
-      if (performance.now() > this.#sliceEnd) {
-        this.#wakeUp = setImmediate(this.#onWakeUp);
-        break;
+    try {
+      while (!this.#waiting.isEmpty && this.#hasRoom()) {
+        if (performance.now() > this.#sliceEnd) {
+          this.#wakeUp = setImmediate(this.#onWakeUp);
+          break;
+        }
+        this.#take(this.#waiting.shift()!);
       }
-      this.#take(this.#waiting.shift()!);
+    } finally {
+      this.#handingOut = false;
     }
-    this.#handingOut = false;
   }
 }

@@ -8,8 +8,11 @@ export class Workload {
   active = 0;
   /** The failures that `onError` is being told. */
   reporting = 0;
+  /** The tasks that were given up at shutdown, and whose functions have not ended. */
+  lingering = 0;
   readonly #idleListeners: (() => void)[] = [];
   readonly #quietListeners: (() => void)[] = [];
+  readonly #goneListeners: (() => void)[] = [];
 
   /** Whether there is nothing left of any task. */
   get isIdle(): boolean {
@@ -29,11 +32,21 @@ export class Workload {
     return this.isQuiet ? Promise.resolve() : new Promise((resolve) => this.#quietListeners.push(resolve));
   }
 
+  /** Resolves when what was given up is over, too. */
+  onGone(): Promise<void> {
+    return this.#isGone ? Promise.resolve() : new Promise((resolve) => this.#goneListeners.push(resolve));
+  }
+
+  get #isGone(): boolean {
+    return this.isIdle && this.lingering === 0;
+  }
+
   /** To be called when a count went down. */
   decreased(): void {
     if (!this.isIdle) return;
     callAll(this.#idleListeners);
     if (this.handlers === 0) callAll(this.#quietListeners);
+    if (this.lingering === 0) callAll(this.#goneListeners);
   }
 }
 

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { execFile } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import {
@@ -20,9 +21,10 @@ import {
 } from '@nestjs/common';
 import { trace } from '@opentelemetry/api';
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
-import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { type BackgroundTaskDiscardMessage, BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
 import { Observable } from 'rxjs';
 import { createApp, isNest12, platforms } from './support/app.js';
+import { gate } from './support/gate.js';
 
 let seen: unknown[];
 
@@ -130,6 +132,53 @@ describe.each(platforms)('an AsyncLocalStorage on %s', (platform) => {
       await runner.onIdle();
       expect(seen).toEqual([where]);
     });
+  });
+});
+
+describe.each(platforms)('a task that another one waits for on %s', (platform) => {
+  const storage = new AsyncLocalStorage<string>();
+  const busy = gate();
+  const events: string[] = [];
+  const record = (what: string) => events.push(`${what} in ${storage.getStore()}`);
+  const see = (message: unknown) => record(`${(message as BackgroundTaskDiscardMessage).task.name} discarded`);
+
+  @Controller()
+  class BusyController {
+    @Get('busy')
+    busy(@BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask(() => busy.opened);
+    }
+
+    @Get(':id')
+    get(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask({ name: id, runOn: 'failure' }, () => {});
+      tasks.addTask({ timeout: 1 }, () => {
+        currentTask()!.signal.addEventListener('abort', () => record(`${id} aborted`));
+        return new Promise(() => {});
+      });
+    }
+  }
+
+  @Module({ imports: [BackgroundTasksModule.forRoot({ concurrency: 1 })], controllers: [BusyController] })
+  class BusyModule {
+    configure(consumer: MiddlewareConsumer) {
+      consumer
+        .apply(({ originalUrl }: { originalUrl: string }, _response: unknown, next: () => void) => storage.run(originalUrl, next))
+        .forRoutes('{*path}');
+    }
+  }
+
+  beforeAll(() => subscribe('tracing:nestjs-background-tasks:task:discard', see));
+  afterAll(() => void unsubscribe('tracing:nestjs-background-tasks:task:discard', see));
+
+  it('is discarded, and its signal fires, in its own context', async () => {
+    const { http, runner } = await createApp(platform, BusyModule);
+    await http.get('/busy').expect(200);
+    await http.get('/a').expect(200);
+    await http.get('/b').expect(200);
+    busy.open();
+    await runner.onIdle();
+    expect(events.splice(0).sort()).toEqual(['a aborted in /a', 'a discarded in /a', 'b aborted in /b', 'b discarded in /b']);
   });
 });
 

@@ -458,8 +458,8 @@ describe('the arguments of a task for an engine', () => {
     ['a hole', [[1, , 2]], 'args[0][1] of'], // eslint-disable-line no-sparse-arrays
     ['NaN', [{ 'a b': NaN }], 'args[0]["a b"] of background task "mail" to survive JSON, on the way to its engine, got `NaN` (number)'],
     ['Infinity', [-Infinity], 'got `-Infinity` (number)'],
-    ['a bigint', [1n], 'got `1` (bigint)'],
-    ['a symbol', [Symbol('s')], 'got `Symbol(s)` (symbol)'],
+    ['a bigint', [1n], 'got a bigint'],
+    ['a symbol', [Symbol('s')], 'got a symbol'],
     ['a date', [{ at: new Date(0) }], 'args[0].at of background task "mail" to survive JSON, on the way to its engine, got an object'],
     ['a map', [new Map()], 'args[0] of'],
     ['a buffer', [Buffer.from('a')], 'args[0] of'],

@@ -125,6 +125,20 @@ describe.each(platforms)('a task that fails on %s', (platform) => {
     await http.get('/').expect(200, 'fine');
   });
 
+  it('is logged with what caused it, and with the errors that it gathers', async () => {
+    const cause = new Error('connection refused', { cause: 'no route' });
+    const error = new AggregateError([new RangeError('one')], 'many', { cause });
+    const { http, runner, logs } = await serve({}, () => fail(error));
+    await http.get('/').expect(200);
+    await runner.onIdle();
+    expect(logs.lines[0]?.stack?.split('\n').filter((line) => !line.trim().startsWith('at '))).toEqual([
+      'AggregateError: many',
+      '  [cause]: Error: connection refused',
+      "  [cause]: 'no route'",
+      '  [cause]: RangeError: one',
+    ]);
+  });
+
   it('is logged with its stack, and onError has the very error', async () => {
     const error = new Error('the reason');
     const handed: unknown[] = [];
@@ -324,9 +338,9 @@ describe.each(platforms)('what is logged and thrown on %s', (platform) => {
         tasks.addTask(logIn, secret);
         tasks.addTask({ runOn: 'failure' }, logIn, secret);
         tasks.addTask({ timeout: 5 }, logInLate, secret);
-        for (const refused of [logIn, undefined]) {
+        for (const refused of [logIn, undefined, secret]) {
           try {
-            // @ts-expect-error The first is beyond maxPending, the second is no function.
+            // @ts-expect-error The first is beyond maxPending, the others are no functions.
             tasks.addTask(refused, secret);
           } catch (error) {
             errors.push(String(error));
@@ -345,7 +359,7 @@ describe.each(platforms)('what is logged and thrown on %s', (platform) => {
     await ended.opened;
     await setImmediate();
     expect(logs.lines.map(({ level }) => level).sort()).toEqual(['debug', 'error', 'error', 'warn']);
-    expect(errors).toHaveLength(2);
+    expect(errors).toHaveLength(3);
     expect(JSON.stringify([logs.lines, errors])).not.toContain(secret);
   });
 });

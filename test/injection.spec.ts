@@ -27,7 +27,7 @@ import {
 } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE, ContextIdFactory, ModuleRef } from '@nestjs/core';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
-import { createApp, platforms } from './support/app.js';
+import { createApp, isNest12, platforms } from './support/app.js';
 
 /** The tasks that ran, in order, by request. */
 const ran = new Map<string, string[]>();
@@ -352,6 +352,62 @@ describe.each(platforms)('overrideProvider(BackgroundTasks) on %s', (platform) =
     expect(ran.get('overridden')).toBeUndefined();
     await list.run();
     expect(ran.get('overridden')).toEqual(['parameter', 'service']);
+  });
+});
+
+describe.each(platforms)('BackgroundTasks in `providers` on %s', (platform) => {
+  it.each([
+    ['beside the module', [BackgroundTasksModule]],
+    ['without the module', []],
+  ])('%s: is refused, as Nest would make lists that nobody runs', async (_, imports) => {
+    @Controller()
+    class ListingController {
+      constructor(readonly tasks: BackgroundTasks) {}
+
+      @Get()
+      get() {
+        this.tasks.addTask(() => {});
+      }
+    }
+
+    @Module({ imports, controllers: [ListingController], providers: [BackgroundTasks] })
+    class ListingModule {}
+
+    const started = createApp(platform, ListingModule);
+    if (isNest12) await expect(started).rejects.toThrow('import BackgroundTasksModule, and leave BackgroundTasks out of `providers`');
+    // Nest 11 looks at what is request-scoped when there is a request.
+    else await (await started).http.get('/').expect(500);
+  });
+});
+
+describe.each(platforms)('a request on %s', (platform) => {
+  it('may have whatever the application puts on it', async () => {
+    let ran = 0;
+
+    @Controller()
+    class RawController {
+      @Get()
+      get(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(() => (ran += 1));
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule], controllers: [RawController] })
+    class RawModule {
+      configure(consumer: MiddlewareConsumer) {
+        // As for the check of a signature. On Fastify, middleware has Node's own request.
+        const keepBody = (request: { raw?: Buffer }, _response: unknown, next: () => void) => {
+          request.raw = Buffer.from('body');
+          next();
+        };
+        consumer.apply(keepBody).forRoutes('{*path}');
+      }
+    }
+
+    const { http, runner } = await createApp(platform, RawModule);
+    await http.get('/').expect(200);
+    await runner.onIdle();
+    expect(ran).toBe(1);
   });
 });
 

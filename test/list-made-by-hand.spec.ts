@@ -1,5 +1,7 @@
+import { inspect } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksError, BackgroundTasksTimeoutError, currentTask } from 'nestjs-background-tasks';
+import { gate } from './support/gate.js';
 
 // What a unit test of a controller does, without Nest.
 
@@ -122,6 +124,55 @@ describe('BackgroundTask', () => {
     expect(currentTask()).toBeUndefined();
   });
 
+  it('is run by one run() at a time', async () => {
+    const opened = gate();
+    const task = new BackgroundTask({ name: 'once at a time' }, () => opened.opened);
+    const first = task.run();
+    await expect(task.run()).rejects.toMatchObject({
+      code: 'INVALID_TASK',
+      message: expect.stringContaining('"once at a time" runs already'),
+    });
+    opened.open();
+    await first;
+    await task.run();
+  });
+
+  it('awaits whatever `await` would, a function with a `then` included', async () => {
+    const opened = gate();
+    const callable = Object.assign(() => {}, { then: opened.opened.then.bind(opened.opened) });
+    let ended = false;
+    const run = new BackgroundTask(() => callable).run().then(() => (ended = true));
+    await new Promise(setImmediate);
+    expect(ended).toBe(false);
+    opened.open();
+    await run;
+  });
+
+  it.each([
+    ['a symbol', { value: Symbol('odd') }],
+    ['a number', { value: 5 }],
+    ['nothing', { value: '' }],
+    [
+      'an error',
+      {
+        get: (): never => {
+          throw new Error('gotcha');
+        },
+      },
+    ],
+  ])('is anonymous if its function has %s for its name', (_, name) => {
+    expect(new BackgroundTask(Object.defineProperty(() => {}, 'name', name)).name).toBe('anonymous');
+  });
+
+  it('shows its name, and not its arguments, where it is logged or sent', () => {
+    const tasks = new BackgroundTasks([new BackgroundTask(sendMail, 'a', 'b')]);
+    tasks.addTask(sendMail, 'c', 'd');
+    expect(JSON.stringify(tasks)).toBe('[{"name":"sendMail"},{"name":"sendMail"}]');
+    expect(inspect({ tasks }, { breakLength: Infinity })).toBe(
+      "{ tasks: BackgroundTasks [ BackgroundTask { name: 'sendMail' }, BackgroundTask { name: 'sendMail' } ] }",
+    );
+  });
+
   it('is given up at its timeout: run() rejects, and the signal fires with the same error', async () => {
     let signal: AbortSignal | undefined;
     const task = new BackgroundTask({ name: 'endless', timeout: 1 }, () => {
@@ -139,16 +190,17 @@ describe('BackgroundTask', () => {
 describe('bad input to addTask', () => {
   const noop = () => {};
   it.each<[string, unknown[], string, string]>([
-    ['nothing', [], 'INVALID_TASK', 'Expected a task to be a function, or options and a function, got `undefined`'],
-    ['a string', ['mail'], 'INVALID_TASK', 'Expected a task to be a function, or options and a function, got `mail` (string)'],
     [
-      'a promise, of a function that was called',
-      [Promise.resolve()],
+      'nothing, of a function that was called',
+      [],
       'INVALID_TASK',
-      'got a promise; pass the function itself, and do not call it',
+      'Expected a task to be a function, or options and a function: the function itself, and not what it returns, got `undefined`',
     ],
+    // What a function returned that was called may be people's data.
+    ['a string', ['mail'], 'INVALID_TASK', 'got a string'],
+    ['a promise, of a function that was called', [Promise.resolve()], 'INVALID_TASK', 'got a promise'],
     ['options alone', [{ name: 'x' }], 'INVALID_TASK', 'got an object'],
-    ['options and no function', [{ name: 'x' }, 'y'], 'INVALID_TASK', 'got `y` (string)'],
+    ['options and no function', [{ name: 'x' }, 'y'], 'INVALID_TASK', 'got a string'],
     ['null for options', [null, noop], 'INVALID_OPTION', 'Expected the options of addTask() to be an object, got `null`'],
     [
       'an unknown option',
@@ -175,5 +227,17 @@ describe('bad input to addTask', () => {
     expect(add).toThrow(BackgroundTasksError);
     expect(add).toThrow(expect.objectContaining({ code, message: expect.stringContaining(message) }));
     expect(tasks.tasks).toEqual([]);
+  });
+});
+
+describe('bad input to new BackgroundTasks()', () => {
+  it.each([
+    ['functions', [() => 1], 'an array'],
+    ['a string', 'tasks', 'a string'],
+    ['a hole', [null], 'an array'],
+  ])('%s', (_, tasks, got) => {
+    expect(() => Reflect.construct(BackgroundTasks, [tasks])).toThrow(
+      `Expected the tasks of a list made by hand to be an array of BackgroundTask, or nothing, got ${got}`,
+    );
   });
 });

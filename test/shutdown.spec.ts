@@ -99,6 +99,47 @@ describe.each(platforms)('at the shutdownTimeout on %s', (platform) => {
     expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
   });
 
+  it('a task that heeds its signal ends, and onError is through, before the databases disconnect', async () => {
+    const log: string[] = [];
+
+    @Controller()
+    class HeedingController {
+      @Post()
+      post(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(async () => {
+          const { signal } = currentTask()!;
+          await new Promise((resolve) => signal.addEventListener('abort', resolve));
+          await setImmediate();
+          log.push('state saved');
+        });
+      }
+    }
+
+    @Module({
+      imports: [
+        BackgroundTasksModule.forRoot({
+          shutdownTimeout: 0,
+          async onError() {
+            await setImmediate();
+            log.push('onError');
+          },
+        }),
+      ],
+      controllers: [HeedingController],
+    })
+    class HeedingModule implements OnModuleDestroy {
+      onModuleDestroy() {
+        log.push('disconnected');
+      }
+    }
+
+    const { app, http } = await createApp(platform, HeedingModule);
+    await http.post('/').expect(201);
+    await app.close();
+    expect(log.splice(0, 2).sort()).toEqual(['onError', 'state saved']);
+    expect(log).toEqual(['disconnected']);
+  });
+
   it('a handler that is still at work does not hold the drain up any longer, and can add nothing any more', async () => {
     const slow = gate();
     const arrived = gate();

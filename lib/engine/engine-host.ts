@@ -38,7 +38,7 @@ export class EngineTasksHost implements EngineHost {
 
   async run(job: EngineJob, signal: AbortSignal): Promise<void> {
     const task = this.#taskOf(job);
-    const giveUp = (): void => task.giveUp(new BackgroundTasksShutdownError(task.name, `was given up: ${String(signal.reason)}`));
+    const giveUp = (): void => void task.giveUp(new BackgroundTasksShutdownError(task.name, `was given up: ${String(signal.reason)}`));
     signal.addEventListener('abort', giveUp);
     try {
       if (!task.named) throw unknown(job);

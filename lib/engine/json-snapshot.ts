@@ -1,4 +1,4 @@
-import { BackgroundTasksError, describe } from '../background-tasks.errors.js';
+import { BackgroundTasksError, describeArgument } from '../background-tasks.errors.js';
 
 /**
  * The arguments of a task as JSON, read back as they are.
@@ -15,7 +15,7 @@ export function jsonSnapshot(task: string, args: readonly unknown[]): string {
 
 function check(task: string, value: unknown, path: string, inside: readonly object[]): void {
   if (value === null || typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)) return;
-  if (typeof value !== 'object' || !isPlain(value)) throw notJson(task, path, `got ${describe(value)}`);
+  if (typeof value !== 'object' || !isPlain(value)) throw notJson(task, path, `got ${describeArgument(value)}`);
   if (inside.includes(value)) throw notJson(task, path, 'got an object that contains itself');
   const within = [...inside, value];
   if (Array.isArray(value)) {

@@ -21,7 +21,8 @@ const responses = new PerRequest<ServerResponse>('response');
 
 /** What Express, Fastify, and Fastify's middleware all see as the same object. */
 export function rawRequest(request: HttpRequest): object {
-  return request.raw ?? request;
+  // Only Fastify's own has no response on it: what is `raw` on one of Express, the application has put there.
+  return request.res ? request : (request.raw ?? request);
 }
 
 /** The response to a raw request. */
