@@ -1,6 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type BatchObservableCallback, context, metrics, trace } from '@opentelemetry/api';
+import type { BackgroundTask } from '../background-task.js';
 import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, traceTasks } from '../background-tasks.diagnostics.js';
+import { BackgroundTasksShutdownError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
 import { headersOfTrace, recordError, startSpan } from './spans.js';
 
@@ -28,16 +30,23 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
     const name = { 'background_task.name': task.name };
     const [span, within] = startSpan(tracer, task);
     const startedAt = performance.now();
-    const finished = (attributes: typeof name & { 'error.type'?: string }): void => {
-      span.end();
+    const measure = (attributes: typeof name & { 'error.type'?: string }): void => {
       ended.add(1, attributes);
       duration.record((performance.now() - startedAt) / 1000, attributes);
     };
-    const failed = (error: unknown): void => finished({ ...name, 'error.type': recordError(span, error) });
+    const completed = (): void => {
+      measure(name);
+      span.end();
+    };
+    const failed = (error: unknown): void => {
+      if (isGivenBack(task, error)) span.setAttribute('background_task.given_back', true);
+      else measure({ ...name, 'error.type': recordError(span, error) });
+      span.end();
+    };
     try {
       const end = context.with(within, call);
-      if (end) end.then(() => finished(name), failed);
-      else finished(name);
+      if (end) end.then(completed, failed);
+      else completed();
       return end;
     } catch (error) {
       failed(error);
@@ -49,7 +58,7 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
     discarded.add(1, { 'background_task.name': (message as BackgroundTaskDiscardMessage).task.name });
   };
 
-  const measure: BatchObservableCallback = (result) => {
+  const observe: BatchObservableCallback = (result) => {
     result.observe(
       active,
       sum(runners, (runner) => runner.activeCount),
@@ -62,12 +71,17 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
 
   traceTasks({ around, headers: headersOfTrace });
   subscribe(DISCARDS, count);
-  meter.addBatchObservableCallback(measure, [active, pending]);
+  meter.addBatchObservableCallback(observe, [active, pending]);
   return () => {
     traceTasks(undefined);
     unsubscribe(DISCARDS, count);
-    meter.removeBatchObservableCallback(measure, [active, pending]);
+    meter.removeBatchObservableCallback(observe, [active, pending]);
   };
+}
+
+/** What a worker did not get to run to its end has not failed: another one will run it. */
+function isGivenBack({ named }: BackgroundTask, error: unknown): boolean {
+  return named?.job !== undefined && error instanceof BackgroundTasksShutdownError;
 }
 
 function sum(runners: ReadonlySet<BackgroundTasksRunner>, countOf: (runner: BackgroundTasksRunner) => number): number {
