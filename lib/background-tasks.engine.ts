@@ -29,8 +29,8 @@ export interface EngineJob extends Pick<EngineEntry, 'name' | 'provider' | 'args
 /** The application that an engine has a worker run tasks in. */
 export interface EngineHost {
   /**
-   * Runs a task on its provider. Reports its failure, and rejects with it. Rejects with the reason of the signal as soon as that fires: the
-   * task has then not failed, and is to be given back.
+   * Runs a task on its provider. Reports its failure, and rejects with it. Rejects with a `BackgroundTasksShutdownError` as soon as the signal
+   * fires, or without a run if it has fired before: the task has then not failed, and is to be given back.
    */
   run(job: EngineJob, signal: AbortSignal): Promise<void>;
   /** Reports a task that the engine failed by itself. */

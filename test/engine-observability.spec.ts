@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { Controller, Injectable, Module, Param, Post, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
 import {
   BackgroundTask,
   type BackgroundTaskDiscardMessage,
@@ -11,6 +12,7 @@ import {
   BackgroundTasks,
   type BackgroundTasksEngine,
   BackgroundTasksModule,
+  type EngineHost,
 } from 'nestjs-background-tasks';
 import { BackgroundTasksOpenTelemetryModule } from 'nestjs-background-tasks/opentelemetry';
 import { type Platform, createApp, platforms } from './support/app.js';
@@ -42,6 +44,11 @@ class MailTasks {
     trace.getTracer('smtp').startSpan(`SMTP ${address}`).end();
     ran.add(address);
     if (address === 'nobody') throw new RangeError('no such mailbox');
+  }
+
+  @BackgroundTask('endless')
+  endless(): Promise<void> {
+    return new Promise(() => {});
   }
 }
 
@@ -160,5 +167,28 @@ describe.each(platforms)('what is seen of tasks that the engine does not take, o
     expect(reported.all).toEqual([`mail: BackgroundTasksEngineError: ${why}`, `mail: BackgroundTasksEngineError: ${why}`]);
     const measured = await telemetry.collect();
     expect(measured['background_tasks.discarded']).toEqual({ mail: 2 });
+  });
+});
+
+describe.each(platforms)('what is seen of tasks that a worker gives back, on %s', (platform) => {
+  it('their spans say so, and they count neither as completed nor as failed', async () => {
+    let host!: EngineHost;
+    const engine: BackgroundTasksEngine = {
+      enqueue: () => Promise.resolve(),
+      work: (handsOutTo) => void (host = handsOutTo),
+      close: () => Promise.resolve(),
+    };
+    await createApp(platform, moduleWith(engine, []));
+    const closing = new AbortController();
+    const job = { name: 'endless', provider: 'MailTasks', args: '[]', timeout: undefined, trace: undefined, attempt: 1 };
+    const run = host.run(job, closing.signal);
+    closing.abort('the worker closes');
+    await expect(run).rejects.toMatchObject({ code: 'SHUTDOWN' });
+    const [{ attributes, status, events }] = telemetry.spans as [ReadableSpan];
+    expect(attributes).toEqual({ 'background_task.name': 'endless', 'background_task.attempt': 1, 'background_task.given_back': true });
+    expect({ status, events }).toEqual({ status: { code: SpanStatusCode.UNSET }, events: [] });
+    const measured = await telemetry.collect();
+    expect(measured).not.toHaveProperty(['background_tasks.ended']);
+    expect(measured).not.toHaveProperty(['background_tasks.duration']);
   });
 });

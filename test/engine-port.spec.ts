@@ -19,7 +19,10 @@ import {
   type BackgroundTasksEngine,
   BackgroundTasksModule,
   type BackgroundTasksModuleOptions,
+  BackgroundTasksShutdownError,
   type EngineEntry,
+  type EngineHost,
+  type EngineJob,
   type FlushMode,
 } from 'nestjs-background-tasks';
 import { type Observable, from } from 'rxjs';
@@ -37,6 +40,8 @@ class TestEngine implements BackgroundTasksEngine {
   gate: Gate = gate();
   refusals = 0;
   closed = 0;
+  /** Where its worker would have tasks run. */
+  host!: EngineHost;
 
   async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {
     this.attempts.add(entries);
@@ -46,7 +51,9 @@ class TestEngine implements BackgroundTasksEngine {
     this.taken.push(...entries);
   }
 
-  work(): undefined {}
+  work(host: EngineHost): undefined {
+    this.host = host;
+  }
 
   async close(): Promise<void> {
     this.closed += 1;
@@ -72,6 +79,18 @@ class MailTasks {
   @BackgroundTask('mail', { attempts: 3, backoff: 100, timeout: 5_000 })
   mail(...args: unknown[]): void {
     log.push(`in process: ${args.join()}`);
+  }
+
+  @BackgroundTask('held')
+  async held(): Promise<void> {
+    log.push('started');
+    await engine.gate.opened;
+    log.push('ended');
+  }
+
+  @BackgroundTask('brief', { timeout: 2 })
+  async brief(): Promise<void> {
+    await engine.gate.opened;
   }
 
   @BackgroundTask('after', { flush: 'after-response' })
@@ -490,4 +509,91 @@ it('what waits for an engine counts as pending', async () => {
   engine.gate.open();
   expect(await (await first).json()).toEqual(['mail']);
   await http.get('/pending').expect(200);
+});
+
+describe.each(platforms)('what an engine has a worker run, on %s', (platform) => {
+  const never = new AbortController().signal;
+
+  /** A job as another process has written it, or as somebody else has. */
+  function jobOf(job: { [Key in keyof EngineJob]?: unknown }): EngineJob {
+    return { name: 'mail', provider: 'MailTasks', args: '[]', timeout: undefined, trace: undefined, attempt: 1, ...job } as EngineJob;
+  }
+
+  function start(options: BackgroundTasksModuleOptions = {}) {
+    return createApp(
+      platform,
+      moduleOf({
+        onError: (error, task) => reported.push(`${task.name}, attempt ${task.attempt}: ${(error as Error).message}`),
+        ...options,
+      }),
+    );
+  }
+
+  it('runs on its provider, with its arguments', async () => {
+    await start();
+    await engine.host.run(jobOf({ args: '["a",1]' }), never);
+    expect({ log, reported }).toEqual({ log: ['in process: a,1'], reported: [] });
+  });
+
+  it.each<[string, Parameters<typeof jobOf>[0]]>([
+    ['no arguments', { args: undefined }],
+    ['no text', { args: { card: 4242 } }],
+    ['no JSON', { args: '["4242' }],
+    ['no array', { args: '{"card":"4242"}' }],
+    ['text', { args: '"4242"' }],
+    ['a timeout that is none', { timeout: '4242' }],
+  ])('fails with a report if this package has not written it, and quotes none of it: %s', async (_what, data) => {
+    const { logs } = await start();
+    const message =
+      'Background task "mail" came from the engine with data that this package has not written: expected its `args` to be an array, as JSON, ' +
+      'and its `timeout`, if any, milliseconds; remove it from the queue, and have addTask() alone add tasks there';
+    await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
+    expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
+    expect(logs.of('error')).toEqual([message]);
+    expect(JSON.stringify(logs.lines)).not.toContain('4242');
+  });
+
+  it.each(['no-such-task', ''])('fails with a report if no provider has it: "%s"', async (name) => {
+    await start();
+    const message = expect.stringContaining(`no provider of this application has a @BackgroundTask("${name}") method`);
+    await expect(engine.host.run(jobOf({ name, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
+    expect(reported).toEqual([expect.stringMatching(new RegExp(`^${name}, attempt 2: `))]);
+  });
+
+  it.each(['["a"]', '["4242', undefined])('is reported when the engine fails it by itself, whatever its data is: %s', async (args) => {
+    await start();
+    engine.host.failed(jobOf({ args, attempt: 3 }), new Error('stalled too often'));
+    expect({ log, reported }).toEqual({ log: [], reported: ['mail, attempt 3: stalled too often'] });
+  });
+
+  it.each([
+    ['its own', 'brief', 1, 1],
+    ["its method's", 'brief', undefined, 2],
+    ["the module's", 'held', undefined, 30],
+  ])('is given up at a timeout: %s', async (_whose, name, timeout, expected) => {
+    await start({ timeout: 30 });
+    await expect(engine.host.run(jobOf({ name, timeout }), never)).rejects.toMatchObject({ code: 'TIMEOUT', timeout: expected });
+  });
+
+  it('is given back when the signal fires: it has not failed', async () => {
+    const { logs } = await start();
+    const closing = new AbortController();
+    const run = engine.host.run(jobOf({ name: 'held' }), closing.signal);
+    closing.abort('the worker closes');
+    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
+    expect({ log, reported }).toEqual({ log: ['started'], reported: [] });
+    expect(logs.of('warn')).toEqual([
+      'Background task "held" was given back to the engine, which will have it run again: the worker closes',
+    ]);
+  });
+
+  it('does not start when the signal has fired', async () => {
+    const { logs } = await start();
+    const run = engine.host.run(jobOf({ name: 'held' }), AbortSignal.abort('the worker closes'));
+    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
+    expect({ log, reported }).toEqual({ log: [], reported: [] });
+    expect(logs.of('warn')).toEqual([
+      'Background task "held" was given back to the engine, which will have it run again: the worker closes',
+    ]);
+  });
 });

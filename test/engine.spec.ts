@@ -270,6 +270,18 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     await worker.close();
   });
 
+  it('fails a job that somebody else has put into the queue, and reports it once', async () => {
+    await queue.add('mail', { card: '4242' });
+    const { worker } = await startWorker();
+    await reported.atLeast(1);
+    await worker.close();
+    expect(reported.all).toEqual([
+      expect.stringMatching(/^mail, attempt 1: Background task "mail" came from the engine with data that this package has not written/),
+    ]);
+    const [job] = await queue.getFailed();
+    expect(job).toMatchObject({ name: 'mail', attemptsMade: 1 });
+  });
+
   describe('when a worker closes', () => {
     it('it waits for the tasks that run, and starts no others', async () => {
       const { http } = await createApp('Express', moduleOf(false));

@@ -1,14 +1,48 @@
+import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { BadRequestException, Controller, Get, Module, Param } from '@nestjs/common';
-import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
-import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { BadRequestException, Controller, Get, Injectable, Module, Param } from '@nestjs/common';
+import { DiagLogLevel, SpanKind, SpanStatusCode, type TextMapPropagator, diag, propagation, trace } from '@opentelemetry/api';
+import { SamplingDecision } from '@opentelemetry/sdk-trace-node';
+import {
+  BackgroundTask,
+  BackgroundTasks,
+  type BackgroundTasksEngine,
+  BackgroundTasksModule,
+  type EngineEntry,
+  type EngineHost,
+} from 'nestjs-background-tasks';
 import { BackgroundTasksOpenTelemetryModule } from 'nestjs-background-tasks/opentelemetry';
 import { createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
 import { Telemetry } from './support/telemetry.js';
 
-const telemetry = new Telemetry();
+/** What of OpenTelemetry throws, as far as tasks go. */
+let broken: 'sampler' | 'onStart' | 'onEnd' | 'inject' | 'extract' | undefined;
+
+function breaks(part: typeof broken, span = 'background task'): void {
+  if (part === broken && span.startsWith('background task')) throw new Error(`${part} is broken`);
+}
+
+const telemetry = new Telemetry({
+  sampler: {
+    shouldSample: (_context, _traceId, span) => {
+      breaks('sampler', span);
+      return { decision: SamplingDecision.RECORD_AND_SAMPLED };
+    },
+  },
+  spanProcessors: [
+    {
+      onStart: ({ name }) => breaks('onStart', name),
+      onEnd: ({ name }) => breaks('onEnd', name),
+      forceFlush: () => Promise.resolve(),
+      shutdown: () => Promise.resolve(),
+    },
+  ],
+});
+
+// Jest fails a test for every unhandledRejection and uncaughtException. Node raises them once the microtasks are through.
+afterEach(() => setImmediate());
 
 let opened: Gate;
 
@@ -16,6 +50,7 @@ beforeAll(() => telemetry.start());
 afterAll(() => telemetry.stop());
 
 beforeEach(async () => {
+  broken = undefined;
   opened = gate();
   await telemetry.reset();
 });
@@ -147,5 +182,126 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     await new BackgroundTask(charge, '4242').run();
     expect(telemetry.spanNames).toEqual(['GET', 'INSERT', 'background task charge', 'INSERT']);
     expect(await telemetry.collect()).not.toHaveProperty(['background_tasks.active']);
+  });
+});
+
+describe.each(platforms)('when OpenTelemetry throws, on %s', (platform) => {
+  let ran: string[];
+  let reported: string[];
+  let entries: EngineEntry[];
+  let host: EngineHost;
+  /** What its own logger hears of it. */
+  let heard: string[];
+
+  @Injectable()
+  class MailTasks {
+    @BackgroundTask('mail')
+    mail(): void {
+      ran.push('mail');
+    }
+  }
+
+  @Controller()
+  class MailController {
+    @Get('plain')
+    plain(@BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask({ name: 'returns' }, () => ran.push('returns'));
+      tasks.addTask({ name: 'resolves' }, async () => ran.push('resolves'));
+      tasks.addTask({ name: 'throws' }, () => {
+        ran.push('throws');
+        throw new Error('thrown');
+      });
+      tasks.addTask({ name: 'rejects' }, async () => {
+        ran.push('rejects');
+        throw new Error('rejected');
+      });
+      return 'answer';
+    }
+
+    @Get('engine')
+    engine(@BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask(MailTasks.prototype.mail);
+      return 'answer';
+    }
+  }
+
+  const engine: BackgroundTasksEngine = {
+    enqueue: async (given) => void entries.push(...given),
+    work: (handsOutTo) => void (host = handsOutTo),
+    close: () => Promise.resolve(),
+  };
+
+  @Module({
+    imports: [
+      BackgroundTasksModule.forRoot({ engine, onError: (error, task) => reported.push(`${task.name}: ${(error as Error).message}`) }),
+      BackgroundTasksOpenTelemetryModule,
+    ],
+    controllers: [MailController],
+    providers: [MailTasks],
+  })
+  class MailModule {}
+
+  const propagator: TextMapPropagator = {
+    inject: () => breaks('inject'),
+    extract: (context) => {
+      breaks('extract');
+      return context;
+    },
+    fields: () => [],
+  };
+
+  const quiet = () => undefined;
+
+  beforeEach(() => {
+    [ran, reported, entries, heard] = [[], [], [], []];
+    propagation.disable();
+    propagation.setGlobalPropagator(propagator);
+    const error = (...args: unknown[]) => heard.push((args.at(-1) as Error).message);
+    diag.setLogger({ error, warn: quiet, info: quiet, debug: quiet, verbose: quiet }, DiagLogLevel.ERROR);
+  });
+
+  afterEach(() => {
+    diag.disable();
+    propagation.disable();
+  });
+
+  it.each(['sampler', 'onStart', 'onEnd'] as const)('each task runs once, and counts as what it ended as: %s', async (part) => {
+    broken = part;
+    const { http, runner } = await createApp(platform, MailModule);
+    await http.get('/plain').expect(200, 'answer');
+    await runner.onIdle();
+    expect(ran).toEqual(['returns', 'resolves', 'throws', 'rejects']);
+    expect(reported).toEqual(['throws: thrown', 'rejects: rejected']);
+    expect(heard).toEqual(Array(4).fill(`${part} is broken`));
+    const measured = await telemetry.collect();
+    expect(measured['background_tasks.ended']).toEqual({ returns: 1, resolves: 1, 'throws Error': 1, 'rejects Error': 1 });
+  });
+
+  it('a logger of its own that throws as well changes nothing', async () => {
+    const error = () => {
+      throw new Error('cannot write');
+    };
+    diag.setLogger({ error, warn: quiet, info: quiet, debug: quiet, verbose: quiet }, { suppressOverrideMessage: true });
+    broken = 'onEnd';
+    const { http, runner } = await createApp(platform, MailModule);
+    await http.get('/plain').expect(200, 'answer');
+    await runner.onIdle();
+    expect(reported).toEqual(['throws: thrown', 'rejects: rejected']);
+  });
+
+  it('a task goes to the engine, without a trace: inject', async () => {
+    broken = 'inject';
+    const { http } = await createApp(platform, MailModule);
+    await http.get('/engine').expect(200, 'answer');
+    expect(entries).toMatchObject([{ name: 'mail', trace: {} }]);
+    expect(heard).toEqual(['inject is broken']);
+  });
+
+  it('a task runs in a worker: extract', async () => {
+    await createApp(platform, MailModule);
+    broken = 'extract';
+    const job = { name: 'mail', provider: 'MailTasks', args: '[]', timeout: undefined, trace: { traceparent: '00-…' }, attempt: 1 };
+    await host.run(job, new AbortController().signal);
+    expect({ ran, reported, heard }).toEqual({ ran: ['mail'], reported: [], heard: ['extract is broken'] });
   });
 });

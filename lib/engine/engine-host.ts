@@ -1,5 +1,5 @@
 import { Inject, Injectable, Optional } from '@nestjs/common';
-import { BackgroundTask } from '../background-task.js';
+import { BackgroundTask, Task } from '../background-task.js';
 import type { EngineHost, EngineJob, EngineWorker } from '../background-tasks.engine.js';
 import { BackgroundTasksError, BackgroundTasksShutdownError } from '../background-tasks.errors.js';
 import { MODULE_OPTIONS, type ResolvedOptions, resolveOptions } from '../background-tasks.options.js';
@@ -37,12 +37,14 @@ export class EngineTasksHost implements EngineHost {
   }
 
   async run(job: EngineJob, signal: AbortSignal): Promise<void> {
-    const task = this.#taskOf(job);
-    const giveUp = (): void => void task.giveUp(new BackgroundTasksShutdownError(task.name, `was given up: ${String(signal.reason)}`));
+    let task: BackgroundTask = new ReportedTask(job);
+    const givenUp = (): Error => new BackgroundTasksShutdownError(job.name, `was given up: ${String(signal.reason)}`);
+    const giveUp = (): void => void task.giveUp(givenUp());
     signal.addEventListener('abort', giveUp);
     try {
-      if (!task.named) throw unknown(job);
-      await task.settled(task.options.timeout, (_, how, error) => this.#reporter.endedLate(task, how, error));
+      if (signal.aborted) throw givenUp();
+      task = this.#taskOf(job);
+      await task.settled(task.options.timeout ?? this.#options.timeout, (_, how, error) => this.#reporter.endedLate(task, how, error));
     } catch (error) {
       if (signal.aborted) this.#reporter.givenBack(task, String(signal.reason));
       else await this.#reporter.failed(task, error);
@@ -53,7 +55,7 @@ export class EngineTasksHost implements EngineHost {
   }
 
   failed(job: EngineJob, error: unknown): void {
-    void this.#reporter.failed(this.#taskOf(job), error);
+    void this.#reporter.failed(new ReportedTask(job), error);
   }
 
   async #contained(close: () => Promise<void> | undefined): Promise<void> {
@@ -65,16 +67,49 @@ export class EngineTasksHost implements EngineHost {
   }
 
   #taskOf(job: EngineJob): BackgroundTask {
-    const { name, args, timeout = this.#options.timeout } = job;
-    const method = this.namedTasks.find(name);
-    // Without a method: for the report alone.
-    if (!method) return new BackgroundTask({ name }, () => undefined);
-    const given = JSON.parse(args) as unknown[];
-    const func = Reflect.get(method.prototype, method.key) as (...args: unknown[]) => unknown;
-    const task = new BackgroundTask({ timeout }, func, ...given);
-    if (task.named) Object.assign(task.named, { host: this.namedTasks.hostOf(method), job });
+    const method = this.namedTasks.find(job.name);
+    if (!method) throw unknown(job);
+    const task = taskOn(Reflect.get(method.prototype, method.key) as (...args: unknown[]) => unknown, job);
+    if (!task.named) throw unknown(job);
+    Object.assign(task.named, { host: this.namedTasks.hostOf(method), job });
     return task;
   }
+}
+
+/** What reports are about when there is no method to run, or nothing to run it with. */
+class ReportedTask extends Task {
+  readonly #job: EngineJob;
+
+  constructor(job: EngineJob) {
+    super(() => undefined);
+    this.#job = job;
+  }
+
+  override get name(): string {
+    return this.#job.name;
+  }
+
+  override get attempt(): number {
+    return this.#job.attempt;
+  }
+}
+
+function taskOn(func: (...args: unknown[]) => unknown, job: EngineJob): BackgroundTask {
+  try {
+    const args: unknown = JSON.parse(job.args);
+    if (Array.isArray(args)) return new BackgroundTask({ timeout: job.timeout }, func, ...args);
+  } catch {
+    // The error quotes the data, which is nobody's business.
+  }
+  throw unreadable(job);
+}
+
+function unreadable({ name }: EngineJob): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'INVALID_TASK',
+    `Background task "${name}" came from the engine with data that this package has not written: expected its \`args\` to be an array, as JSON, ` +
+      'and its `timeout`, if any, milliseconds; remove it from the queue, and have addTask() alone add tasks there',
+  );
 }
 
 function unknown({ name, provider }: EngineJob): BackgroundTasksError {

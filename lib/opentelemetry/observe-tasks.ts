@@ -1,11 +1,11 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type BatchObservableCallback, context, metrics, trace } from '@opentelemetry/api';
+import type { BackgroundTask } from '../background-task.js';
 import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, traceTasks } from '../background-tasks.diagnostics.js';
+import { BackgroundTasksShutdownError } from '../background-tasks.errors.js';
 import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
-import { headersOfTrace, recordError, startSpan } from './spans.js';
-
-/** The name of the instrumentation scope. */
-const SCOPE = 'nestjs-background-tasks';
+import { SCOPE, contained } from './contained.js';
+import { NO_SPAN, headersOfTrace, recordError, startSpan } from './spans.js';
 
 /** Seconds: the boundaries of OpenTelemetry's conventions for HTTP, and further on, as a task may take its time. */
 const DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 300];
@@ -26,30 +26,40 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
 
   const around: TaskTracer['around'] = (task, call) => {
     const name = { 'background_task.name': task.name };
-    const [span, within] = startSpan(tracer, task);
+    const [span, within] = contained(() => startSpan(tracer, task)) ?? [NO_SPAN, context.active()];
     const startedAt = performance.now();
-    const finished = (attributes: typeof name & { 'error.type'?: string }): void => {
-      span.end();
+    const measure = (attributes: typeof name & { 'error.type'?: string }): void => {
       ended.add(1, attributes);
       duration.record((performance.now() - startedAt) / 1000, attributes);
     };
-    const failed = (error: unknown): void => finished({ ...name, 'error.type': recordError(span, error) });
+    const completed = (): void =>
+      contained(() => {
+        measure(name);
+        span.end();
+      });
+    const failed = (error: unknown): void =>
+      contained(() => {
+        if (isGivenBack(task, error)) span.setAttribute('background_task.given_back', true);
+        else measure({ ...name, 'error.type': recordError(span, error) });
+        span.end();
+      });
+    let end: Promise<void> | undefined;
     try {
-      const end = context.with(within, call);
-      if (end) end.then(() => finished(name), failed);
-      else finished(name);
-      return end;
+      end = context.with(within, call);
     } catch (error) {
       failed(error);
       throw error;
     }
+    if (end) end.then(completed, failed);
+    else completed();
+    return end;
   };
 
   const count = (message: unknown): void => {
-    discarded.add(1, { 'background_task.name': (message as BackgroundTaskDiscardMessage).task.name });
+    contained(() => discarded.add(1, { 'background_task.name': (message as BackgroundTaskDiscardMessage).task.name }));
   };
 
-  const measure: BatchObservableCallback = (result) => {
+  const observe: BatchObservableCallback = (result) => {
     result.observe(
       active,
       sum(runners, (runner) => runner.activeCount),
@@ -62,12 +72,17 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
 
   traceTasks({ around, headers: headersOfTrace });
   subscribe(DISCARDS, count);
-  meter.addBatchObservableCallback(measure, [active, pending]);
+  meter.addBatchObservableCallback(observe, [active, pending]);
   return () => {
     traceTasks(undefined);
     unsubscribe(DISCARDS, count);
-    meter.removeBatchObservableCallback(measure, [active, pending]);
+    meter.removeBatchObservableCallback(observe, [active, pending]);
   };
+}
+
+/** What a worker did not get to run to its end has not failed: another one will run it. */
+function isGivenBack({ named }: BackgroundTask, error: unknown): boolean {
+  return named?.job !== undefined && error instanceof BackgroundTasksShutdownError;
 }
 
 function sum(runners: ReadonlySet<BackgroundTasksRunner>, countOf: (runner: BackgroundTasksRunner) => number): number {

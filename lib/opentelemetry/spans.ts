@@ -1,7 +1,21 @@
-import { type Context, type Span, SpanKind, SpanStatusCode, type Tracer, context, propagation, trace } from '@opentelemetry/api';
+import {
+  type Context,
+  INVALID_SPAN_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  context,
+  propagation,
+  trace,
+} from '@opentelemetry/api';
 import type { BackgroundTask } from '../background-task.js';
 import type { TraceHeaders } from '../background-tasks.engine.js';
 import { messageOf, stackOf, typeOf } from '../describe-error.js';
+import { contained } from './contained.js';
+
+/** In the place of one that could not be started. */
+export const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
 /** Starts the span of a task, and returns it with the context that it is active in. In a worker, it goes on with the trace that the task was added in. */
 export function startSpan(tracer: Tracer, { name, named }: BackgroundTask): [Span, Context] {
@@ -25,6 +39,6 @@ export function recordError(span: Span, error: unknown): string {
 /** The active trace, for a worker to go on with. */
 export function headersOfTrace(): TraceHeaders {
   const headers: Record<string, string> = {};
-  propagation.inject(context.active(), headers);
+  contained(() => propagation.inject(context.active(), headers));
   return headers;
 }

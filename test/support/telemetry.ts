@@ -2,16 +2,26 @@ import http from 'node:http';
 import { metrics } from '@opentelemetry/api';
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http';
 import { AggregationTemporality, InMemoryMetricExporter, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
-import { InMemorySpanExporter, NodeTracerProvider, type ReadableSpan, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node';
+import {
+  InMemorySpanExporter,
+  NodeTracerProvider,
+  type ReadableSpan,
+  SimpleSpanProcessor,
+  type TracerConfig,
+} from '@opentelemetry/sdk-trace-node';
 
 /** OpenTelemetry's SDK with exporters that a spec can look into. One per process, as what it registers is. */
 export class Telemetry {
   readonly #spans = new InMemorySpanExporter();
   readonly #measurements = new InMemoryMetricExporter(AggregationTemporality.DELTA);
   readonly #reader = new PeriodicExportingMetricReader({ exporter: this.#measurements, exportIntervalMillis: 2 ** 31 - 1 });
-  readonly #tracerProvider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(this.#spans)] });
+  readonly #tracerProvider: NodeTracerProvider;
   readonly #meterProvider = new MeterProvider({ readers: [this.#reader] });
   readonly #instrumentation = new HttpInstrumentation({ disableOutgoingRequestInstrumentation: true });
+
+  constructor({ spanProcessors = [], ...config }: TracerConfig = {}) {
+    this.#tracerProvider = new NodeTracerProvider({ ...config, spanProcessors: [new SimpleSpanProcessor(this.#spans), ...spanProcessors] });
+  }
 
   start(): void {
     this.#tracerProvider.register();
