@@ -1,7 +1,9 @@
 import { Module, type NestModule, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import { ApplicationConfig, ExternalContextCreator, HttpAdapterHost, ModulesContainer } from '@nestjs/core';
+import { BackgroundTasksError } from './background-tasks.errors.js';
 import { BackgroundTasksInterceptor } from './background-tasks.interceptor.js';
 import { MODULE_OPTIONS, assertSameOptions, resolveOptions } from './background-tasks.options.js';
+import { BackgroundTasks } from './background-tasks.js';
 import { BackgroundTasksRunner } from './background-tasks.runner.js';
 import { BackgroundTasksShutdown } from './background-tasks.shutdown.js';
 import { EngineTasksHost } from './engine/engine-host.js';
@@ -25,6 +27,12 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnAp
     interceptor: BackgroundTasksInterceptor,
     resolvers: ExternalContextCreator,
   ) {
+    if (![...modules.values()].some((module) => module.providers.has(BackgroundTasks))) {
+      throw new BackgroundTasksError(
+        'MODULE_NOT_IMPORTED',
+        'A module that observes background tasks is imported without BackgroundTasksModule: add that to the imports of the root module',
+      );
+    }
     // Nest runs the hooks of modules by their distance from the root module, and of global modules last of all: a user's database would
     // be gone by then. Nest leaves the setter undocumented; without it, the order would be the plain one.
     for (const module of modules.values()) if (module.metatype === BackgroundTasksCoreModule) module.distance = -1;

@@ -24,7 +24,7 @@ export class BackgroundTasksReporter {
     const name = `Background task "${task.name}"`;
     const message = messageOf(error);
     // This package's own errors name the task themselves.
-    this.#log('error', message.startsWith(name) ? message : `${name} failed: ${message}`, stackOf(error));
+    this.#log('error', message.startsWith(name) ? message : `${name} failed${attemptOf(task)}: ${message}`, stackOf(error));
     try {
       await this.#onError?.(error, task);
     } catch (cause) {
@@ -42,6 +42,10 @@ export class BackgroundTasksReporter {
       `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
     );
+  }
+
+  waiting(tasks: number, milliseconds: number): void {
+    this.#log('log', `Waiting for ${tasks} background task${tasks === 1 ? '' : 's'} to end, for ${milliseconds} ms at most`);
   }
 
   givenBack(task: BackgroundTask, reason: string): void {
@@ -62,7 +66,7 @@ export class BackgroundTasksReporter {
     else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
 
-  #log(level: 'error' | 'warn' | 'debug', message: string, stack?: string): void {
+  #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, stack?: string): void {
     try {
       if (stack === undefined) this.#logger[level](message);
       else this.#logger[level](message, stack);
@@ -70,6 +74,12 @@ export class BackgroundTasksReporter {
       // A logger that throws must not take the task's siblings, or the process, with it.
     }
   }
+}
+
+/** Which attempt it was of how many, where there may be several. */
+function attemptOf({ named, attempt }: BackgroundTask): string {
+  const attempts = named?.job && named.method.options.attempts;
+  return attempts && attempts > 1 ? ` (attempt ${attempt} of ${attempts})` : '';
 }
 
 /** Whether the error is what a task ends with that heeds its signal: its timeout, say, has been logged already. */

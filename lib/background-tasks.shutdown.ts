@@ -37,7 +37,7 @@ export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicati
 
   async #drain(): Promise<void> {
     const { shutdownTimeout } = this.runner.options;
-    this.#deadline ??= performance.now() + shutdownTimeout;
+    this.#deadline ??= this.#begin(shutdownTimeout);
     const worker = this.engineHost.drain(this.#giveBack.signal);
     const left = Math.max(0, this.#deadline - performance.now());
     if (await atMost(left, this.#quiet(worker))) return;
@@ -48,6 +48,13 @@ export class BackgroundTasksShutdown implements OnModuleDestroy, BeforeApplicati
       LAST_WORDS,
       Promise.all([worker, this.runner.onGone()]).then(() => undefined),
     ));
+  }
+
+  /** Returns when the deadline is. */
+  #begin(shutdownTimeout: number): number {
+    const tasks = this.runner.activeCount + this.runner.pendingCount;
+    if (tasks > 0) this.runner.reporter.waiting(tasks, shutdownTimeout);
+    return performance.now() + shutdownTimeout;
   }
 
   async #quiet(worker: Promise<void>): Promise<void> {

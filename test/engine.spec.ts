@@ -200,10 +200,28 @@ describe.each(backends)('BullMQ on $name', (backend) => {
   });
 
   it('tries a task that fails again, and reports each failure', async () => {
-    const { http } = await createApp('Express', moduleOf({}));
+    const { http, logs } = await createApp('Express', moduleOf({}));
     await http.post('/flaky').expect(201);
     await expect(ran.atLeast(3)).resolves.toEqual(['attempt 1', 'attempt 2', 'attempt 3']);
     expect(reported.all).toEqual(['flaky, attempt 1: attempt 1 failed', 'flaky, attempt 2: attempt 2 failed']);
+    expect(logs.of('error')).toEqual([
+      'Background task "flaky" failed (attempt 1 of 3): attempt 1 failed',
+      'Background task "flaky" failed (attempt 2 of 3): attempt 2 failed',
+    ]);
+  });
+
+  it('serves one application after another', async () => {
+    const engine = engineOn(backend, server.url, { queue: queue.name, worker: {} });
+
+    @Module({ imports: [BackgroundTasksModule.forRoot({ engine })], controllers: [MailController], providers: [MailTasks, Smtp] })
+    class AppModule {}
+
+    for (const ranSoFar of [3, 6]) {
+      const { http, app } = await createApp('Express', AppModule);
+      await http.post('/mail').expect(201, 'answer');
+      await ran.atLeast(ranSoFar);
+      await app.close();
+    }
   });
 
   it('keeps a task that failed for good', async () => {

@@ -171,6 +171,13 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     expect(idle['background_tasks.pending']).toEqual({ '': 0 });
   });
 
+  it('without BackgroundTasksModule, boot fails', async () => {
+    @Module({ imports: [BackgroundTasksOpenTelemetryModule] })
+    class AloneModule {}
+
+    await expect(createApp(platform, AloneModule)).rejects.toMatchObject({ code: 'MODULE_NOT_IMPORTED' });
+  });
+
   it('two applications trace a task once, and the last one that closes ends it', async () => {
     const [first, second] = [await createApp(platform, AppModule), await createApp(platform, AppModule)];
     await first.app.close();

@@ -158,6 +158,6 @@ describe.each(scopes)('an application without a server, with %s', (_scope, tasks
     held.open();
     await closed;
     expect(ran).toEqual(['held']);
-    expect(logs.lines).toEqual([]);
+    expect(logs.lines).toMatchObject([{ level: 'log' }]);
   });
 });

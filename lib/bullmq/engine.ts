@@ -32,6 +32,9 @@ export class BullmqEngine implements BackgroundTasksEngine {
   }
 
   work(host: EngineHost): EngineWorker | undefined {
+    // An application that has closed leaves the engine to the next one: a test makes many from one module.
+    this.#closed = false;
+    this.#queue = this.#latest = this.#worker = undefined;
     // For the first request not to wait. One that comes while the server is away says so.
     this.#connected().catch(() => undefined);
     if (this.#options.worker) this.#worker = new BullmqWorker(this.#options, host);

@@ -1,4 +1,4 @@
-import { invalid } from '../background-tasks.errors.js';
+import { BackgroundTasksError, describeArgument } from '../background-tasks.errors.js';
 import { type Expectation, validated } from '../background-tasks.options.js';
 
 /** What BullMQ makes its connections with: `createPostgresBackend` of BullMQ 6. */
@@ -42,10 +42,8 @@ const count = (least: number): Expectation => ({
 });
 
 const EXPECTATIONS: Record<keyof BullmqEngineOptions, Expectation> = {
-  connection: {
-    expected: 'a URL or connection options, of which the engine makes connections of its own: one that must not wait, and one that must',
-    accepts: (value) => typeof value === 'string' || (typeof value === 'object' && value !== null && !('duplicate' in value)),
-  },
+  // See `checkConnection`.
+  connection: { expected: '', accepts: () => true },
   backend: { expected: '`createPostgresBackend` of BullMQ 6', accepts: (value) => typeof value === 'function' },
   queue: { expected: 'a name without a colon', accepts: (value) => typeof value === 'string' && /^[^:]+$/.test(value) },
   worker: { expected: 'false or an object', accepts: (value) => value === false || (typeof value === 'object' && value !== null) },
@@ -72,9 +70,19 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     queue = 'background-tasks',
     worker = {},
   } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
-  if (connection === undefined)
-    throw invalid('INVALID_OPTION', 'the option `connection` of bullmqEngine()', EXPECTATIONS.connection.expected, connection);
+  checkConnection(connection);
   const given =
     worker && validated<Exclude<ResolvedBullmqOptions['worker'], false>>('`worker` of bullmqEngine()', worker, WORKER_EXPECTATIONS);
   return { connection, backend, queue, worker: given && { ...WORKER_DEFAULTS, ...given } };
+}
+
+/** The error does not quote the value: a URL may have a password. */
+function checkConnection(connection: unknown): asserts connection is string | object {
+  if (typeof connection === 'string' && URL.canParse(connection) && /^(rediss?|postgres(ql)?):/.test(connection)) return;
+  if (typeof connection === 'object' && connection !== null && !('duplicate' in connection)) return;
+  throw new BackgroundTasksError(
+    'INVALID_OPTION',
+    `Expected the option \`connection\` of bullmqEngine() to be a URL that begins with redis:, rediss:, postgres: or postgresql:, or connection ` +
+      `options, of which the engine makes connections of its own, one that must not wait and one that must; got ${describeArgument(connection)}`,
+  );
 }

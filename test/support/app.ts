@@ -72,7 +72,6 @@ export async function createApp(
 export class RecordedLogs implements LoggerService {
   readonly lines: { level: string; message: string; stack?: string | undefined }[] = [];
 
-  log(): void {}
   fatal(): void {}
   verbose(): void {}
   error(message: unknown, ...rest: unknown[]): void {
@@ -81,11 +80,14 @@ export class RecordedLogs implements LoggerService {
   warn(message: unknown, ...rest: unknown[]): void {
     this.#record('warn', message, rest);
   }
+  log(message: unknown, ...rest: unknown[]): void {
+    this.#record('log', message, rest);
+  }
   debug(message: unknown, ...rest: unknown[]): void {
     this.#record('debug', message, rest);
   }
 
-  of(level: 'error' | 'warn' | 'debug'): string[] {
+  of(level: 'error' | 'warn' | 'log' | 'debug'): string[] {
     return this.lines.filter((line) => line.level === level).map((line) => line.message);
   }
 

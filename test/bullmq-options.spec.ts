@@ -1,0 +1,42 @@
+import { describe, expect, it } from '@jest/globals';
+import { BackgroundTasksError } from 'nestjs-background-tasks';
+import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
+
+const connection = 'redis://127.0.0.1:6379';
+
+describe('bullmqEngine()', () => {
+  it.each([
+    ['a URL', { connection }],
+    ['a URL with TLS', { connection: 'rediss://cache.example.com:6380/1' }],
+    ['options of ioredis', { connection: { host: '127.0.0.1', port: 6379 } }],
+    ['a URL of Postgres', { connection: 'postgres://127.0.0.1/app', backend: () => ({}) }],
+    ['a process that only adds tasks', { connection, worker: false }],
+    ['settings of the worker', { connection, queue: 'mail', worker: { concurrency: 1, maxStalledCount: 0 } }],
+  ] as const)('takes %s', (_, options) => {
+    expect(() => bullmqEngine(options)).not.toThrow();
+  });
+
+  it.each([
+    ['no connection', {}, 'the option `connection` of bullmqEngine() to be a URL that begins with redis:'],
+    ['an empty URL, of a variable that is not set', { connection: '' }, 'the option `connection` of bullmqEngine()'],
+    ['what is no URL', { connection: 'localhost' }, 'the option `connection` of bullmqEngine()'],
+    ['a URL of something else', { connection: 'http://127.0.0.1:6379' }, 'the option `connection` of bullmqEngine()'],
+    ['a client', { connection: { duplicate: () => ({}) } }, 'the option `connection` of bullmqEngine()'],
+    ['a queue that BullMQ refuses', { connection, queue: 'a:b' }, 'the option `queue` of bullmqEngine() to be a name without a colon'],
+    ['a worker that is no settings', { connection, worker: true }, 'the option `worker` of bullmqEngine() to be false or an object'],
+    ['no concurrency', { connection, worker: { concurrency: 0 } }, '`concurrency` of `worker` of bullmqEngine() to be an integer from 1'],
+    ['an unknown setting', { connection, worker: { limiter: {} } }, 'Unknown option `limiter` of `worker` of bullmqEngine()'],
+    ['an unknown option', { connection, prefix: 'x' }, 'Unknown option `prefix` of bullmqEngine()'],
+    ['nothing', undefined, 'the options of bullmqEngine() to be an object'],
+  ])('refuses %s', (_, options, message) => {
+    const make = () => Reflect.apply(bullmqEngine, undefined, [options]);
+    expect(make).toThrow(BackgroundTasksError);
+    expect(make).toThrow(expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }));
+  });
+
+  it('shows no password in what it says', () => {
+    expect(() => bullmqEngine({ connection: 'http://user:hunter2@127.0.0.1' })).toThrow(
+      expect.objectContaining({ message: expect.not.stringContaining('hunter2') }),
+    );
+  });
+});
