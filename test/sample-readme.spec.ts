@@ -4,7 +4,8 @@ import { Test } from '@nestjs/testing';
 import { BackgroundTasksRunner } from 'nestjs-background-tasks';
 import request from 'supertest';
 import { Mailer } from '../sample/02-readme/adding-tasks.js';
-import { AppModule, sent } from '../sample/02-readme/first-screen.js';
+import { AppModule } from '../sample/02-readme/first-screen.js';
+import { sent } from '../sample/02-readme/notifications.js';
 import { AppModule as ConfiguredModule, metrics } from '../sample/02-readme/options.js';
 import { createApp, platforms } from './support/app.js';
 

@@ -1,9 +1,19 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { INestApplication } from '@nestjs/common';
+import { Controller, type INestApplication, Injectable, Module, Post } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
-import { type BackgroundTask, type BackgroundTaskTraceMessage, BackgroundTasks, BackgroundTasksRunner } from 'nestjs-background-tasks';
+import {
+  BackgroundTask,
+  type BackgroundTaskTraceMessage,
+  BackgroundTasks,
+  type BackgroundTasksEngine,
+  BackgroundTasksModule,
+  BackgroundTasksRunner,
+  type EngineEntry,
+  type EngineHost,
+} from 'nestjs-background-tasks';
+import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import request from 'supertest';
 import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../sample/11-testing/sign-up.js';
 import { createApp, platforms } from './support/app.js';
@@ -174,5 +184,91 @@ describe.each(platforms)('on %s', (platform) => {
     } finally {
       jest.useRealTimers();
     }
+  });
+});
+
+describe('an application with an engine', () => {
+  const ENGINE = Symbol('engine');
+  const sent: string[] = [];
+
+  @Injectable()
+  class MailTasks {
+    @BackgroundTask('welcome-mail', { attempts: 3 })
+    async welcome(to: string): Promise<void> {
+      sent.push(to);
+    }
+  }
+
+  @Controller('sign-ups')
+  class WelcomingController {
+    constructor(private readonly mail: MailTasks) {}
+
+    @Post()
+    signUp(@BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask(this.mail.welcome, email);
+    }
+  }
+
+  @Module({
+    providers: [{ provide: ENGINE, useFactory: () => bullmqEngine({ connection: 'redis://127.0.0.1:1' }) }],
+    exports: [ENGINE],
+  })
+  class EngineModule {}
+
+  @Module({
+    imports: [
+      BackgroundTasksModule.forRootAsync({
+        imports: [EngineModule],
+        inject: [ENGINE],
+        useFactory: (engine: BackgroundTasksEngine) => ({ engine }),
+      }),
+    ],
+    controllers: [WelcomingController],
+    providers: [MailTasks],
+  })
+  class QueuedModule {}
+
+  /** Takes the place of a queue: runs each task at once, in the process of the test. */
+  class InProcessEngine implements BackgroundTasksEngine {
+    readonly #runs: Promise<void>[] = [];
+    #host!: EngineHost;
+
+    work(host: EngineHost): undefined {
+      this.#host = host;
+    }
+
+    async enqueue(entries: readonly EngineEntry[]): Promise<void> {
+      const { signal } = new AbortController();
+      for (const entry of entries) this.#runs.push(this.#host.run({ ...entry, attempt: 1 }, signal));
+    }
+
+    /** Rejects if a task has failed. */
+    async onIdle(): Promise<void> {
+      await Promise.all(this.#runs);
+    }
+
+    async close(): Promise<void> {}
+  }
+
+  let app: INestApplication;
+  let engine: InProcessEngine;
+
+  beforeEach(async () => {
+    sent.length = 0;
+    engine = new InProcessEngine();
+    const testingModule = await Test.createTestingModule({ imports: [QueuedModule] })
+      .overrideProvider(ENGINE)
+      .useValue(engine)
+      .compile();
+    app = testingModule.createNestApplication();
+    await app.init();
+  });
+
+  afterEach(() => app.close());
+
+  it('welcomes who signs up', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').expect(201);
+    await engine.onIdle();
+    expect(sent).toEqual([email]);
   });
 });

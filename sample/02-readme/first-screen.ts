@@ -1,11 +1,6 @@
 import { Controller, Module, Param, Post } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
-
-export const sent: [email: string, message: string][] = [];
-
-function writeNotification(email: string, message: string): void {
-  sent.push([email, message]);
-}
+import { writeNotification } from './notifications.js';
 
 @Controller()
 export class NotificationController {
