@@ -10,7 +10,9 @@ export interface Load {
   readonly connections: number;
 }
 
-const client = await Child.fork(new URL('client.js', import.meta.url));
+const startClient = (): Promise<Child> => Child.fork(new URL('client.js', import.meta.url));
+
+const client = await startClient();
 
 /** Sends requests from the process of the client, as fast as they are answered. Returns how many that are in a second. */
 export function load(url: string, { amount, connections }: Load): Promise<number> {
@@ -24,6 +26,8 @@ export function pace(url: string, amount: number, perSecond: number): Promise<La
 
 /** One of the applications, in a process of its own. */
 export class Server {
+  private readonly holders: Child[] = [];
+
   private constructor(
     private readonly child: Child,
     private readonly origin: string,
@@ -49,7 +53,10 @@ export class Server {
 
   /** Sends requests that stay in flight until the server is closed; resolves once they all are. */
   async hold(count: number): Promise<void> {
-    await client.call('hold', this.address('held/foo@example.com'), count);
+    // A process may have only so many connections.
+    const holder = await startClient();
+    this.holders.push(holder);
+    await holder.call('hold', this.address('held/foo@example.com'), count);
     while ((await this.call<number>('held')) < count) await setTimeout(20);
   }
 
@@ -61,8 +68,9 @@ export class Server {
     return { 'CPU µs/request': cpu / options.amount, 'requests/s': requestsPerSecond };
   }
 
-  close(): Promise<void> {
-    return this.child.close();
+  async close(): Promise<void> {
+    await this.child.close();
+    await Promise.all(this.holders.map((holder) => holder.close()));
   }
 }
 
