@@ -32,8 +32,9 @@ export default {
       // What becomes of processes and servers has nothing to do with the version of Nest.
       testPathIgnorePatterns: [...shared.testPathIgnorePatterns, '/engine-(away|chaos)\\.spec'],
       moduleNameMapper: {
-        // One version of terminus is for both.
-        '^(@nestjs/(?!terminus).*|rxjs|rxjs/.*|reflect-metadata)$': '<rootDir>/test/nest-11/node_modules/$1',
+        // One version of each of these is for both.
+        '^(@nestjs/(?!(?:event-emitter|jwt|schedule|terminus|typeorm)$).*|rxjs|rxjs/.*|reflect-metadata)$':
+          '<rootDir>/test/nest-11/node_modules/$1',
         ...sources,
       },
     },

@@ -15,7 +15,12 @@ const nest11 = new URL('../nest-11/package.json', import.meta.url).href;
 export function resolve(specifier, context, next) {
   if (/^nestjs-background-tasks(\/|$)/.test(specifier))
     return next(`${specifier.replace('nestjs-background-tasks', library)}/index.ts`, context);
-  if (process.env.NEST === '11' && /^(@nestjs\/(?!terminus)|nestjs-cls|rxjs|reflect-metadata)/.test(specifier))
+  if (
+    process.env.NEST === '11' &&
+    /^(@nestjs\/(?!(?:event-emitter|jwt|schedule|terminus|typeorm)$)|@nestjs-cls\/transactional$|nestjs-cls|rxjs|reflect-metadata)/.test(
+      specifier,
+    )
+  )
     return next(specifier, { ...context, parentURL: nest11 });
   const isSource = specifier.startsWith('.') && context.parentURL?.endsWith('.ts');
   return next(isSource ? specifier.replace(/\.js$/, '.ts') : specifier, context);
