@@ -1,7 +1,8 @@
-// Checks the Markdown files: the code under a comment `<!-- path -->` stands in that file, which a test runs; relative links lead
-// somewhere; each code of an error is explained; and the map of lib/ is complete.
+// Checks the Markdown files: a snippet stands in the file that it names, in a comment `<!-- path -->` above it or in its first line, and a
+// test runs that file; links into the repository lead somewhere, also from the packed package; each code of an error is explained; and the
+// map of lib/ is complete.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 
 const pages = ['.', 'docs', 'sample', 'benchmarks'].filter(existsSync).flatMap((folder) =>
   readdirSync(folder)
@@ -10,16 +11,32 @@ const pages = ['.', 'docs', 'sample', 'benchmarks'].filter(existsSync).flatMap((
 );
 const problems = [];
 
+const repository = 'https://github.com/nestjs-background-tasks/nestjs-background-tasks/blob/main/';
+/** What npm packs beside the code. A relative link out of it is dead in `node_modules`. */
+const isPacked = (file) => /^(README|CHANGELOG|LICENSE|docs\/[^/]+)(\.md)?$/.test(file);
+
 for (const page of pages) {
   const text = readFileSync(page, 'utf8');
-  for (const [block, source, code] of text.matchAll(/(?:<!-- (\S+) -->\n\n)?```ts\n(.*?)```/gs)) {
+  for (const [block, comment, code] of text.matchAll(/(?:<!-- (\S+) -->\n\n)?```ts\n(.*?)```/gs)) {
     const where = `${page}:${text.slice(0, text.indexOf(block)).split('\n').length}`;
-    if (!source) problems.push(`${where}: a snippet without the comment that names its file`);
+    // In a guide the first line of a snippet names its file, for the reader to find the rest.
+    const [, named, rest] = /^\/\/ (\S+\.\w+)\n(.*)$/s.exec(code) ?? [];
+    const source = comment ?? named;
+    if (!source) problems.push(`${where}: a snippet without the name of its file`);
     else if (!existsSync(source)) problems.push(`${where}: there is no ${source}`);
-    else if (!flat(readFileSync(source, 'utf8')).includes(flat(code))) problems.push(`${where}: the snippet differs from ${source}`);
+    else if (!hasInOrder(flat(readFileSync(source, 'utf8')), flat(comment ? code : rest))) {
+      problems.push(`${where}: the snippet differs from ${source}`);
+    }
   }
-  for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)/g)) {
-    if (!existsSync(join(dirname(page), target))) problems.push(`${page}: the link to ${target} is dead`);
+  for (const [, link] of text.matchAll(/\]\((?!mailto:)([^)\s]+)\)/g)) {
+    const [target, anchor] = link.replace(repository, `${relative(dirname(page), '.') || '.'}/`).split('#');
+    if (/^https?:/.test(target)) continue;
+    const file = target ? join(dirname(page), target) : page;
+    if (!existsSync(file)) problems.push(`${page}: the link to ${link} is dead`);
+    else if (anchor && !anchors(file).has(anchor)) problems.push(`${page}: the link to ${link} is dead, there is no such heading`);
+    if (isPacked(page) && !isPacked(file) && !link.startsWith(repository)) {
+      problems.push(`${page}: the link to ${link} is dead in node_modules, it has to begin with ${repository}`);
+    }
   }
 }
 
@@ -33,6 +50,29 @@ const map = readFileSync('CONTRIBUTING.md', 'utf8');
 for (const file of readdirSync('lib', { recursive: true })) {
   const inMap = map.includes(`\`${file}\``) || map.includes(`\`${dirname(file)}/\``);
   if (file.endsWith('.ts') && !inMap) problems.push(`CONTRIBUTING.md: the map does not have lib/${file}`);
+}
+
+/** The anchors of a page's headings, as GitHub makes them. */
+function anchors(file) {
+  const headings = readFileSync(file, 'utf8').matchAll(/^#+ (.*)$/gm);
+  return new Set(
+    Array.from(headings, ([, heading]) =>
+      heading
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N}_ -]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}
+
+/** A line `// …` in a snippet stands for what is left out of the file. */
+function hasInOrder(file, code) {
+  let from = 0;
+  return code.split(/^\/\/ …$/m).every((part) => {
+    const at = file.indexOf(part.trim(), from);
+    from = at + part.trim().length;
+    return at >= 0;
+  });
 }
 
 /** A snippet may be indented less than its file. */

@@ -1,31 +1,20 @@
-import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { INestApplication } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
-import { BackgroundTasksRunner } from 'nestjs-background-tasks';
-import request from 'supertest';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { Mailer } from '../sample/02-readme/adding-tasks.js';
 import { AppModule } from '../sample/02-readme/first-screen.js';
-import { sent } from '../sample/02-readme/notifications.js';
 import { AppModule as ConfiguredModule, metrics } from '../sample/02-readme/options.js';
 import { createApp, platforms } from './support/app.js';
 
-describe('the first screen of the README', () => {
-  let app: INestApplication;
+const email = 'foo@example.com';
 
-  beforeEach(async () => {
-    const testingModule = await Test.createTestingModule({ imports: [AppModule] }).compile();
-    app = testingModule.createNestApplication();
-    await app.init();
+describe.each(platforms)('the first screen of the README on %s', (platform) => {
+  it('answers, and then logs the notification', async () => {
+    const { http, runner, logs } = await createApp(platform, AppModule);
+    const logged = jest.spyOn(logs, 'log');
+    await http.post('/send-notification/foo@example.com').expect(201, { message: 'Notification sent in the background' });
+    expect(logged).not.toHaveBeenCalledWith('some notification for foo@example.com', 'Notifications');
+    await runner.onIdle();
+    expect(logged).toHaveBeenCalledWith('some notification for foo@example.com', 'Notifications');
   });
-
-  afterEach(() => app.close());
-
-  // prettier-ignore
-  it('sends the notification', async () => {
-  await request(app.getHttpServer()).post('/send-notification/foo@example.com').expect(201);
-  await app.get(BackgroundTasksRunner).onIdle();
-  expect(sent).toEqual([['foo@example.com', 'some notification']]);
-});
 });
 
 describe.each(platforms)('the orders of the README on %s', (platform) => {
@@ -41,9 +30,9 @@ describe.each(platforms)('the orders of the README on %s', (platform) => {
       return new Response();
     });
     const { app, http, runner } = await createApp(platform, ConfiguredModule);
-    await http.post('/orders/7').expect(201, { id: '7' });
+    await http.post('/orders/7').send({ email }).expect(201, { id: '7' });
     await runner.onIdle();
-    expect(app.get(Mailer).sent).toEqual(['Order 7 received']);
+    expect(app.get(Mailer).sent).toEqual([`${email}: order received`, `${email}: your invoice`]);
     expect(elasticsearch).toHaveBeenCalledTimes(1);
     expect(refreshed).toEqual(['http://127.0.0.1:9200/orders/7/_refresh false']);
   });
@@ -51,15 +40,15 @@ describe.each(platforms)('the orders of the README on %s', (platform) => {
   it('counts the task that failed', async () => {
     const { http, runner } = await createApp(platform, ConfiguredModule);
     jest.spyOn(globalThis, 'fetch').mockRejectedValue(new TypeError('fetch failed'));
-    await http.post('/orders/7').expect(201);
+    await http.post('/orders/7').send({ email }).expect(201);
     await runner.onIdle();
     expect(metrics.failed).toEqual(['reindex']);
   });
 
   it('tells of a refused order', async () => {
     const { app, http, runner } = await createApp(platform, ConfiguredModule);
-    await http.post('/orders/0').expect(400);
+    await http.post('/orders/0').send({ email }).expect(400);
     await runner.onIdle();
-    expect(app.get(Mailer).sent).toEqual(['Order 0 was refused']);
+    expect(app.get(Mailer).sent).toEqual([`${email}: order refused`]);
   });
 });

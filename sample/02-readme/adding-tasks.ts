@@ -1,13 +1,18 @@
-import { BadRequestException, Controller, Injectable, Param, Post } from '@nestjs/common';
-import { BackgroundTasks } from 'nestjs-background-tasks';
+import { BadRequestException, Body, Controller, Injectable, Param, Post } from '@nestjs/common';
+import { BackgroundTask, BackgroundTasks } from 'nestjs-background-tasks';
 import { reindex } from './current-task.js';
 
 @Injectable()
 export class Mailer {
   readonly sent: string[] = [];
 
-  send(message: string): void {
-    this.sent.push(message);
+  send(to: string, message: string): void {
+    this.sent.push(`${to}: ${message}`);
+  }
+
+  @BackgroundTask()
+  sendInvoice(to: string): void {
+    this.send(to, 'your invoice');
   }
 }
 
@@ -16,12 +21,16 @@ export class OrdersController {
   constructor(private readonly mailer: Mailer) {}
 
   @Post(':id')
-  create(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
-    // A method goes into a closure. `this.mailer.send` alone has lost its `this`, and nothing can detect that.
-    tasks.addTask(() => this.mailer.send(`Order ${id} received`));
+  create(@Param('id') id: string, @Body() order: { email: string }, @BackgroundTasks() tasks: BackgroundTasks) {
+    // A function, and then its arguments.
+    tasks.addTask(reindex, id);
+    // A method, in a closure. Its values are arguments.
+    tasks.addTask((to: string) => this.mailer.send(to, 'order received'), order.email);
+    // A method that is decorated with @BackgroundTask(), as it is.
+    tasks.addTask(this.mailer.sendInvoice, order.email);
     // Options come first, as in Node's own `test(options, fn)`.
-    tasks.addTask({ name: 'reindex', timeout: 5_000 }, reindex, id);
-    tasks.addTask({ runOn: 'failure' }, () => this.mailer.send(`Order ${id} was refused`));
+    tasks.addTask({ name: 'refusal', runOn: 'failure' }, (to: string) => this.mailer.send(to, 'order refused'), order.email);
+
     if (id === '0') throw new BadRequestException('There is no order 0');
     return { id };
   }

@@ -1,9 +1,14 @@
-import { Controller, Module, Param, Post } from '@nestjs/common';
+import { setTimeout } from 'node:timers/promises';
+import { Controller, Logger, Module, Param, Post } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
-import { writeNotification } from './notifications.js';
+
+async function writeNotification(email: string, message: string) {
+  await setTimeout(1_000);
+  new Logger('Notifications').log(`${message} for ${email}`);
+}
 
 @Controller()
-export class NotificationController {
+class NotificationController {
   @Post('send-notification/:email')
   send(@Param('email') email: string, @BackgroundTasks() tasks: BackgroundTasks) {
     tasks.addTask(writeNotification, email, 'some notification');
