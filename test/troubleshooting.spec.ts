@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it, jest } from '@jest/globals';
+import { Controller, Get, Injectable, Module, type OnModuleInit, Scope, type Type, UseGuards } from '@nestjs/common';
+import { AuthGuard, PassportStrategy } from '@nestjs/passport';
+import { Test } from '@nestjs/testing';
+import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import type { BackgroundTasks as ImportedAsType } from 'nestjs-background-tasks';
+import { createApp, platforms } from './support/app.js';
+
+// What docs/troubleshooting.md says that a user sees is what a user sees.
+
+const guide = readFileSync('docs/troubleshooting.md', 'utf8');
+
+const compile = (imports: (typeof BackgroundTasksModule)[], ...providers: Type[]) =>
+  Test.createTestingModule({ imports, providers }).compile();
+
+describe('docs/troubleshooting.md', () => {
+  it('has what Nest says of a list that is imported as a type', async () => {
+    @Injectable()
+    class QueryLog {
+      constructor(readonly tasks: ImportedAsType) {}
+    }
+
+    const error = await compile([BackgroundTasksModule], QueryLog).catch((reason: unknown) => reason);
+    expect(guide).toContain((error as Error).message.split('\n')[0]);
+  });
+
+  it('has what Nest says of a list that no module provides', async () => {
+    @Injectable()
+    class QueryLog {
+      constructor(readonly tasks: BackgroundTasks) {}
+    }
+
+    const error = await compile([], QueryLog).catch((reason: unknown) => reason);
+    const [firstLine] = (error as Error).message.split(' is available in');
+    expect(guide).toContain(firstLine!);
+  });
+
+  it('has what Nest says of app.get(BackgroundTasks)', async () => {
+    const testingModule = await compile([BackgroundTasksModule]);
+    let said: unknown;
+    try {
+      testingModule.get(BackgroundTasks);
+    } catch (error) {
+      said = (error as Error).message;
+    }
+    expect(guide).toContain(said);
+  });
+
+  it('has which hooks are called, and what changes that', async () => {
+    const called: string[] = [];
+
+    @Injectable()
+    class Search implements OnModuleInit {
+      constructor(readonly tasks: BackgroundTasks) {}
+
+      onModuleInit(): void {
+        called.push('onModuleInit');
+      }
+    }
+
+    await (await compile([BackgroundTasksModule], Search)).init();
+    expect(called).toEqual([]);
+    await (
+      await Test.createTestingModule({ imports: [BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })], providers: [Search] }).compile()
+    ).init();
+    expect(called).toEqual(['onModuleInit']);
+  });
+});
+
+describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
+  class AlwaysStrategy {
+    declare success: (user: unknown) => void;
+    authenticate(): void {
+      this.success({ id: 1 });
+    }
+  }
+
+  // Passport keeps the strategies of the process.
+  const name = `jwt ${platform}`;
+
+  @Injectable()
+  class JwtStrategy extends PassportStrategy(AlwaysStrategy, name) {
+    constructor(readonly tasks: BackgroundTasks) {
+      super();
+    }
+
+    validate(): void {}
+  }
+
+  @Controller()
+  class ProfileController {
+    @Get()
+    @UseGuards(AuthGuard(name))
+    profile() {
+      return 'me';
+    }
+  }
+
+  function moduleWith(scope: Scope.REQUEST | Scope.DEFAULT): Type {
+    @Module({ imports: [BackgroundTasksModule.forRoot({ scope })], controllers: [ProfileController], providers: [JwtStrategy] })
+    class AppModule {}
+    return AppModule;
+  }
+
+  it('has what becomes of a request whose Passport strategy injects the list, and what changes that', async () => {
+    const { http, logs } = await createApp(platform, moduleWith(Scope.REQUEST));
+    const logged = jest.spyOn(logs, 'error');
+    await http.get('/').expect(500);
+    const [error] = logged.mock.calls[0]!;
+    expect(guide).toContain(`## ${(error as Error).message.replace(name, 'jwt')}`);
+
+    await (await createApp(platform, moduleWith(Scope.DEFAULT))).http.get('/').expect(200, 'me');
+  });
+});
