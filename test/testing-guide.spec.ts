@@ -1,8 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { Controller, type INestApplication, Injectable, Module, Post } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
+import { Controller, Get, type INestApplication, Injectable, Module, Post } from '@nestjs/common';
+import { Test, type TestingModule } from '@nestjs/testing';
 import {
   BackgroundTask,
   type BackgroundTaskTraceMessage,
@@ -81,6 +81,75 @@ describe('looking at tasks instead of running them', () => {
   });
 });
 
+describe('SignUpController', () => {
+  let controller: SignUpController;
+  let tasks: BackgroundTasks;
+
+  beforeEach(async () => {
+    tasks = new BackgroundTasks();
+    const module: TestingModule = await Test.createTestingModule({
+      controllers: [SignUpController],
+      providers: [SignUpService, Mailer, Statistics, { provide: BackgroundTasks, useValue: tasks }],
+    }).compile();
+
+    controller = module.get<SignUpController>(SignUpController);
+  });
+
+  it('adds the tasks', () => {
+    controller.signUp(email, tasks);
+    expect(tasks.tasks).toMatchObject([{ name: 'welcome', args: [email] }, { name: 'count' }]);
+  });
+});
+
+describe('a spec that mocks the rest', () => {
+  it('adds the tasks', async () => {
+    const tasks = new BackgroundTasks();
+    const module = await Test.createTestingModule({ controllers: [SignUpController], providers: [SignUpService] })
+      .useMocker((token) => (token === BackgroundTasks ? tasks : {}))
+      .compile();
+    module.get(SignUpController).signUp(email, tasks);
+    expect(tasks.tasks).toMatchObject([{ name: 'welcome', args: [email] }, { name: 'count' }]);
+  });
+});
+
+describe('an application that is known by its address alone', () => {
+  @Controller('mails')
+  class MailsController {
+    constructor(private readonly mailer: Mailer) {}
+
+    @Get()
+    sent(): string[] {
+      return this.mailer.sent;
+    }
+  }
+
+  @Module({
+    imports: [BackgroundTasksModule],
+    controllers: [SignUpController, MailsController],
+    providers: [Mailer, SignUpService, Statistics],
+  })
+  class MailingModule {}
+
+  /** Checks again and again. Throws what the check throws if that goes on for five seconds. */
+  async function eventually(check: () => Promise<void>): Promise<void> {
+    const deadline = Date.now() + 5_000;
+    for (;;) {
+      try {
+        return await check();
+      } catch (error) {
+        if (Date.now() > deadline) throw error;
+        await setTimeout(50);
+      }
+    }
+  }
+
+  it('welcomes who signs up', async () => {
+    const { url } = await createApp('Express', MailingModule);
+    await request(url).post('/sign-ups').send({ email }).expect(201);
+    await eventually(async () => void (await request(url).get('/mails').expect([email])));
+  });
+});
+
 describe('a controller without Nest', () => {
   it('adds the tasks', async () => {
     const tasks = new BackgroundTasks();
@@ -131,7 +200,7 @@ describe('fake timers', () => {
     const sent: string[] = [];
     const tasks = new BackgroundTasks();
     tasks.addTask(async () => {
-      await new Promise((resolve) => setTimeout(resolve, 86_400_000));
+      await new Promise((resolve) => globalThis.setTimeout(resolve, 86_400_000));
       sent.push('How do you like it?');
     });
     const ran = tasks.run();
