@@ -11,7 +11,7 @@ const pages = ['.', 'docs', 'sample', 'benchmarks'].filter(existsSync).flatMap((
 );
 const problems = [];
 
-const repository = 'https://github.com/nestjs-background-tasks/nestjs-background-tasks/blob/main/';
+const repository = /^https:\/\/github\.com\/nestjs-background-tasks\/nestjs-background-tasks\/(?:blob|tree)\/main\//;
 /** What npm packs beside the code. A relative link out of it is dead in `node_modules`. */
 const isPacked = (file) => /^(README|CHANGELOG|LICENSE|docs\/[^/]+)(\.md)?$/.test(file);
 
@@ -34,8 +34,8 @@ for (const page of pages) {
     const file = target ? join(dirname(page), target) : page;
     if (!existsSync(file)) problems.push(`${page}: the link to ${link} is dead`);
     else if (anchor && !anchors(file).has(anchor)) problems.push(`${page}: the link to ${link} is dead, there is no such heading`);
-    if (isPacked(page) && !isPacked(file) && !link.startsWith(repository)) {
-      problems.push(`${page}: the link to ${link} is dead in node_modules, it has to begin with ${repository}`);
+    if (isPacked(page) && !isPacked(file) && !repository.test(link)) {
+      problems.push(`${page}: the link to ${link} is dead in node_modules, it has to be absolute`);
     }
   }
 }

@@ -1,18 +1,8 @@
-import { Controller, Module, Param, Post } from '@nestjs/common';
-import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { Module } from '@nestjs/common';
+import { BackgroundTasksModule } from 'nestjs-background-tasks';
 import { engine } from './engine.js';
 import { MailTasks } from './mail.tasks.js';
-
-@Controller('users')
-class UsersController {
-  constructor(private readonly mail: MailTasks) {}
-
-  @Post(':email')
-  signUp(@Param('email') email: string, @BackgroundTasks() tasks: BackgroundTasks) {
-    tasks.addTask(this.mail.sendWelcomeMail, email);
-    return { message: 'Welcome! A mail is on its way.' };
-  }
-}
+import { UsersController } from './users.controller.js';
 
 @Module({
   imports: [BackgroundTasksModule.forRoot({ engine: engine(false) })],
