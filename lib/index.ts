@@ -1,18 +1,21 @@
-export { BackgroundTask } from './background-task.js';
-export { BackgroundTasks } from './background-tasks.js';
-export type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineJob, EngineWorker, TraceHeaders } from './background-tasks.engine.js';
-export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage } from './background-tasks.diagnostics.js';
+export { BackgroundTask } from './engine/background-task.js';
+export type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineJob, EngineWorker } from './engine/engine.js';
+export type { EngineTaskOptions } from './engine/engine-task.options.js';
+export { BackgroundTasksEngineError } from './engine/errors.js';
+export type { NamedTaskOptions } from './engine/named-task.options.js';
+export type { BackgroundTaskOptions, FlushMode } from './engine/options.js';
+export { BackgroundTasksModule } from './module/background-tasks.module.js';
+export type { BackgroundTasksModuleOptions, BackgroundTasksRootOptions } from './module/options.js';
+export { BackgroundTasksInterceptor } from './request/background-tasks.interceptor.js';
+export { BackgroundTasks } from './request/background-tasks.js';
+export { BackgroundTasksRunner } from './runner/background-tasks.runner.js';
+export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage, TraceHeaders } from './task/channels.js';
+export { currentTask } from './task/current-task.js';
 export {
-  BackgroundTasksEngineError,
   BackgroundTasksError,
   type BackgroundTasksErrorCode,
   BackgroundTasksOverflowError,
   BackgroundTasksShutdownError,
   BackgroundTasksTimeoutError,
-} from './background-tasks.errors.js';
-export { BackgroundTasksInterceptor } from './background-tasks.interceptor.js';
-export { BackgroundTasksModule } from './background-tasks.module.js';
-export type { BackgroundTaskOptions, BackgroundTasksModuleOptions, FlushMode, RunOn } from './background-tasks.options.js';
-export { BackgroundTasksRunner } from './background-tasks.runner.js';
-export type { EngineTaskOptions, NamedTaskOptions } from './engine/named-task.options.js';
-export { currentTask } from './task-call.js';
+} from './task/errors.js';
+export type { RunOn } from './task/options.js';

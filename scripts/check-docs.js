@@ -40,7 +40,7 @@ for (const page of pages) {
   }
 }
 
-const [, codes] = /BackgroundTasksErrorCode =([^;]*);/.exec(readFileSync('lib/background-tasks.errors.ts', 'utf8'));
+const [, codes] = /BackgroundTasksErrorCode =([^;]*);/.exec(readFileSync('lib/task/errors.ts', 'utf8'));
 const guide = readFileSync('docs/errors.md', 'utf8');
 for (const [, code] of codes.matchAll(/'(\w+)'/g)) {
   if (!guide.includes(`\n## ${code}\n`)) problems.push(`docs/errors.md: there is no section ## ${code}`);

@@ -26,7 +26,8 @@ import {
   type FlushMode,
 } from 'nestjs-background-tasks';
 import { type Observable, from } from 'rxjs';
-import { TrackedTasks } from '../lib/tracked-tasks.js';
+import { DeliverableTasks } from '../lib/engine/deliverable-tasks.js';
+import { Execution } from '../lib/runner/execution.js';
 import { createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
 import { Recorder } from './support/recorder.js';
@@ -322,7 +323,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     const other = await app.resolve(BackgroundTasks);
     other.addTask(() => busy.opened);
     // As of a message that has several handlers, one after the other.
-    const list = new TrackedTasks(runner);
+    const list = new DeliverableTasks(app.get(Execution));
     list.addTask(MailTasks.prototype.onFailure);
     list.flush('success');
     list.flush('failure');

@@ -1,9 +1,10 @@
 import { setTimeout } from 'node:timers/promises';
 import { Queue } from 'bullmq';
-import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineWorker } from '../background-tasks.engine.js';
+import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineWorker } from '../engine/engine.js';
+import type { EngineTaskOptions } from '../engine/engine-task.options.js';
 import { producerConnection } from './connections.js';
 import { type JobData, jobOf } from './job.js';
-import type { ResolvedBullmqOptions } from './options.js';
+import { type ResolvedBullmqOptions, checkPriority } from './options.js';
 import { throttledLog } from './throttled-log.js';
 import { BullmqWorker } from './worker.js';
 
@@ -22,6 +23,10 @@ export class BullmqEngine implements BackgroundTasksEngine {
   constructor(options: ResolvedBullmqOptions) {
     this.#options = options;
     this.#log = throttledLog(`Queue "${options.queue}"`);
+  }
+
+  check(task: string, { priority }: EngineTaskOptions): void {
+    checkPriority(task, priority);
   }
 
   async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {

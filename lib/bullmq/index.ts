@@ -1,4 +1,4 @@
-import type { BackgroundTasksEngine } from '../background-tasks.engine.js';
+import type { BackgroundTasksEngine } from '../engine/engine.js';
 import { BullmqEngine } from './engine.js';
 import { type BullmqEngineOptions, resolveBullmqOptions } from './options.js';
 

@@ -1,5 +1,5 @@
 import type { BulkJobOptions, Job } from 'bullmq';
-import type { EngineEntry, EngineJob } from '../background-tasks.engine.js';
+import type { EngineEntry, EngineJob } from '../engine/engine.js';
 
 /** What a job of the queue holds. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
 export type JobData = Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace'>;

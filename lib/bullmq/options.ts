@@ -1,5 +1,5 @@
-import { BackgroundTasksError, describeArgument } from '../background-tasks.errors.js';
-import { type Expectation, validated } from '../background-tasks.options.js';
+import { BackgroundTasksError } from '../task/errors.js';
+import { type Expectation, type Expectations, describeArgument, invalid, validated } from '../task/validation.js';
 
 /** What BullMQ makes its connections with: `createPostgresBackend` of BullMQ 6. */
 export type BullmqBackend = (name: string, options: never, factoryOptions?: never) => object;
@@ -41,7 +41,7 @@ const count = (least: number): Expectation => ({
   accepts: (value) => Number.isInteger(value) && Number(value) >= least,
 });
 
-const EXPECTATIONS: Record<keyof BullmqEngineOptions, Expectation> = {
+const EXPECTATIONS: Expectations<BullmqEngineOptions> = {
   // See `checkConnection`.
   connection: { expected: '', accepts: () => true },
   backend: { expected: '`createPostgresBackend` of BullMQ 6', accepts: (value) => typeof value === 'function' },
@@ -49,7 +49,7 @@ const EXPECTATIONS: Record<keyof BullmqEngineOptions, Expectation> = {
   worker: { expected: 'false or an object', accepts: (value) => value === false || (typeof value === 'object' && value !== null) },
 };
 
-const WORKER_EXPECTATIONS: Record<keyof BullmqWorkerOptions, Expectation> = {
+const WORKER_EXPECTATIONS: Expectations<BullmqWorkerOptions> = {
   concurrency: count(1),
   lockDuration: count(1),
   stalledInterval: count(1),
@@ -74,6 +74,20 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
   const given =
     worker && validated<Exclude<ResolvedBullmqOptions['worker'], false>>('`worker` of bullmqEngine()', worker, WORKER_EXPECTATIONS);
   return { connection, backend, queue, worker: given && { ...WORKER_DEFAULTS, ...given } };
+}
+
+/** BullMQ's limit. */
+const MOST_PRIORITY = 2 ** 21 - 1;
+
+/** @throws BackgroundTasksError `INVALID_OPTION` for a priority that BullMQ does not have. */
+export function checkPriority(task: string, priority: number | undefined): void {
+  if (priority === undefined || priority <= MOST_PRIORITY) return;
+  throw invalid(
+    'INVALID_OPTION',
+    `the option \`priority\` of @BackgroundTask("${task}")`,
+    `an integer from 1 to ${MOST_PRIORITY}`,
+    priority,
+  );
 }
 
 /** The error does not quote the value: a URL may have a password. */

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { inspect, types } from 'node:util';
 import { DelayedError, type Job, Worker } from 'bullmq';
-import type { EngineHost, EngineWorker } from '../background-tasks.engine.js';
+import type { EngineHost, EngineWorker } from '../engine/engine.js';
 import { workerConnection } from './connections.js';
 import { type JobData, engineJobOf } from './job.js';
 import type { ResolvedBullmqOptions } from './options.js';

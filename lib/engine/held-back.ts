@@ -1,8 +1,8 @@
 import { type Observable, catchError, concat, concatMap, defer, from, ignoreElements, map, of, throwError } from 'rxjs';
-import type { TrackedTasks } from '../tracked-tasks.js';
+import type { DeliverableTasks } from './deliverable-tasks.js';
 
 /** What a handler answers, each value and the end held back until the engine has the tasks that go before it. */
-export function heldBack(result: Observable<unknown>, tasks: TrackedTasks): Observable<unknown> {
+export function heldBack(result: Observable<unknown>, tasks: DeliverableTasks): Observable<unknown> {
   const before = tasks.unacknowledged;
   const answers = result.pipe(
     // What the handler failed with is what the client hears, even if the engine is away, too.

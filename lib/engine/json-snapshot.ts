@@ -1,4 +1,5 @@
-import { BackgroundTasksError, describeArgument } from '../background-tasks.errors.js';
+import { BackgroundTasksError } from '../task/errors.js';
+import { describeArgument } from '../task/validation.js';
 
 /**
  * The arguments of a task as JSON, read back as they are.

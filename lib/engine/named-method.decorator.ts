@@ -1,4 +1,4 @@
-import { invalid } from '../background-tasks.errors.js';
+import { invalid } from '../task/validation.js';
 import { declareNamedMethod } from './named-methods.js';
 import { type NamedTaskOptions, checkNamedTaskOptions } from './named-task.options.js';
 

@@ -1,3 +1,4 @@
+import type { AnyFunction } from '../task/background-task.js';
 import type { NamedTaskOptions } from './named-task.options.js';
 
 /** A method that `@BackgroundTask()` decorates. */
@@ -10,7 +11,10 @@ export interface NamedMethod {
   readonly key: PropertyKey;
 }
 
-type AnyFunction = (...args: never[]) => unknown;
+/** The class that declares a method. */
+export function classOf(method: NamedMethod): string {
+  return method.prototype.constructor.name;
+}
 
 const declared = new WeakMap<object, NamedMethod[]>();
 const known = new WeakMap<AnyFunction, NamedMethod>();

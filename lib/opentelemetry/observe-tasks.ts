@@ -1,9 +1,10 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type BatchObservableCallback, context, metrics, trace } from '@opentelemetry/api';
-import type { BackgroundTask } from '../background-task.js';
-import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, traceTasks } from '../background-tasks.diagnostics.js';
-import { BackgroundTasksShutdownError } from '../background-tasks.errors.js';
-import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
+import { jobOf } from '../engine/named-task.js';
+import type { BackgroundTasksRunner } from '../runner/background-tasks.runner.js';
+import type { BackgroundTask } from '../task/background-task.js';
+import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, traceTasks } from '../task/channels.js';
+import { BackgroundTasksShutdownError } from '../task/errors.js';
 import { SCOPE, contained } from './contained.js';
 import { NO_SPAN, headersOfTrace, recordError, startSpan } from './spans.js';
 
@@ -81,8 +82,8 @@ export function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () =>
 }
 
 /** What a worker did not get to run to its end has not failed: another one will run it. */
-function isGivenBack({ named }: BackgroundTask, error: unknown): boolean {
-  return named?.job !== undefined && error instanceof BackgroundTasksShutdownError;
+function isGivenBack(task: BackgroundTask, error: unknown): boolean {
+  return jobOf(task) !== undefined && error instanceof BackgroundTasksShutdownError;
 }
 
 function sum(runners: ReadonlySet<BackgroundTasksRunner>, countOf: (runner: BackgroundTasksRunner) => number): number {

@@ -1,6 +1,6 @@
 import { Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
-import { BackgroundTasksCoreModule } from '../background-tasks.core.module.js';
-import { BackgroundTasksRunner } from '../background-tasks.runner.js';
+import { CoreModule } from '../module/core.module.js';
+import { BackgroundTasksRunner } from '../runner/background-tasks.runner.js';
 import { observeTasks } from './observe-tasks.js';
 
 /** The runners of the applications that are open: what OpenTelemetry observes, it observes of the process. */
@@ -16,7 +16,7 @@ let stop: () => void;
  * export class AppModule {}
  * ```
  */
-@Module({ imports: [BackgroundTasksCoreModule] })
+@Module({ imports: [CoreModule] })
 export class BackgroundTasksOpenTelemetryModule implements OnModuleInit, OnApplicationShutdown {
   constructor(private readonly runner: BackgroundTasksRunner) {}
 

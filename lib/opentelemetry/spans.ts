@@ -9,17 +9,19 @@ import {
   propagation,
   trace,
 } from '@opentelemetry/api';
-import type { BackgroundTask } from '../background-task.js';
-import type { TraceHeaders } from '../background-tasks.engine.js';
-import { messageOf, stackOf, typeOf } from '../describe-error.js';
+import { jobOf } from '../engine/named-task.js';
+import type { BackgroundTask } from '../task/background-task.js';
+import type { TraceHeaders } from '../task/channels.js';
+import { messageOf, stackOf, typeOf } from '../task/describe-error.js';
 import { contained } from './contained.js';
 
 /** In the place of one that could not be started. */
 export const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
 /** Starts the span of a task, and returns it with the context that it is active in. In a worker, it goes on with the trace that the task was added in. */
-export function startSpan(tracer: Tracer, { name, named }: BackgroundTask): [Span, Context] {
-  const job = named?.job;
+export function startSpan(tracer: Tracer, task: BackgroundTask): [Span, Context] {
+  const { name } = task;
+  const job = jobOf(task);
   const parent = job?.trace ? propagation.extract(context.active(), job.trace) : context.active();
   const attributes = { 'background_task.name': name, ...(job && { 'background_task.attempt': job.attempt }) };
   const kind = job ? SpanKind.CONSUMER : SpanKind.INTERNAL;

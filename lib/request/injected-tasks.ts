@@ -1,8 +1,8 @@
-import type { BackgroundTask } from '../background-task.js';
-import { BackgroundTasksError } from '../background-tasks.errors.js';
-import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
-import { BackgroundTasks } from '../background-tasks.js';
-import { TrackedTasks } from '../tracked-tasks.js';
+import { DeliverableTasks } from '../engine/deliverable-tasks.js';
+import { TaskList } from '../list/task-list.js';
+import type { Execution } from '../runner/execution.js';
+import { BackgroundTasksError } from '../task/errors.js';
+import type { Task } from '../task/task.js';
 import { type GraphqlContext, requestOfOperation } from './graphql.js';
 import { rawRequest, responseOf } from './http.js';
 import { MessageTasks } from './message-tasks.js';
@@ -14,13 +14,13 @@ import { WITHOUT_CONTEXT, lists } from './tasks-of.js';
 export type HandledTasks = RequestTasks | MessageTasks;
 
 /** The list of a request, by the type of the execution context. */
-export function listOf(request: object, type: string, runner: BackgroundTasksRunner): HandledTasks {
+export function listOf(request: object, type: string, runner: Execution): HandledTasks {
   return type === 'http' || responseOf(request) ? RequestTasks.of(request, runner) : MessageTasks.of(request, runner);
 }
 
 /** What is injected as `BackgroundTasks` for what Nest injects as REQUEST, which is undefined where something was resolved outside any. */
-export function injectedTasks(injected: object | undefined, runner: BackgroundTasksRunner): BackgroundTasks {
-  if (!injected) return TrackedTasks.outsideRequest(runner);
+export function injectedTasks(injected: object | undefined, runner: Execution): TaskList {
+  if (!injected) return DeliverableTasks.outsideRequest(runner);
   const raw = rawRequest(injected);
   if (responseOf(raw)) return RequestTasks.of(raw, runner);
   const message = rpc.messageOfHost(injected);
@@ -31,7 +31,7 @@ export function injectedTasks(injected: object | undefined, runner: BackgroundTa
 }
 
 /** What is injected where there is nothing to wait for: to inject it is no error, to add a task to it is. */
-class UnsupportedTasks extends BackgroundTasks {
+class UnsupportedTasks extends TaskList {
   readonly #injected: object;
 
   constructor(injected: object) {
@@ -39,7 +39,7 @@ class UnsupportedTasks extends BackgroundTasks {
     this.#injected = injected;
   }
 
-  override add(task: BackgroundTask): void {
+  override add(task: Task): void {
     throw new BackgroundTasksError(
       'UNSUPPORTED_CONTEXT',
       `Background task "${task.name}" was refused: expected the REQUEST that Nest injects to be one of HTTP, of GraphQL, or the message of a ` +

@@ -1,22 +1,23 @@
 import { setImmediate } from 'node:timers';
 import type { ExecutionContext } from '@nestjs/common';
-import type { BackgroundTask } from '../background-task.js';
-import { BackgroundTasksError } from '../background-tasks.errors.js';
-import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
-import { TrackedTasks } from '../tracked-tasks.js';
+import { DeliverableTasks } from '../engine/deliverable-tasks.js';
+import type { Execution } from '../runner/execution.js';
+import { BackgroundTasksError } from '../task/errors.js';
+import type { Task } from '../task/task.js';
 import { BIND_INTERCEPTOR, lists } from './tasks-of.js';
 
 /**
  * The list of one message of a microservice or a gateway, or of one GraphQL subscription: there is no response to wait for, but only
  * handlers to end. The transport has the reply by then, and the runner starts nothing in the middle of the current event.
  */
-export class MessageTasks extends TrackedTasks {
+export class MessageTasks extends DeliverableTasks {
+  declare protected readonly runner: Execution;
   #handlersAtWork = 0;
   #opened = false;
   #failed = false;
 
   /** The list of a message, by the object that stands for it: one and the same for everybody who asks. */
-  static of(message: object, runner: BackgroundTasksRunner): MessageTasks {
+  static of(message: object, runner: Execution): MessageTasks {
     const known = lists.get(message);
     if (known instanceof MessageTasks) return known;
     const tasks = new MessageTasks(runner);
@@ -42,7 +43,7 @@ export class MessageTasks extends TrackedTasks {
     this.#failed = true;
   }
 
-  override add(task: BackgroundTask): void {
+  override add(task: Task): void {
     if (!this.#opened) {
       // Nothing would tell when the message is over: the task would never run.
       throw new BackgroundTasksError(

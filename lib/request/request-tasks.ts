@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import type { ExecutionContext } from '@nestjs/common';
-import type { BackgroundTask } from '../background-task.js';
-import { BackgroundTasksError, RefusedError } from '../background-tasks.errors.js';
-import type { BackgroundTasksRunner } from '../background-tasks.runner.js';
-import { TrackedTasks } from '../tracked-tasks.js';
+import { DeliverableTasks } from '../engine/deliverable-tasks.js';
+import type { Execution } from '../runner/execution.js';
+import { BackgroundTasksError, RefusedError } from '../task/errors.js';
+import type { Task } from '../task/task.js';
 import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf, sendsEvents } from './http.js';
 import { lists } from './tasks-of.js';
 
@@ -11,7 +11,8 @@ import { lists } from './tasks-of.js';
 const RETRY_AFTER = '1';
 
 /** The list of one request: flushed once its response is over and none of its handlers is at work. */
-export class RequestTasks extends TrackedTasks {
+export class RequestTasks extends DeliverableTasks {
+  declare protected readonly runner: Execution;
   /** Let go of, as the response, when the list is flushed: a task may run on for long. */
   #request: object | undefined;
   /** Looked up, and listened to, with the first task: a request without tasks pays for neither. */
@@ -24,13 +25,13 @@ export class RequestTasks extends TrackedTasks {
   /** The context of the handler that settled last, and the status of the response by then. */
   #settled: { context: ExecutionContext | undefined; status: number | undefined } | undefined;
 
-  private constructor(runner: BackgroundTasksRunner, request: object) {
+  private constructor(runner: Execution, request: object) {
     super(runner);
     this.#request = request;
   }
 
   /** The list of a raw request: one and the same for everybody who asks. */
-  static of(request: object, runner: BackgroundTasksRunner): RequestTasks {
+  static of(request: object, runner: Execution): RequestTasks {
     const known = lists.get(request);
     if (known instanceof RequestTasks) return known;
     const tasks = new RequestTasks(runner, request);
@@ -59,7 +60,7 @@ export class RequestTasks extends TrackedTasks {
     if (error instanceof RefusedError) this.#answerRetryAfter();
   }
 
-  override add(task: BackgroundTask): void {
+  override add(task: Task): void {
     if (this.#request && !this.#response) this.#watchResponse(this.#request);
     if (this.done) return this.addLate(task);
     try {

@@ -1,14 +1,13 @@
 import type { ExecutionContext } from '@nestjs/common';
-import { BackgroundTasksError } from '../background-tasks.errors.js';
-import type { BackgroundTasks } from '../background-tasks.js';
+import { BackgroundTasksError } from '../task/errors.js';
 import { graphqlContext, requestOfOperation } from './graphql.js';
 import { rawRequest } from './http.js';
 import { PerRequest } from './per-request.js';
 import * as rpc from './rpc.js';
 import * as ws from './ws.js';
 
-/** The list of each request, by the one object that all of its code has in common. */
-export const lists = new PerRequest<BackgroundTasks>('BackgroundTasks');
+/** The list of each request, or what a test put in its place, by the one object that all of its code has in common. */
+export const lists = new PerRequest<object>('BackgroundTasks');
 
 /** That object, by the type of an execution context. */
 const REQUEST_OF: Record<string, (context: ExecutionContext) => object | undefined> = {
@@ -31,7 +30,7 @@ export const BIND_INTERCEPTOR =
 export const WITHOUT_CONTEXT = 'a message whose transport calls `handler(data)` without a context; let it call `handler(data, context)`';
 
 /** The list of the request that a handler's parameter belongs to. */
-export function tasksOf(context: ExecutionContext): BackgroundTasks {
+export function tasksOf(context: ExecutionContext): object {
   const type = context.getType<string>();
   if (!REQUEST_OF[type]) {
     throw new BackgroundTasksError(

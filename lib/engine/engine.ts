@@ -1,0 +1,57 @@
+import type { TraceHeaders } from '../task/channels.js';
+import type { EngineTaskOptions } from './engine-task.options.js';
+
+/** One task on its way to an engine. */
+export interface EngineEntry {
+  /** Made once, in `addTask`: an entry that is handed over again is the same entry. */
+  readonly id: string;
+  /** The name of the `@BackgroundTask()` method. */
+  readonly name: string;
+  /** The class of the method's provider, so that a worker which lacks it can say what is missing. */
+  readonly provider: string;
+  /** An array, as JSON. */
+  readonly args: string;
+  /** Milliseconds, if the task has a timeout of its own. */
+  readonly timeout: number | undefined;
+  /** The trace that the task was added in, for a worker to go on with, if tasks are traced. */
+  readonly trace: TraceHeaders | undefined;
+  readonly options: EngineTaskOptions;
+}
+
+/** An entry whose turn has come, in a worker. */
+export interface EngineJob extends Pick<EngineEntry, 'name' | 'provider' | 'args' | 'timeout' | 'trace'> {
+  /** From 1. */
+  readonly attempt: number;
+}
+
+/** The application that an engine has a worker run tasks in. */
+export interface EngineHost {
+  /**
+   * Runs a task on its provider. Reports its failure, and rejects with it. Rejects with a `BackgroundTasksShutdownError` as soon as the signal
+   * fires, or without a run if it has fired before: the task has then not failed, and is to be given back.
+   */
+  run(job: EngineJob, signal: AbortSignal): Promise<void>;
+  /** Reports a task that the engine failed by itself. */
+  failed(job: EngineJob, error: unknown): void;
+}
+
+/** What runs an engine's tasks in this process. */
+export interface EngineWorker {
+  /** Takes no more tasks, and resolves once none runs. When the signal fires, gives back those that run. */
+  close(deadline: AbortSignal): Promise<void>;
+}
+
+/** An existing job queue that takes `@BackgroundTask()` methods over. The core knows no more of it than this. */
+export interface BackgroundTasksEngine {
+  /** Checks, at boot, the options of a `@BackgroundTask()` method against limits of its own; throws for one that it cannot keep. */
+  check?(task: string, options: EngineTaskOptions): void;
+  /**
+   * Resolves once all entries are safe. When it rejects, it is called again with the same entries, until the signal fires: nothing of them
+   * may be sent after that.
+   */
+  enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void>;
+  /** Starts to run tasks, if the engine is configured to; it does not wait for a server that is away. */
+  work(host: EngineHost): EngineWorker | undefined;
+  /** Lets go of its connections. */
+  close(): Promise<void>;
+}

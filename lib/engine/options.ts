@@ -1,0 +1,43 @@
+import { TASK_EXPECTATIONS, type TaskOptions } from '../task/options.js';
+import { type Expectations, milliseconds, oneOf } from '../task/validation.js';
+import type { BackgroundTasksEngine } from './engine.js';
+
+/** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
+export type FlushMode = 'before-response' | 'after-response';
+
+/** Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`. */
+export interface BackgroundTaskOptions extends TaskOptions {
+  /** When an engine gets the task, which must be a `@BackgroundTask()` method. @default the method's `flush`, or the module's */
+  flush?: FlushMode | undefined;
+}
+
+/** Which engine an application has, and when it gets tasks. */
+export interface EngineOptions {
+  /** Where `@BackgroundTask()` methods go, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
+  engine?: BackgroundTasksEngine | undefined;
+  /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */
+  flush?: FlushMode | undefined;
+  /** Milliseconds that the engine is given to take the tasks of a request, all retries included. @default 5000 */
+  flushTimeout?: number | undefined;
+}
+
+export interface ResolvedEngineOptions {
+  readonly engine: BackgroundTasksEngine | undefined;
+  readonly flush: FlushMode;
+  readonly flushTimeout: number;
+}
+
+export const ENGINE_DEFAULTS: ResolvedEngineOptions = { engine: undefined, flush: 'before-response', flushTimeout: 5_000 };
+
+export const FLUSH = oneOf('before-response', 'after-response');
+
+export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
+  engine: {
+    expected: 'an engine, such as `bullmqEngine({ … })`',
+    accepts: (value) => typeof value === 'object' && value !== null && 'enqueue' in value,
+  },
+  flush: FLUSH,
+  flushTimeout: milliseconds(1),
+};
+
+export const BACKGROUND_TASK_EXPECTATIONS: Expectations<BackgroundTaskOptions> = { ...TASK_EXPECTATIONS, flush: FLUSH };

@@ -1,0 +1,91 @@
+import { randomUUID } from 'node:crypto';
+import { traceHeaders } from '../task/channels.js';
+import { BackgroundTasksError } from '../task/errors.js';
+import type { Task } from '../task/task.js';
+import { Delivery } from './delivery.js';
+import { engineOptionsOf } from './engine-task.options.js';
+import type { EngineEntry } from './engine.js';
+import { jsonSnapshot } from './json-snapshot.js';
+import { classOf } from './named-methods.js';
+import type { NamedTaskOptions } from './named-task.options.js';
+import type { NamedTaskProviders } from './named-task-providers.js';
+import { NamedTask } from './named-task.js';
+import type { ResolvedEngineOptions } from './options.js';
+
+/** The sending half of an application: makes tasks of `@BackgroundTask()` methods ready, for their provider or for the engine. */
+export class EngineSender {
+  readonly #providers: NamedTaskProviders;
+  readonly #options: ResolvedEngineOptions;
+  readonly #delivery: Delivery | undefined;
+
+  constructor(providers: NamedTaskProviders, options: ResolvedEngineOptions) {
+    this.#providers = providers;
+    this.#options = options;
+    this.#delivery = options.engine && new Delivery(options.engine, options.flushTimeout);
+  }
+
+  get hasEngine(): boolean {
+    return this.#delivery !== undefined;
+  }
+
+  /**
+   * Finds the `@BackgroundTask()` methods.
+   * @throws BackgroundTasksError `INVALID_TASK` for one that cannot be run, `INVALID_OPTION` for one that asks for what the engine has not,
+   * or for what only an engine has.
+   */
+  discover(): void {
+    this.#providers.discover();
+    const { engine } = this.#options;
+    for (const { name, options } of this.#providers.methods) {
+      if (engine) engine.check?.(name, engineOptionsOf(options));
+      else assertNeedsNoEngine(name, options);
+    }
+  }
+
+  /**
+   * Has a named task run on its provider, or go to the engine with its arguments as they are now.
+   * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON.
+   */
+  prepare(task: Task): void {
+    if (!(task instanceof NamedTask)) return;
+    task.provider = this.#providers.providerOf(task.method);
+    if (this.#delivery) task.entry = entryOf(task);
+  }
+
+  /** Whether the engine is to have a task before the client has its answer. */
+  goesFirst(task: NamedTask): boolean {
+    return (task.options.flush ?? this.#options.flush) === 'before-response';
+  }
+
+  /** Hands tasks over; rejects with a `BackgroundTasksEngineError` if the engine does not take them in time. */
+  async deliver(tasks: readonly NamedTask[]): Promise<void> {
+    await this.#delivery?.deliver(tasks.map(({ entry }) => entry).filter((entry) => entry !== undefined));
+  }
+
+  /** Stops what is being handed over. */
+  giveUp(reason: string): void {
+    this.#delivery?.giveUp(reason);
+  }
+}
+
+function assertNeedsNoEngine(name: string, options: NamedTaskOptions): void {
+  const [option] = Object.keys(engineOptionsOf(options));
+  if (option === undefined) return;
+  throw new BackgroundTasksError(
+    'INVALID_OPTION',
+    `The option \`${option}\` of @BackgroundTask("${name}") needs an engine, as it is a promise that must outlive the process: ` +
+      'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
+  );
+}
+
+function entryOf({ method, args, options }: NamedTask): EngineEntry {
+  return {
+    id: randomUUID(),
+    name: method.name,
+    provider: classOf(method),
+    args: jsonSnapshot(method.name, args),
+    timeout: options.timeout,
+    trace: traceHeaders(),
+    options: engineOptionsOf(method.options),
+  };
+}

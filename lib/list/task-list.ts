@@ -1,0 +1,53 @@
+import { type InspectOptions, inspect } from 'node:util';
+import { Task } from '../task/task.js';
+import { invalid } from '../task/validation.js';
+
+/** What a `BackgroundTasks` is. The package itself extends this one: a subclass of the export takes microseconds to make. */
+export class TaskList {
+  /** Makes the tasks of all lists. A room above this one, which knows every kind of them, says how. */
+  static makeTask: (first: unknown, ...rest: unknown[]) => Task;
+
+  readonly #tasks: Task[];
+  #next = 0;
+
+  constructor(tasks: readonly Task[] = []) {
+    if (!Array.isArray(tasks) || !tasks.every((task) => task instanceof Task)) {
+      throw invalid('INVALID_TASK', 'the tasks of a list made by hand', 'an array of BackgroundTask, or nothing', tasks);
+    }
+    this.#tasks = [...tasks];
+  }
+
+  get tasks(): readonly Task[] {
+    return [...this.#tasks];
+  }
+
+  addTask(first: unknown, ...rest: unknown[]): void {
+    this.add(TaskList.makeTask(first, ...rest));
+  }
+
+  async run(): Promise<void> {
+    const errors: unknown[] = [];
+    while (this.#next < this.#tasks.length) {
+      try {
+        await this.#tasks[this.#next++]!.run();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 1) throw new AggregateError(errors, `${errors.length} background tasks failed`);
+    if (errors.length === 1) throw errors[0];
+  }
+
+  toJSON(): readonly Task[] {
+    return this.tasks;
+  }
+
+  /** What `console.log` makes of it. */
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    return `BackgroundTasks ${inspect(this.tasks, options)}`;
+  }
+
+  add(task: Task): void {
+    this.#tasks.push(task);
+  }
+}

@@ -1,0 +1,145 @@
+import { BackgroundTasksError, RefusedError } from '../task/errors.js';
+import type { Reporter } from '../task/reporter.js';
+import type { Task, TaskObserver } from '../task/task.js';
+import { Fifo, type Queued } from './fifo.js';
+import type { ResolvedListOptions } from './options.js';
+import { TaskList } from './task-list.js';
+
+/** How a request ended. */
+export type Outcome = 'success' | 'failure';
+
+/** What a list needs of the runner. */
+export interface ListRunner {
+  readonly options: ResolvedListOptions;
+  readonly reporter: Reporter;
+  /** Takes responsibility for a task that is about to be added to a list; throws if it is not taken. */
+  admit(task: Task, list: TrackedTasks): void;
+  /** Gives a flushed list its turns until it is empty. */
+  enqueue(list: TrackedTasks): void;
+  /** Goes on after a task of the list. */
+  ended(list: TrackedTasks): void;
+  /** Logs a task's error and hands it to `onError`. */
+  report(task: Task, error: unknown): void;
+  /** Says how the function of a task ended that had been given up. */
+  endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void;
+  /** Lets go of a task that its list will not run. */
+  discard(task: Task, reason: string): void;
+}
+
+/** A list that the runner tracks from its first task on, and runs once it is flushed. */
+export class TrackedTasks extends TaskList implements TaskObserver, Queued<TrackedTasks> {
+  behind: TrackedTasks | undefined;
+  /** The task whose end is awaited. */
+  running: Task | undefined;
+  protected readonly runner: ListRunner;
+  protected readonly waiting = new Fifo<Task>();
+  protected outcome: Outcome | undefined;
+  /** Whether the runner has the list, be it to wait for its turn or because one of its tasks runs. */
+  #handedOver = false;
+  /** Whether a task has failed after which no other runs. */
+  #stopped = false;
+
+  constructor(runner: ListRunner) {
+    super();
+    this.runner = runner;
+  }
+
+  override get tasks(): readonly Task[] {
+    return this.waiting.toArray();
+  }
+
+  get isEmpty(): boolean {
+    return this.waiting.isEmpty;
+  }
+
+  override run(): Promise<void> {
+    return Promise.reject(
+      new BackgroundTasksError(
+        'LIST_OF_A_REQUEST',
+        'The list of a request runs by itself once the response is out; `run()` is for a list made by hand with `new BackgroundTasks()`',
+      ),
+    );
+  }
+
+  override add(task: Task): void {
+    this.take(task);
+  }
+
+  /** Adds a task when everything has run: late code is waited for by nobody, and nobody may catch its errors. */
+  protected addLate(task: Task): void {
+    try {
+      this.take(task);
+      this.runner.reporter.addedLate(task);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      this.runner.reporter.refused(error);
+    }
+  }
+
+  protected take(task: Task): void {
+    this.runner.admit(task, this);
+    this.waiting.push(task);
+    if (this.outcome) this.#handOver();
+  }
+
+  /** Whether everything that was flushed has run. */
+  protected get done(): boolean {
+    return this.outcome !== undefined && !this.#handedOver;
+  }
+
+  /** Lets the tasks run: those that are in the list, and from now on each one as it is added. */
+  flush(outcome: Outcome): void {
+    this.outcome = outcome;
+    if (!this.isEmpty) this.#handOver();
+  }
+
+  #handOver(): void {
+    if (this.#handedOver) return;
+    this.#handedOver = true;
+    this.runner.enqueue(this);
+  }
+
+  /** Takes the next task to run off the list. Those that the outcome rules out are discarded on the way. */
+  next(): Task | undefined {
+    for (let task = this.waiting.shift(); task; task = this.waiting.shift()) {
+      const reason = this.ruledOut(task, this.outcome);
+      if (!reason) return task;
+      this.runner.discard(task, reason);
+    }
+    this.#handedOver = false;
+    return undefined;
+  }
+
+  completed(): void {
+    this.#ended();
+  }
+
+  failed(task: Task, error: unknown): void {
+    if (this.runner.options.onTaskFailure === 'stop') this.#stopped = true;
+    this.runner.report(task, error);
+    this.#ended();
+  }
+
+  endedLate(task: Task, how: 'completed' | 'failed', error?: unknown): void {
+    this.runner.endedLate(task, how, error);
+  }
+
+  #ended(): void {
+    this.running = undefined;
+    this.#handedOver = !this.isEmpty;
+    this.runner.ended(this);
+  }
+
+  /** Takes every waiting task off the list. */
+  clear(): Task[] {
+    return this.waiting.clear();
+  }
+
+  /** Why a task does not run, if it does not. */
+  protected ruledOut(task: Task, outcome: Outcome | undefined): string | undefined {
+    if (this.#stopped) return 'an earlier task of its request failed';
+    const runOn = task.options.runOn ?? this.runner.options.runOn;
+    if (runOn === 'always' || runOn === outcome) return undefined;
+    return `it runs on ${runOn}, and the outcome of its request was ${outcome}`;
+  }
+}

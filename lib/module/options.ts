@@ -1,0 +1,62 @@
+import type { Scope } from '@nestjs/common';
+import { ENGINE_DEFAULTS, ENGINE_EXPECTATIONS, type EngineOptions, type ResolvedEngineOptions } from '../engine/options.js';
+import { RUNNER_DEFAULTS, RUNNER_EXPECTATIONS, type ResolvedRunnerOptions, type RunnerOptions } from '../runner/options.js';
+import { BackgroundTasksError } from '../task/errors.js';
+import { type Expectations, validated } from '../task/validation.js';
+
+/** The options of an application: what the factory of `BackgroundTasksModule.forRootAsync()` returns. */
+export interface BackgroundTasksModuleOptions extends RunnerOptions, EngineOptions {}
+
+/** What Nest has to know before it makes anything: in `forRootAsync()`, it goes beside the factory. */
+export interface BackgroundTasksModuleExtras {
+  /** Whether `BackgroundTasks` can be injected in modules that do not import this one. @default true */
+  isGlobal?: boolean | undefined;
+  /**
+   * `Scope.DEFAULT` injects a singleton that follows the request through an `AsyncLocalStorage`, so that nothing which injects it becomes
+   * request-scoped. @default Scope.REQUEST
+   */
+  scope?: Scope.REQUEST | Scope.DEFAULT | undefined;
+}
+
+/** All that `BackgroundTasksModule.forRoot()` takes. */
+export interface BackgroundTasksRootOptions extends BackgroundTasksModuleOptions, BackgroundTasksModuleExtras {}
+
+/** Module options with their defaults filled in. */
+export interface ResolvedOptions extends ResolvedRunnerOptions, ResolvedEngineOptions {}
+
+/** The injection token of what the application passed to `forRoot` or `forRootAsync`. */
+export const MODULE_OPTIONS = Symbol('BackgroundTasksModuleOptions');
+
+const DEFAULTS: ResolvedOptions = { ...RUNNER_DEFAULTS, ...ENGINE_DEFAULTS };
+
+const EXPECTATIONS: Expectations<BackgroundTasksModuleOptions> = { ...RUNNER_EXPECTATIONS, ...ENGINE_EXPECTATIONS };
+
+/**
+ * The application's options, validated, with their defaults.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function resolveOptions(options: unknown = {}): ResolvedOptions {
+  const given = validated<ResolvedOptions>('BackgroundTasksModule', options, EXPECTATIONS, (name) =>
+    name === 'scope' || name === 'isGlobal' ? '; in forRootAsync(), it goes beside the factory, and not into what that returns' : '',
+  );
+  return { ...DEFAULTS, ...given };
+}
+
+/**
+ * Checks that configuring the module in several places comes to one and the same: there is one runner, which cannot follow two.
+ *
+ * @throws BackgroundTasksError `CONFLICTING_OPTIONS`, naming the option.
+ */
+export function assertSameOptions(configurations: readonly ResolvedOptions[]): void {
+  const [first, ...others] = configurations;
+  for (const other of others) {
+    const name = (Object.keys(DEFAULTS) as (keyof ResolvedOptions)[]).find((key) => first?.[key] !== other[key]);
+    if (name) {
+      throw new BackgroundTasksError(
+        'CONFLICTING_OPTIONS',
+        `BackgroundTasksModule is configured in several places, with a different \`${name}\`: configure it once, in the root module, and import it plain elsewhere`,
+      );
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import type { DeliveringRunner } from '../engine/deliverable-tasks.js';
+import type { NamedTask } from '../engine/named-task.js';
+import type { EngineSender } from '../engine/sender.js';
+import type { TrackedTasks } from '../list/tracked-tasks.js';
+import { messageOf } from '../task/describe-error.js';
+import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from '../task/errors.js';
+import { Reporter } from '../task/reporter.js';
+import type { Task } from '../task/task.js';
+import { Closing } from './closing.js';
+import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
+import { Turns } from './turns.js';
+import { Workload } from './workload.js';
+
+/** Executes and tracks the tasks of an application: what lists know of the runner. */
+export class Execution implements DeliveringRunner {
+  readonly options: ResolvedRunnerOptions;
+  readonly reporter: Reporter;
+  readonly work = new Workload();
+  /** The tasks that were discarded since the application started. */
+  discarded = 0;
+  /** The lists that hold tasks, or run one. */
+  readonly #lists = new Set<TrackedTasks>();
+  /** The flushed lists. A turn is one task, so that a long list does not starve the others. */
+  readonly #turns: Turns<TrackedTasks>;
+  readonly #closing: Closing;
+  readonly #sender: EngineSender | undefined;
+  #closed = false;
+
+  constructor(options: ResolvedRunnerOptions = RUNNER_DEFAULTS, reporter = new Reporter(options.onError), sender?: EngineSender) {
+    this.options = options;
+    this.reporter = reporter;
+    this.#sender = sender;
+    this.#closing = new Closing(this.work, reporter);
+    this.#turns = new Turns(
+      () => this.work.active < options.concurrency,
+      (list) => this.#takeTurn(list),
+    );
+  }
+
+  handlerStarted(): void {
+    this.work.handlers += 1;
+  }
+
+  handlerSettled(): void {
+    this.work.handlers -= 1;
+    this.work.decreased();
+  }
+
+  /**
+   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed, BackgroundTasksError `INVALID_TASK` for a
+   * `@BackgroundTask()` method that cannot be run.
+   */
+  admit(task: Task, list: TrackedTasks): void {
+    const { maxPending } = this.options;
+    if (this.#closed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
+    if (this.work.pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
+    this.#sender?.prepare(task);
+    this.work.pending += 1;
+    this.#lists.add(list);
+  }
+
+  enqueue(list: TrackedTasks): void {
+    this.#turns.request(list);
+  }
+
+  #takeTurn(list: TrackedTasks): void {
+    const task = list.next();
+    if (!task) {
+      this.#lists.delete(list);
+      return;
+    }
+    this.work.pending -= 1;
+    this.work.active += 1;
+    list.running = task;
+    task.start(task.options.timeout ?? this.options.timeout, list);
+  }
+
+  ended(list: TrackedTasks): void {
+    this.work.active -= 1;
+    if (list.isEmpty) this.#lists.delete(list);
+    this.#turns.end(list, !list.isEmpty);
+    this.work.decreased();
+  }
+
+  report(task: Task, error: unknown): void {
+    this.work.reporting += 1;
+    void this.reporter.failed(task, error).then(() => {
+      this.work.reporting -= 1;
+      this.work.decreased();
+    });
+  }
+
+  discard(task: Task, reason: string): void {
+    this.work.pending -= 1;
+    this.discarded += 1;
+    this.reporter.discarded(task, reason);
+    this.work.decreased();
+  }
+
+  /** Whether `@BackgroundTask()` methods go to an engine. */
+  get hasEngine(): boolean {
+    return this.#sender?.hasEngine ?? false;
+  }
+
+  goesFirst(task: NamedTask): boolean {
+    return this.#sender?.goesFirst(task) ?? false;
+  }
+
+  async handOver(tasks: readonly NamedTask[], list: TrackedTasks): Promise<void> {
+    if (list.isEmpty && !list.running) this.#lists.delete(list);
+    try {
+      await this.#sender?.deliver(tasks);
+    } catch (error) {
+      for (const task of tasks) {
+        this.reporter.neverStarts(task, messageOf(error));
+        this.report(task, error);
+      }
+      throw error;
+    } finally {
+      this.work.pending -= tasks.length;
+      this.work.decreased();
+    }
+  }
+
+  /** Refuses tasks from now on, and gives up those that have not ended, reporting each one. */
+  close(reason: string): void {
+    this.#closed = true;
+    this.#sender?.giveUp(reason);
+    const lists = [...this.#lists];
+    this.#lists.clear();
+    this.#closing.giveUp(lists, reason, (task, error) => this.report(task, error));
+  }
+
+  endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
+    this.reporter.endedLate(task, how, error);
+    this.#closing.ended(task);
+  }
+}

@@ -1,0 +1,49 @@
+import { LIST_DEFAULTS, LIST_EXPECTATIONS, type ListOptions, type ResolvedListOptions } from '../list/options.js';
+import { TIMEOUT } from '../task/options.js';
+import type { OnError } from '../task/reporter.js';
+import { type Expectation, type Expectations, FUNCTION, milliseconds } from '../task/validation.js';
+
+/** How an application runs its tasks. */
+export interface RunnerOptions extends ListOptions {
+  /** How many tasks run at once in the application. @default Infinity */
+  concurrency?: number | undefined;
+  /** How many tasks may wait in the application; `addTask` beyond it throws a `BackgroundTasksOverflowError`. @default Infinity */
+  maxPending?: number | undefined;
+  /** Milliseconds after which a task is given up: its signal fires and the next one starts. @default none */
+  timeout?: number | undefined;
+  /** Milliseconds that `app.close()` waits for requests in flight and for tasks; what is left is given up. @default 30000 */
+  shutdownTimeout?: number | undefined;
+  /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */
+  onError?: OnError | undefined;
+}
+
+export interface ResolvedRunnerOptions extends ResolvedListOptions {
+  readonly concurrency: number;
+  readonly maxPending: number;
+  readonly timeout: number | undefined;
+  readonly shutdownTimeout: number;
+  readonly onError: OnError | undefined;
+}
+
+export const RUNNER_DEFAULTS: ResolvedRunnerOptions = {
+  ...LIST_DEFAULTS,
+  concurrency: Infinity,
+  maxPending: Infinity,
+  timeout: undefined,
+  shutdownTimeout: 30_000,
+  onError: undefined,
+};
+
+const COUNT: Expectation = {
+  expected: 'a positive integer or Infinity',
+  accepts: (value) => value === Infinity || (Number.isInteger(value) && Number(value) > 0),
+};
+
+export const RUNNER_EXPECTATIONS: Expectations<RunnerOptions> = {
+  ...LIST_EXPECTATIONS,
+  concurrency: COUNT,
+  maxPending: COUNT,
+  timeout: TIMEOUT,
+  shutdownTimeout: milliseconds(0),
+  onError: FUNCTION,
+};

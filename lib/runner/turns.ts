@@ -1,0 +1,54 @@
+import { setImmediate } from 'node:timers';
+import { Fifo, type Queued } from '../list/fifo.js';
+
+/** Milliseconds of synchronous work after which the event loop gets its turn. */
+const TIME_SLICE = 10;
+
+/** Hands out turns, first come first served, while there is room, and without holding the event loop up. */
+export class Turns<Item extends Queued<Item>> {
+  readonly #waiting = new Fifo<Item>();
+  readonly #hasRoom: () => boolean;
+  readonly #take: (item: Item) => void;
+  #wakeUp: NodeJS.Immediate | undefined;
+  #handingOut = false;
+  #sliceEnd = 0;
+
+  constructor(hasRoom: () => boolean, take: (item: Item) => void) {
+    this.#hasRoom = hasRoom;
+    this.#take = take;
+  }
+
+  /** Asks for a turn after the current event: never at once, in the middle of what a response still has to do. */
+  request(item: Item): void {
+    this.#waiting.push(item);
+    this.#wakeUp ??= setImmediate(this.#onWakeUp);
+  }
+
+  /** Ends the turn of an item, asks for its next one if it needs one, and passes the freed room on. */
+  end(item: Item, again: boolean): void {
+    if (again) this.#waiting.push(item);
+    this.#handOut();
+  }
+
+  readonly #onWakeUp = (): void => {
+    this.#wakeUp = undefined;
+    this.#sliceEnd = performance.now() + TIME_SLICE;
+    this.#handOut();
+  };
+
+  #handOut(): void {
+    if (this.#handingOut || this.#wakeUp) return;
+    this.#handingOut = true;
+    try {
+      while (!this.#waiting.isEmpty && this.#hasRoom()) {
+        if (performance.now() > this.#sliceEnd) {
+          this.#wakeUp = setImmediate(this.#onWakeUp);
+          break;
+        }
+        this.#take(this.#waiting.shift()!);
+      }
+    } finally {
+      this.#handingOut = false;
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import { Logger } from '@nestjs/common';
+import type { BackgroundTask } from './background-task.js';
+import { discardsObserved, publishDiscard } from './channels.js';
+import { isError, messageOf, stackOf } from './describe-error.js';
+import type { Task } from './task.js';
+
+/** What an application wants called with the error of each task that failed. */
+export type OnError = (error: unknown, task: BackgroundTask) => unknown;
+
+/**
+ * Says what becomes of tasks: by name, never with their arguments, and without throwing whatever the error, the logger or `onError` do. It
+ * does so in the async context of the task, so that a logger that knows the current request, or trace, knows the right one.
+ */
+export class Reporter {
+  readonly #logger = new Logger('BackgroundTasks');
+  readonly #onError: OnError | undefined;
+
+  constructor(onError: OnError | undefined) {
+    this.#onError = onError;
+  }
+
+  /** Logs the error and hands it to `onError`; resolves once that is through. */
+  failed(task: Task, error: unknown): Promise<void> {
+    return task.within(() => this.#failed(task, error));
+  }
+
+  async #failed(task: Task, error: unknown): Promise<void> {
+    const name = `Background task "${task.name}"`;
+    const message = messageOf(error);
+    // This package's own errors name the task themselves.
+    this.#log('error', message.startsWith(name) ? message : `${name} failed${attemptOf(task)}: ${message}`, stackOf(error));
+    try {
+      await this.#onError?.(error, task);
+    } catch (cause) {
+      this.#log('error', `onError failed for background task "${task.name}": ${messageOf(cause)}`, stackOf(cause));
+    }
+  }
+
+  discarded(task: Task, reason: string): void {
+    this.neverStarts(task, reason);
+    task.within(() => this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`));
+  }
+
+  /** Tells the channel of discards alone: of what is logged as a failure. */
+  neverStarts(task: Task, reason: string): void {
+    if (discardsObserved()) task.within(() => publishDiscard(task, reason));
+  }
+
+  addedLate(task: Task): void {
+    this.#log(
+      'warn',
+      `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
+        'and do not keep the list of a request in a singleton or a durable provider',
+    );
+  }
+
+  waiting(tasks: number, milliseconds: number): void {
+    this.#log('log', `Waiting for ${tasks} background task${tasks === 1 ? '' : 's'} to end, for ${milliseconds} ms at most`);
+  }
+
+  givenBack(task: Task, reason: string): void {
+    this.#log('warn', `Background task "${task.name}" was given back to the engine, which will have it run again: ${reason}`);
+  }
+
+  refused(error: Error): void {
+    this.#log('error', error.message);
+  }
+
+  endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
+    task.within(() => this.#endedLate(task, how, error));
+  }
+
+  #endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
+    if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
+    else if (obeyed(task, error)) this.#log('debug', `Background task "${task.name}" stopped when its signal fired`);
+    else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
+  }
+
+  #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, stack?: string): void {
+    try {
+      if (stack === undefined) this.#logger[level](message);
+      else this.#logger[level](message, stack);
+    } catch {
+      // A logger that throws must not take the task's siblings, or the process, with it.
+    }
+  }
+}
+
+/** Which attempt it was of how many, where there may be several. */
+function attemptOf({ attempt, attempts }: Task): string {
+  return attempts > 1 ? ` (attempt ${attempt} of ${attempts})` : '';
+}
+
+/** Whether the error is what a task ends with that heeds its signal: its timeout, say, has been logged already. */
+function obeyed(task: Task, error: unknown): boolean {
+  try {
+    // `fetch` rejects with the reason itself, Node's own functions with an error that has it for its cause.
+    return error === task.signal.reason || (isError(error) && error.cause === task.signal.reason);
+  } catch {
+    return false;
+  }
+}

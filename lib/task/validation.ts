@@ -1,0 +1,72 @@
+import { BackgroundTasksError } from './errors.js';
+
+/** What makes the value of an option valid. */
+export interface Expectation {
+  readonly expected: string;
+  readonly accepts: (value: unknown) => boolean;
+}
+
+export type Expectations<Options> = Readonly<Record<keyof Options, Expectation>>;
+
+export const oneOf = (...values: string[]): Expectation => ({
+  expected: values.map((value) => `'${value}'`).join(' or '),
+  accepts: (value) => typeof value === 'string' && values.includes(value),
+});
+
+/** The longest delay of a Node timer: a longer one would fire at once. */
+const MAX_DELAY = 2 ** 31 - 1;
+
+export const milliseconds = (min: number): Expectation => ({
+  expected: `milliseconds, an integer from ${min} to ${MAX_DELAY}`,
+  accepts: (value) => Number.isInteger(value) && Number(value) >= min && Number(value) <= MAX_DELAY,
+});
+
+export const FUNCTION: Expectation = { expected: 'a function', accepts: (value) => typeof value === 'function' };
+
+/**
+ * The options that are given, each of them checked.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function validated<Options>(
+  owner: string,
+  options: unknown,
+  expectations: Expectations<Options>,
+  hint: (unknownOption: string) => string = () => '',
+): Partial<Options> {
+  if (typeof options !== 'object' || options === null) throw invalid('INVALID_OPTION', `the options of ${owner}`, 'an object', options);
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  for (const [name, value] of given) {
+    if (!Object.hasOwn(expectations, name)) {
+      const known = Object.keys(expectations).join('`, `');
+      throw new BackgroundTasksError('INVALID_OPTION', `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\`${hint(name)}`);
+    }
+    const { expected, accepts } = expectations[name as keyof Options];
+    if (!accepts(value)) throw invalid('INVALID_OPTION', `the option \`${name}\` of ${owner}`, expected, value);
+  }
+  // Each value has just been checked against the expectation of its name.
+  return Object.fromEntries(given) as Partial<Options>;
+}
+
+/** The error for a bad value: names the option or argument, the value with its type, and what was expected. */
+export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', what: string, expected: string, value: unknown): BackgroundTasksError {
+  return new BackgroundTasksError(
+    code,
+    `Expected ${what} to be ${expected}, got ${code === 'INVALID_TASK' ? describeArgument(value) : describe(value)}`,
+  );
+}
+
+/** Names what may be an argument of a task, and then people's data: by its type alone. */
+export function describeArgument(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'bigint' || typeof value === 'symbol' ? `a ${typeof value}` : describe(value);
+}
+
+/** Names a value with its type; objects and functions by their type alone: their text may hold people's data. */
+function describe(value: unknown): string {
+  if (value === null || value === undefined) return `\`${value}\``;
+  if (Array.isArray(value)) return 'an array';
+  if (value instanceof Promise) return 'a promise';
+  if (typeof value === 'object') return 'an object';
+  if (typeof value === 'function') return 'a function';
+  return `\`${String(value)}\` (${typeof value})`;
+}
