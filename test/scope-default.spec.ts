@@ -528,11 +528,4 @@ describe('the option scope', () => {
       }),
     );
   });
-
-  it('must be one for the application: boot fails where a plain import says otherwise', async () => {
-    const mixed = appWith(BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT }), BackgroundTasksModule);
-    await expect(createApp('Express', mixed)).rejects.toThrow(
-      expect.objectContaining({ code: 'CONFLICTING_OPTIONS', message: expect.stringContaining('`scope`') }),
-    );
-  });
 });

@@ -47,7 +47,8 @@ export class TaskList {
     return `BackgroundTasks ${inspect(this.tasks, options)}`;
   }
 
-  add(task: Task): void {
+  /** Adds a task for code that has the list, or for code that has followed its request here. */
+  add(task: Task, _isFollowing?: boolean): void {
     this.#tasks.push(task);
   }
 }

@@ -61,15 +61,15 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
     );
   }
 
-  override add(task: Task): void {
+  override add(task: Task, _isFollowing?: boolean): void {
     this.take(task);
   }
 
   /** Adds a task when everything has run: late code is waited for by nobody, and nobody may catch its errors. */
-  protected addLate(task: Task): void {
+  protected addLate(task: Task, isFollowing = false): void {
     try {
       this.take(task);
-      this.runner.reporter.addedLate(task);
+      this.runner.reporter.addedLate(task, isFollowing);
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
       this.runner.reporter.refused(error);

@@ -12,7 +12,8 @@ import { Execution } from '../runner/execution.js';
 import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { Reporter } from '../task/reporter.js';
-import { MODULE_OPTIONS, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
+import { madeRequestScoped } from './made-request-scoped.js';
+import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');
 
@@ -53,6 +54,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   constructor(
     private readonly modules: ModulesContainer,
     private readonly adapterHost: HttpAdapterHost,
+    private readonly reporter: Reporter,
     private readonly sender: EngineSender,
     private readonly taskHost: TaskHost,
     config: ApplicationConfig,
@@ -76,9 +78,16 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   }
 
   onModuleInit(): void {
-    const configurations = [...this.modules.values()].map((module) => module.getProviderByKey(MODULE_OPTIONS)).filter(Boolean);
-    assertSameOptions(configurations.map(({ instance }) => resolveOptions(instance)));
+    const configurations = [...this.modules.values()].filter((module) => module.providers.has(MODULE_OPTIONS));
+    assertSameOptions(
+      configurations.map((module) => ({
+        ...resolveOptions(module.getProviderByKey(MODULE_OPTIONS).instance),
+        scope: module.getProviderByKey(MODULE_SCOPE).instance,
+      })),
+    );
     this.sender.discover();
+    const warning = madeRequestScoped(this.modules);
+    if (warning) this.reporter.madeRequestScoped(warning);
   }
 
   onApplicationBootstrap(): void {

@@ -1,6 +1,6 @@
 import { ConfigurableModuleBuilder, Module, Scope } from '@nestjs/common';
 import { invalid } from '../task/validation.js';
-import { type BackgroundTasksModuleExtras, type BackgroundTasksModuleOptions, MODULE_OPTIONS } from './options.js';
+import { type BackgroundTasksModuleExtras, type BackgroundTasksModuleOptions, MODULE_OPTIONS, MODULE_SCOPE } from './options.js';
 import { DefaultScopeModule, RequestScopeModule } from './scope.modules.js';
 
 /** Holds the options where the core finds them, also if what the user imported is not global. */
@@ -9,7 +9,7 @@ class BackgroundTasksOptionsModule {}
 
 /** What `forRoot` and `forRootAsync` import in the place of `BackgroundTasksModule`, which is global and request-scoped. */
 @Module({})
-class ConfiguredBackgroundTasksModule {}
+export class ConfiguredBackgroundTasksModule {}
 
 export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({
   optionsInjectionToken: MODULE_OPTIONS,
@@ -20,10 +20,11 @@ export const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<Backgro
     { isGlobal: true, scope: Scope.REQUEST },
     (definition, { isGlobal = true, scope = Scope.REQUEST }) => {
       const scopeModule = moduleOf(scope);
+      const providers = [...(definition.providers ?? []), { provide: MODULE_SCOPE, useValue: scope }];
       return {
         module: ConfiguredBackgroundTasksModule,
         global: isGlobal,
-        imports: [scopeModule, { ...definition, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
+        imports: [scopeModule, { ...definition, providers, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
         exports: [scopeModule],
       };
     },

@@ -27,6 +27,9 @@ export interface ResolvedOptions extends ResolvedRunnerOptions, ResolvedEngineOp
 /** The injection token of what the application passed to `forRoot` or `forRootAsync`. */
 export const MODULE_OPTIONS = Symbol('BackgroundTasksModuleOptions');
 
+/** The injection token of the scope that it passed beside them. */
+export const MODULE_SCOPE = Symbol('BackgroundTasksModuleScope');
+
 const DEFAULTS: ResolvedOptions = { ...RUNNER_DEFAULTS, ...ENGINE_DEFAULTS };
 
 const EXPECTATIONS: Expectations<BackgroundTasksModuleOptions> = { ...RUNNER_EXPECTATIONS, ...ENGINE_EXPECTATIONS };
@@ -48,10 +51,10 @@ export function resolveOptions(options: unknown = {}): ResolvedOptions {
  *
  * @throws BackgroundTasksError `CONFLICTING_OPTIONS`, naming the option.
  */
-export function assertSameOptions(configurations: readonly ResolvedOptions[]): void {
+export function assertSameOptions(configurations: readonly (ResolvedOptions & { readonly scope: unknown })[]): void {
   const [first, ...others] = configurations;
   for (const other of others) {
-    const name = (Object.keys(DEFAULTS) as (keyof ResolvedOptions)[]).find((key) => first?.[key] !== other[key]);
+    const name = ([...Object.keys(DEFAULTS), 'scope'] as (keyof typeof other)[]).find((key) => first?.[key] !== other[key]);
     if (name) {
       throw new BackgroundTasksError(
         'CONFLICTING_OPTIONS',

@@ -17,8 +17,6 @@ import { beginMessage } from './ws.js';
 export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit, OnModuleDestroy {
   /** What a test put in the place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
   #override: BackgroundTasks | undefined;
-  /** The singleton of `Scope.DEFAULT`. */
-  #current: CurrentTasks | undefined;
   /** What ends each of the GraphQL subscriptions that are open. */
   readonly #subscriptions = new Set<() => void>();
 
@@ -31,8 +29,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   onModuleInit(): void {
     if (this.moduleRef.introspect(BackgroundTasks).scope !== Scope.DEFAULT) return;
     const tasks = this.moduleRef.get(BackgroundTasks, { strict: false });
-    if (tasks instanceof CurrentTasks) this.#current = tasks;
-    else this.#override = tasks;
+    if (!(tasks instanceof CurrentTasks)) this.#override = tasks;
   }
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
@@ -59,10 +56,10 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     tasks.handlerStarted();
     const before = tasks.unacknowledged;
     try {
-      const result = await this.#within(tasks, resolve);
+      const result = await this.runner.enter(tasks, resolve);
       if (startsSubscription(args) && isAsyncIterable(result)) {
         this.#subscriptions.add(settle);
-        return onceEnded(result, (step) => this.#within(tasks, step), settle);
+        return onceEnded(result, (step) => this.runner.enter(tasks, step), settle);
       }
       // A filter returns the error that GraphQL is to report.
       const failure = result instanceof Error ? { error: result } : undefined;
@@ -87,10 +84,6 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     return undefined;
   }
 
-  #within<Result>(tasks: HandledTasks, func: () => Result): Result {
-    return this.#current ? this.#current.within(tasks, func) : func();
-  }
-
   #handled(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
     const isSent = context.getType() === 'http' && answersByHand(context);
     return this.runner.hasEngine && !isSent ? heldBack(next.handle(), tasks) : next.handle();
@@ -100,7 +93,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   #observed(next: CallHandler, tasks: HandledTasks, context: ExecutionContext): Observable<unknown> {
     return new Observable((subscriber) => {
       tasks.handlerStarted(context);
-      const subscription = this.#within(tasks, () =>
+      const subscription = this.runner.enter(tasks, () =>
         this.#handled(next, tasks, context).subscribe({
           next: (value) => subscriber.next(value),
           error: (error: unknown) => {

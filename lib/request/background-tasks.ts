@@ -3,37 +3,12 @@ import type { ExecutionContext } from '@nestjs/common';
 import type { BackgroundTask } from '../engine/background-task.js';
 import { classAndDecorator } from '../engine/class-and-decorator.js';
 import { makeTask } from '../engine/make-task.js';
-import type { BackgroundTaskOptions } from '../engine/options.js';
 import { TaskList } from '../list/task-list.js';
+import type { BackgroundTasks as TasksInterface } from '../runner/background-tasks.js';
 import type { Task } from '../task/task.js';
 import { tasksOf } from './tasks-of.js';
 
-/** The tasks of a request, as FastAPI's `BackgroundTasks`. */
-export interface BackgroundTasks {
-  /** The tasks added so far. Those of a request leave its list when they start. */
-  readonly tasks: readonly BackgroundTask[];
-
-  /**
-   * Adds a function, to be called with these arguments once the response is out.
-   *
-   * Pass a method in a closure, `() => this.mailer.send(to)`: that a bare `this.mailer.send` has lost its `this` cannot be detected.
-   *
-   * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option, `OVERFLOW` beyond `maxPending`,
-   * `SHUTDOWN` once the application has closed.
-   */
-  addTask<Args extends unknown[]>(func: (...args: Args) => unknown, ...args: NoInfer<Args>): void;
-  addTask<Args extends unknown[]>(options: BackgroundTaskOptions, func: (...args: Args) => unknown, ...args: NoInfer<Args>): void;
-
-  /**
-   * Runs the tasks of a list made by hand, in order, each once, whatever its `runOn`; tasks that they add run, too.
-   *
-   * @throws The error of the task that failed; an `AggregateError` if several did.
-   */
-  run(): Promise<void>;
-
-  /** What `JSON.stringify` makes of the list: its tasks, without their arguments. */
-  toJSON(): readonly BackgroundTask[];
-}
+export interface BackgroundTasks extends TasksInterface {}
 
 export interface BackgroundTasksConstructor {
   readonly prototype: BackgroundTasks;

@@ -14,6 +14,7 @@ export class CurrentTasks extends TaskList {
   constructor(runner: Execution) {
     super();
     this.#runner = runner;
+    runner.enter = (tasks, func) => this.within(tasks, func);
   }
 
   /** Calls the function, and all that it sets off, as part of the request with this list. */
@@ -30,7 +31,7 @@ export class CurrentTasks extends TaskList {
   }
 
   override add(task: Task): void {
-    this.#list.add(task);
+    this.#list.add(task, true);
   }
 
   /** Outside any request, each task has a list of its own: one that takes its time must not hold up the others. */

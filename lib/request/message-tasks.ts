@@ -43,7 +43,7 @@ export class MessageTasks extends DeliverableTasks {
     this.#failed = true;
   }
 
-  override add(task: Task): void {
+  override add(task: Task, isFollowing?: boolean): void {
     if (!this.#opened) {
       // Nothing would tell when the message is over: the task would never run.
       throw new BackgroundTasksError(
@@ -52,7 +52,7 @@ export class MessageTasks extends DeliverableTasks {
           `in the handler, or in an interceptor; ${BIND_INTERCEPTOR}`,
       );
     }
-    if (this.done) this.addLate(task);
+    if (this.done) this.addLate(task, isFollowing);
     else super.add(task);
   }
 

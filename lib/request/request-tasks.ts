@@ -60,9 +60,9 @@ export class RequestTasks extends DeliverableTasks {
     if (error instanceof RefusedError) this.#answerRetryAfter();
   }
 
-  override add(task: Task): void {
+  override add(task: Task, isFollowing?: boolean): void {
     if (this.#request && !this.#response) this.#watchResponse(this.#request);
-    if (this.done) return this.addLate(task);
+    if (this.done) return this.addLate(task, isFollowing);
     try {
       super.add(task);
     } catch (error) {

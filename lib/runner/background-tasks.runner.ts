@@ -1,4 +1,7 @@
+import { invalid } from '../task/validation.js';
+import type { BackgroundTasks } from './background-tasks.js';
 import { Execution } from './execution.js';
+import { WorkTasks } from './work-tasks.js';
 
 /** Executes and tracks the tasks of an application. */
 export class BackgroundTasksRunner {
@@ -22,6 +25,32 @@ export class BackgroundTasksRunner {
   /** The tasks that were discarded since the application started, because of the outcome of their request or a failed sibling. */
   get discardedCount(): number {
     return this.#execution.discarded;
+  }
+
+  /**
+   * Calls a function as a unit of work that is no request, such as a cron job, a listener, a consumer or a command, with a list of its own.
+   * The tasks of that list start once the function has settled, and an exception is its failure. Under `Scope.DEFAULT` that list is what is
+   * injected, too, for as long as the function is at work. `app.close()` waits for it as for a request.
+   *
+   * @returns What the function returns, once the engine, if any, has the tasks that it would get before a response.
+   * @throws What the function throws; a `BackgroundTasksEngineError` if the engine does not take those tasks in time.
+   */
+  async within<Result>(func: (tasks: BackgroundTasks) => Result | PromiseLike<Result>): Promise<Result> {
+    if (typeof func !== 'function') throw invalid('INVALID_TASK', 'what within() calls', 'a function', func);
+    const tasks = new WorkTasks(this.#execution);
+    this.#execution.handlerStarted();
+    try {
+      const result = await this.#execution.enter(tasks, () => func(tasks));
+      await tasks.flushFirst('success');
+      tasks.flush('success');
+      return result;
+    } catch (error) {
+      await tasks.flushFirst('failure')?.catch(() => undefined);
+      tasks.flush('failure');
+      throw error;
+    } finally {
+      this.#execution.handlerSettled();
+    }
   }
 
   /**

@@ -37,6 +37,9 @@ export class Execution implements DeliveringRunner {
     );
   }
 
+  /** Calls a function as part of what a list belongs to: what is injected under `Scope.DEFAULT` puts itself in the place of this, to follow it. */
+  enter = <Result>(_tasks: TrackedTasks, func: () => Result): Result => func();
+
   handlerStarted(): void {
     this.work.handlers += 1;
   }

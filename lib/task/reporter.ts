@@ -46,12 +46,18 @@ export class Reporter {
     if (discardsObserved()) task.within(() => publishDiscard(task, reason));
   }
 
-  addedLate(task: Task): void {
+  addedLate(task: Task, isFollowing: boolean): void {
+    // Code that follows a request through its async context, such as a listener of its events, may well outlive it.
+    if (isFollowing) return this.#log('debug', `Background task "${task.name}" was added after its request was over, and starts at once`);
     this.#log(
       'warn',
       `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
     );
+  }
+
+  madeRequestScoped(warning: string): void {
+    this.#log('warn', warning);
   }
 
   waiting(tasks: number, milliseconds: number): void {

@@ -1,0 +1,93 @@
+import { Scope } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
+import { BackgroundTasks } from '../request/background-tasks.js';
+
+/** What Nest knows of a provider. */
+type Wrapper = ReturnType<ModulesContainer['get']> extends { providers: Map<unknown, infer Provider> } | undefined ? Provider : never;
+
+const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];
+
+/** What is looked for in singletons, by the metadata of its decorator: of the class, and of its methods. */
+const OF_CLASS = {
+  'websockets:is_gateway': '@WebSocketGateway()',
+  'bullmq:processor_metadata': '@Processor()',
+  'bull:module_queue': '@Processor()',
+};
+const OF_METHOD = { SCHEDULER_TYPE: '@Cron(), @Interval() or @Timeout()', EVENT_LISTENER_METADATA: '@OnEvent()' };
+
+/**
+ * What to say of the classes that the injection of `BackgroundTasks` has made request-scoped, directly or through others, although they count on
+ * being made once; `undefined` if there are none. Nest says nothing: hooks are not called, and strategies not registered.
+ */
+export function madeRequestScoped(modules: ModulesContainer): string | undefined {
+  const lines = new Set<string>();
+  for (const module of modules.values()) {
+    for (const wrapper of [...module.providers.values(), ...module.controllers.values(), ...module.injectables.values()]) {
+      const what = isRequestScoped(wrapper) && countsOn(wrapper.metatype);
+      const chain = what && chainFrom(wrapper);
+      if (chain) lines.add(`${chain.map(({ name }) => name).join(' → ')}: ${what}`);
+    }
+  }
+  if (lines.size === 0) return undefined;
+  return (
+    `What injects BackgroundTasks is made anew for each request, as is what injects that. These count on being made once:\n` +
+    `${[...lines].map((line) => `  ${line}\n`).join('')}` +
+    'Take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and hand it on, or inject a singleton that ' +
+    'follows the request: `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`'
+  );
+}
+
+/** Whether something that it depends on makes a class request-scoped, and not the class itself. */
+function isRequestScoped(wrapper: Wrapper): boolean {
+  return wrapper.scope !== Scope.REQUEST && wrapper.inject == null && !wrapper.isDependencyTreeStatic();
+}
+
+/** What a class has that wants a singleton. */
+function countsOn(metatype: Wrapper['metatype']): string | undefined {
+  const prototype: unknown = typeof metatype === 'function' ? metatype.prototype : undefined;
+  if (!metatype || typeof prototype !== 'object' || prototype === null) return undefined;
+  if ('getPassportInstance' in prototype) return 'a Passport strategy, which registers itself when it is made';
+  const hooks = HOOKS.filter((hook) => hook in prototype);
+  if (hooks.length > 0) return `its ${hooks.map((hook) => `${hook}()`).join(', ')} will not be called`;
+  const decorator =
+    decoratorOf(metatype, OF_CLASS) ??
+    methodsOf(prototype)
+      .map((method) => decoratorOf(method, OF_METHOD))
+      .find(Boolean);
+  return decorator && `${decorator} is for singletons`;
+}
+
+function decoratorOf(target: object, decorators: Record<string, string>): string | undefined {
+  return Object.entries(decorators).find(([key]) => Reflect.hasMetadata(key, target))?.[1];
+}
+
+function methodsOf(prototype: object): object[] {
+  const methods: object[] = [];
+  for (let link: object | null = prototype; link && link !== Object.prototype; link = Object.getPrototypeOf(link)) {
+    for (const { value } of Object.values(Object.getOwnPropertyDescriptors(link))) if (typeof value === 'function') methods.push(value);
+  }
+  return methods;
+}
+
+/** The shortest way from a class to `BackgroundTasks`, through nothing that is request-scoped of itself. */
+function chainFrom(wrapper: Wrapper): Wrapper[] | undefined {
+  const seen = new Set([wrapper]);
+  for (let chains = [[wrapper]]; chains.length > 0;) {
+    const longer: Wrapper[][] = [];
+    for (const chain of chains) {
+      for (const dependency of dependenciesOf(chain.at(-1)!)) {
+        if (seen.has(dependency)) continue;
+        seen.add(dependency);
+        if (dependency.token === BackgroundTasks) return [...chain, dependency];
+        if (dependency.scope !== Scope.REQUEST && !dependency.isDependencyTreeStatic()) longer.push([...chain, dependency]);
+      }
+    }
+    chains = longer;
+  }
+  return undefined;
+}
+
+function dependenciesOf(wrapper: Wrapper): Wrapper[] {
+  const properties = (wrapper.getPropertiesMetadata() ?? []).map((property) => property.wrapper);
+  return [...(wrapper.getCtorMetadata() ?? []), ...properties, ...(wrapper.getEnhancersMetadata() ?? [])].filter(Boolean);
+}
