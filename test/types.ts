@@ -1,5 +1,6 @@
 // Compiled by `npm run typecheck`, never run: what the types let through, and what they refuse.
-import { BackgroundTask, BackgroundTasks } from 'nestjs-background-tasks';
+import type { HttpException } from '@nestjs/common';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksError, BackgroundTasksOverflowError } from 'nestjs-background-tasks';
 
 declare const tasks: BackgroundTasks;
 declare function sendMail(to: string, subject?: string): Promise<void>;
@@ -44,4 +45,13 @@ export class Handler {
   handle(@BackgroundTasks() list: BackgroundTasks): void {
     list.addTask(noArguments);
   }
+}
+
+export function handle(error: unknown): string | number | undefined {
+  if (error instanceof BackgroundTasksOverflowError) {
+    const status: HttpException = error;
+    return error.maxPending + status.getStatus();
+  }
+  if (!(error instanceof BackgroundTasksError)) return undefined;
+  return error instanceof BackgroundTasksOverflowError ? error.task : error.code;
 }

@@ -76,6 +76,11 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
     }
   }
 
+  /** Logs what a request was refused with, and did not catch: Nest logs no `HttpException`. What an engine did not take has been reported. */
+  protected reportRefusal(error: RefusedError): void {
+    if (error.code !== 'ENGINE') this.runner.reporter.refused(error);
+  }
+
   protected take(task: Task): void {
     this.runner.admit(task, this);
     this.waiting.push(task);

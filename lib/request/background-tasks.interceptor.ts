@@ -4,6 +4,7 @@ import { ModuleRef } from '@nestjs/core';
 import { Observable } from 'rxjs';
 import { heldBack } from '../engine/held-back.js';
 import { Execution } from '../runner/execution.js';
+import { RefusedError } from '../task/errors.js';
 import { BackgroundTasks } from './background-tasks.js';
 import { CurrentTasks } from './current-tasks.js';
 import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './graphql.js';
@@ -69,7 +70,8 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
       return result;
     } catch (error) {
       settle({ error });
-      throw error;
+      // The message of an error goes to the client.
+      throw error instanceof RefusedError ? error.toResponse() : error;
     }
   }
 

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers';
 import type { ExecutionContext } from '@nestjs/common';
 import { DeliverableTasks } from '../engine/deliverable-tasks.js';
 import type { Execution } from '../runner/execution.js';
-import { BackgroundTasksError } from '../task/errors.js';
+import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { BIND_INTERCEPTOR, lists } from './tasks-of.js';
 
@@ -39,8 +39,9 @@ export class MessageTasks extends DeliverableTasks {
   }
 
   /** Makes the outcome a failure. */
-  fail(_error?: unknown): void {
+  fail(error?: unknown): void {
     this.#failed = true;
+    if (error instanceof RefusedError) this.reportRefusal(error);
   }
 
   override add(task: Task, isFollowing?: boolean): void {

@@ -19,8 +19,8 @@ export class RequestTasks extends DeliverableTasks {
   #response: ServerResponse | undefined;
   #over = false;
   #failed = false;
-  /** Whether a guard, or middleware, was refused a task. */
-  #refusedEarly = false;
+  /** What a guard, or middleware, was refused a task with. */
+  #refusedEarly: RefusedError | undefined;
   #handlersAtWork = 0;
   /** The context of the handler that settled last, and the status of the response by then. */
   #settled: { context: ExecutionContext | undefined; status: number | undefined } | undefined;
@@ -43,7 +43,7 @@ export class RequestTasks extends DeliverableTasks {
     this.#handlersAtWork += 1;
     // The request got here, so that a guard that was refused a task has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
-    this.#refusedEarly = false;
+    this.#refusedEarly = undefined;
     if (!sendsEvents(context)) this.runner.handlerStarted();
   }
 
@@ -57,7 +57,9 @@ export class RequestTasks extends DeliverableTasks {
   /** Makes the outcome a failure. */
   fail(error?: unknown): void {
     this.#failed = true;
-    if (error instanceof RefusedError) this.#answerRetryAfter();
+    if (!(error instanceof RefusedError)) return;
+    this.#answerRetryAfter();
+    this.reportRefusal(error);
   }
 
   override add(task: Task, isFollowing?: boolean): void {
@@ -69,7 +71,7 @@ export class RequestTasks extends DeliverableTasks {
       if (!(error instanceof RefusedError)) throw error;
       // Of a handler, the interceptor says whether it caught the error; of a guard or of middleware, nobody does.
       if (this.#handlersAtWork === 0) {
-        this.#refusedEarly = true;
+        this.#refusedEarly = error;
         this.#answerRetryAfter();
       }
       throw error;
@@ -100,6 +102,7 @@ export class RequestTasks extends DeliverableTasks {
   #flushIfOver(): void {
     if (!this.#over || this.#handlersAtWork > 0) return;
     this.#failed ||= this.#turnedIntoError();
+    if (this.#refusedEarly) this.reportRefusal(this.#refusedEarly);
     this.#request = this.#response = this.#settled = undefined;
     this.flush(this.#failed ? 'failure' : 'success');
   }

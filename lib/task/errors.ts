@@ -1,3 +1,5 @@
+import { HttpException } from '@nestjs/common';
+
 /** What went wrong, stable across releases: switch on this, not on the message. */
 export type BackgroundTasksErrorCode =
   | 'INVALID_OPTION'
@@ -11,6 +13,9 @@ export type BackgroundTasksErrorCode =
   | 'ENGINE'
   | 'SHUTDOWN';
 
+/** What every error of this package has, of whichever copy of it. */
+const BRAND = Symbol.for('nestjs-background-tasks:error');
+
 /** Base of every error that this package throws: a stable `code`, and a message that says what to do. */
 export class BackgroundTasksError extends Error {
   override readonly name: string = 'BackgroundTasksError';
@@ -21,7 +26,18 @@ export class BackgroundTasksError extends Error {
   ) {
     super(message);
   }
+
+  /**
+   * What answers 503 extends `HttpException`, and is an instance of this class all the same: a class has one parent.
+   * @internal
+   */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== BackgroundTasksError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return typeof value === 'object' && value !== null && BRAND in value;
+  }
 }
+
+Object.defineProperty(BackgroundTasksError.prototype, BRAND, { value: true });
 
 /** A task was given up because it took longer than its `timeout`. Its function cannot be stopped from outside: let it watch the signal. */
 export class BackgroundTasksTimeoutError extends BackgroundTasksError {
@@ -38,13 +54,36 @@ export class BackgroundTasksTimeoutError extends BackgroundTasksError {
   }
 }
 
-/** A task that was not taken. Nest answers 503 for it, without the message, unless it is caught. */
-export abstract class RefusedError extends BackgroundTasksError {
-  // The signature of the package http-errors, which Nest's default exception filter and Fastify understand.
+/** What a client gets to know: neither the names of tasks nor the limits. */
+const UNAVAILABLE = { statusCode: 503, message: 'Service Unavailable' };
+
+/** A task that was not taken: an `HttpException` with status 503, whose response has nothing of the message. */
+export abstract class RefusedError extends HttpException implements BackgroundTasksError {
+  override readonly name: string = 'RefusedError';
+  // Of the package http-errors, for what is thrown past Nest: Express and Fastify understand it.
   readonly statusCode = 503;
-  readonly status = 503;
   readonly expose = false;
+
+  constructor(
+    readonly code: BackgroundTasksErrorCode,
+    message: string,
+  ) {
+    super({ ...UNAVAILABLE }, UNAVAILABLE.statusCode);
+    this.message = message;
+    // `HttpException` makes it before there is a message.
+    Error.captureStackTrace(this, new.target);
+  }
+
+  /**
+   * The same for a client that is shown the message of whatever is thrown, as that of GraphQL is.
+   * @internal
+   */
+  toResponse(): HttpException {
+    return new HttpException({ ...UNAVAILABLE }, UNAVAILABLE.statusCode, { cause: this });
+  }
 }
+
+Object.defineProperty(RefusedError.prototype, BRAND, { value: true });
 
 /** `addTask` was refused because `maxPending` tasks were waiting. Nest answers 503 for it unless it is caught. */
 export class BackgroundTasksOverflowError extends RefusedError {

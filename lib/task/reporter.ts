@@ -14,6 +14,7 @@ export type OnError = (error: unknown, task: BackgroundTask) => unknown;
 export class Reporter {
   readonly #logger = new Logger('BackgroundTasks');
   readonly #onError: OnError | undefined;
+  readonly #refused = new WeakSet<Error>();
 
   constructor(onError: OnError | undefined) {
     this.#onError = onError;
@@ -68,7 +69,10 @@ export class Reporter {
     this.#log('warn', `Background task "${task.name}" was given back to the engine, which will have it run again: ${reason}`);
   }
 
+  /** Logs an error once: it may come by several handlers, such as the resolvers of one GraphQL field. */
   refused(error: Error): void {
+    if (this.#refused.has(error)) return;
+    this.#refused.add(error);
     this.#log('error', error.message);
   }
 
