@@ -17,7 +17,7 @@ const isPacked = (file) => /^(README|CHANGELOG|LICENSE|docs\/[^/]+)(\.md)?$/.tes
 
 for (const page of pages) {
   const text = readFileSync(page, 'utf8');
-  for (const [block, comment, code] of text.matchAll(/(?:<!-- (\S+) -->\n\n)?```ts\n(.*?)```/gs)) {
+  for (const [block, comment, code] of text.matchAll(/(?:<!-- (\S+) -->\n\n)?```[jt]s\n(.*?)```/gs)) {
     const where = `${page}:${text.slice(0, text.indexOf(block)).split('\n').length}`;
     // In a guide the first line of a snippet names its file, for the reader to find the rest.
     const [, named, rest] = /^\/\/ (\S+\.\w+)\n(.*)$/s.exec(code) ?? [];

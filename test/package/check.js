@@ -22,7 +22,7 @@ try {
   checkTarball();
 
   const { devDependencies, peerDependencies } = json('package.json');
-  const { bullmq, ioredis, '@opentelemetry/api': opentelemetry } = devDependencies;
+  const { bullmq, ioredis, piscina, '@opentelemetry/api': opentelemetry } = devDependencies;
   const nest12 = install('nest-12', 'module', devDependencies, { bullmq, ioredis });
   copyFileSync('test/package/bullmq.ts', join(nest12, 'bullmq.ts'));
   compile(nest12, '--noEmit', '--module', 'esnext', '--moduleResolution', 'bundler');
@@ -40,8 +40,10 @@ try {
   const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies, {
     '@opentelemetry/api': opentelemetry,
     bullmq: oldestBullmq,
+    piscina,
   });
-  for (const file of ['opentelemetry.ts', 'bullmq.ts']) copyFileSync(`test/package/${file}`, join(nest11, file));
+  for (const file of ['opentelemetry.ts', 'bullmq.ts', 'count-primes.ts', 'threads.ts'])
+    copyFileSync(`test/package/${file}`, join(nest11, file));
   // Resolvers that know `module-sync`, that know `exports` but not that condition, and that know `main` only.
   compile(nest11, '--noEmit', '--module', 'node16');
   compile(nest11, '--noEmit', '--module', 'commonjs', '--moduleResolution', 'node10', '--ignoreDeprecations', '6.0');
@@ -49,6 +51,7 @@ try {
   check('Nest 11, CommonJS: compiles, answers, then runs its tasks', nest11, ['app.js']);
   check('Nest 11, CommonJS: the sub-entry for OpenTelemetry starts', nest11, ['opentelemetry.js']);
   check('Nest 11, CommonJS: the sub-entry for BullMQ starts, on the oldest BullMQ', nest11, ['bullmq.js']);
+  check('Nest 11, CommonJS: a task computes in a thread', nest11, ['threads.js']);
   check('Nest 11: import and require give the same tokens', nest11, ['tokens.mjs']);
   check('Nest 11, Jest in CommonJS mode: answers, then runs its tasks', nest11, [jest, '--silent', '--rootDir', nest11]);
 
@@ -100,6 +103,8 @@ function install(name, type, versions, peers = {}) {
       strict: true,
       experimentalDecorators: true,
       emitDecoratorMetadata: true,
+      // The types of piscina import a JSON file.
+      resolveJsonModule: true,
       typeRoots: [resolve('node_modules/@types')],
       types: ['node'],
     },
