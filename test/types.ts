@@ -18,6 +18,9 @@ tasks.addTask(generic, 1);
 tasks.addTask(async (id: number) => Promise.resolve(id), 1);
 tasks.addTask({ name: 'mail', timeout: 5_000, runOn: 'always' }, sendMail, 'a');
 tasks.addTask({}, noArguments);
+tasks.addTask((to) => sendMail(to.trim()), 'a');
+tasks.addTask({ name: 'mail' }, async (to, subject) => sendMail(to.trim(), subject.trim()), 'a', 'b');
+new BackgroundTask((to) => sendMail(to.trim()), 'a');
 new BackgroundTasks([new BackgroundTask(sendMail, 'a'), new BackgroundTask({ name: 'b' }, literal, 'deleted', { x: 2 })]);
 
 // @ts-expect-error: a wrong argument
@@ -34,8 +37,12 @@ tasks.addTask(literal, 'changed', { x: 1 });
 tasks.addTask({ delay: 1 }, noArguments);
 // @ts-expect-error: an unknown outcome
 tasks.addTask({ runOn: 'later' }, noArguments);
+// @ts-expect-error: a closure whose argument has another type
+tasks.addTask((to) => sendMail(to), 1);
 // @ts-expect-error: the function was called
 tasks.addTask(sendMail('a'));
+// @ts-expect-error: the function was called, and returned nothing
+tasks.addTask(noArguments());
 // @ts-expect-error: the list is read-only
 tasks.tasks.push(new BackgroundTask(noArguments));
 // @ts-expect-error: a wrong argument

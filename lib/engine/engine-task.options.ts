@@ -1,14 +1,14 @@
 import { type Expectation, type Expectations, milliseconds } from '../task/validation.js';
 
-/** What only an engine can keep: a promise that outlives the process. */
+/** What needs an engine: in process, a crash would forget it. Without an engine, an application that uses one of these does not start. */
 export interface EngineTaskOptions {
-  /** How often the task is run at most, if it fails. @default 1 */
+  /** How often the task is run at most, if it fails. Needs an engine. @default 1 */
   attempts?: number | undefined;
-  /** Milliseconds between two attempts, or how they grow. @default 0 */
+  /** Milliseconds between two attempts, or how they grow. Needs an engine. @default 0 */
   backoff?: number | { type: 'fixed' | 'exponential'; delay: number } | undefined;
-  /** Milliseconds that the task waits before it may start. @default 0 */
+  /** Milliseconds that the task waits before it may start. Needs an engine. @default 0 */
   delay?: number | undefined;
-  /** From 1, the most urgent; BullMQ's go to 2097151. Tasks without a priority come before all of them. @default none */
+  /** From 1, the most urgent; BullMQ's go to 2097151. Tasks without a priority come before all of them. Needs an engine. @default none */
   priority?: number | undefined;
 }
 

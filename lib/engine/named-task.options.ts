@@ -9,7 +9,7 @@ export interface NamedTaskOptions extends EngineTaskOptions {
   timeout?: number | undefined;
   /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
   runOn?: RunOn | undefined;
-  /** When an engine gets the task. @default the module's `flush` */
+  /** When an engine gets the task. Needs an engine. @default the module's `flush` */
   flush?: FlushMode | undefined;
 }
 

@@ -7,7 +7,7 @@ export type FlushMode = 'before-response' | 'after-response';
 
 /** Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`. */
 export interface BackgroundTaskOptions extends TaskOptions {
-  /** When an engine gets the task, which must be a `@BackgroundTask()` method. @default the method's `flush`, or the module's */
+  /** When an engine gets the task. For `@BackgroundTask()` methods alone. @default the method's `flush`, or the module's */
   flush?: FlushMode | undefined;
 }
 

@@ -1,6 +1,6 @@
-import { type DynamicModule, Global, Module } from '@nestjs/common';
+import { type ConfigurableModuleAsyncOptions, type DynamicModule, Global, Module } from '@nestjs/common';
 import { ConfigurableModuleClass, ConfiguredBackgroundTasksModule } from './module-definition.js';
-import type { BackgroundTasksRootOptions } from './options.js';
+import type { BackgroundTasksModuleExtras, BackgroundTasksModuleOptions, BackgroundTasksRootOptions } from './options.js';
 import { RequestScopeModule } from './scope.modules.js';
 
 /** What is injected where nothing configures the module for everybody. Nest looks at it after `BackgroundTasksModule`, which imports it. */
@@ -22,8 +22,32 @@ class UnconfiguredModule {}
 @Global()
 @Module({ imports: [ConfiguredBackgroundTasksModule, UnconfiguredModule], exports: [ConfiguredBackgroundTasksModule] })
 export class BackgroundTasksModule extends ConfigurableModuleClass {
-  /** Configures the one runner of the application; `forRootAsync` does so with values that come from a provider. */
+  /**
+   * Configures the tasks of the application. Call it once, in the root module.
+   *
+   * @throws BackgroundTasksError `INVALID_OPTION`, at boot, naming the option, its value and what was expected.
+   */
   static override forRoot(options: BackgroundTasksRootOptions = {}): DynamicModule {
     return super.forRoot(options);
+  }
+
+  /**
+   * Configures the tasks of the application with options that a factory returns, or a class that has `createBackgroundTasksOptions()`. `scope` and
+   * `isGlobal` go beside the factory: Nest has to know them earlier.
+   *
+   * @example
+   * ```ts
+   * BackgroundTasksModule.forRootAsync({
+   *   inject: [ConfigService],
+   *   useFactory: (config: ConfigService) => ({ concurrency: config.get('TASKS') }),
+   * });
+   * ```
+   *
+   * @throws BackgroundTasksError `INVALID_OPTION`, at boot, naming the option, its value and what was expected.
+   */
+  static override forRootAsync(
+    options: ConfigurableModuleAsyncOptions<BackgroundTasksModuleOptions, 'createBackgroundTasksOptions'> & BackgroundTasksModuleExtras,
+  ): DynamicModule {
+    return super.forRootAsync(options);
   }
 }

@@ -24,8 +24,8 @@ export interface BackgroundTasksConstructor {
 /**
  * The tasks that run once the response of the current request is out, as FastAPI's `BackgroundTasks`.
  *
- * Inject it by type into anything that a request makes, or take it as `@BackgroundTasks() tasks: BackgroundTasks` in a handler, which does
- * not make the controller request-scoped: both are the one list of the request.
+ * Take it as a parameter of a handler, `@BackgroundTasks() tasks: BackgroundTasks`, or inject it by its type. Either way it is the one list of
+ * the request. Injection makes a provider request-scoped; the parameter does not.
  */
 export const BackgroundTasks: BackgroundTasksConstructor = classAndDecorator(
   TaskList,

@@ -1,5 +1,6 @@
 import type { BackgroundTask } from '../engine/background-task.js';
 import type { BackgroundTaskOptions } from '../engine/options.js';
+import type { TheFunctionItself } from '../task/background-task.js';
 
 /** The tasks of a request, as FastAPI's `BackgroundTasks`. */
 export interface BackgroundTasks {
@@ -9,13 +10,15 @@ export interface BackgroundTasks {
   /**
    * Adds a function, to be called with these arguments once the response is out.
    *
-   * Pass a method in a closure, `() => this.mailer.send(to)`: that a bare `this.mailer.send` has lost its `this` cannot be detected.
+   * A plain method goes into a closure, with its values as arguments: `addTask((to) => this.mail.send(to), dto.email)`. A bare
+   * `this.mail.send` has lost its `this`, which cannot be detected. A closure that takes no arguments reads what the handler may change later.
+   * A `@BackgroundTask()` method is passed itself: `addTask(this.mail.sendInvoice, dto.email)`.
    *
    * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option, `OVERFLOW` beyond `maxPending`,
    * `SHUTDOWN` once the application has closed.
    */
-  addTask<Args extends unknown[]>(func: (...args: Args) => unknown, ...args: NoInfer<Args>): void;
-  addTask<Args extends unknown[]>(options: BackgroundTaskOptions, func: (...args: Args) => unknown, ...args: NoInfer<Args>): void;
+  addTask<Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): void;
+  addTask<Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): void;
 
   /**
    * Runs the tasks of a list made by hand, in order, each once, whatever its `runOn`; tasks that they add run, too.

@@ -3,6 +3,12 @@ import type { TaskOptions } from './options.js';
 /** A function as a task holds it: the types of its arguments were checked where the task was made. */
 export type AnyFunction = (...args: never[]) => unknown;
 
+/**
+ * The function of a task itself, `addTask(send, to)`, and not what it returns, `addTask(send(to))`. Its arguments follow it; those of a
+ * closure have their types from them: `addTask((to) => this.mail.send(to), dto.email)`.
+ */
+export type TheFunctionItself<Args extends unknown[]> = (...args: Args) => unknown;
+
 /** One task: a function and its arguments, as Starlette's `BackgroundTask`. */
 export interface BackgroundTask {
   readonly func: AnyFunction;
