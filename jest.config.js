@@ -1,3 +1,8 @@
+import { spawnSync } from 'node:child_process';
+
+/** BullMQ 5 has Redis alone. */
+const hasRedis = 'REDIS_URL' in process.env || spawnSync('redis-server', ['--version']).status === 0;
+
 const shared = {
   testMatch: ['<rootDir>/test/**/*.spec.ts', '<rootDir>/lib/**/*.spec.ts'],
   testPathIgnorePatterns: ['/node_modules/'],
@@ -17,6 +22,14 @@ const sources = {
   '^(content-disposition)$': '<rootDir>/node_modules/$1',
 };
 
+/** What the engine does, on the oldest BullMQ that it works with. */
+const oldestBullmq = {
+  ...shared,
+  displayName: 'bullmq 5',
+  testMatch: ['<rootDir>/test/engine{,-worker,-dead-connection}.spec.ts'],
+  moduleNameMapper: { '^bullmq$': '<rootDir>/node_modules/bullmq-5', ...lightMyRequest, ...sources },
+};
+
 export default {
   // A full garbage collection, or the start of a process, takes its time on a loaded machine.
   testTimeout: 30_000,
@@ -30,7 +43,7 @@ export default {
       ...shared,
       displayName: 'nest 11',
       // What becomes of processes and servers has nothing to do with the version of Nest.
-      testPathIgnorePatterns: [...shared.testPathIgnorePatterns, '/engine-(away|chaos)\\.spec'],
+      testPathIgnorePatterns: [...shared.testPathIgnorePatterns, '/engine-(away|chaos|dead-connection)\\.spec'],
       moduleNameMapper: {
         // One version of each of these is for both.
         '^(@nestjs/(?!(?:event-emitter|jwt|schedule|terminus|typeorm)$).*|rxjs|rxjs/.*|reflect-metadata)$':
@@ -38,5 +51,6 @@ export default {
         ...sources,
       },
     },
+    ...(hasRedis ? [oldestBullmq] : []),
   ],
 };

@@ -601,7 +601,7 @@ describe.each(platforms)('what an engine has a worker run, on %s', (platform) =>
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
     expect({ log, reported }).toEqual({ log: ['started'], reported: [] });
     expect(logs.of('warn')).toEqual([
-      'Background task "held" was given back to the engine, which will have it run again: the worker closes',
+      'Background task "held" is left to the engine, which will have it run again: the worker closes',
     ]);
   });
 
@@ -611,7 +611,7 @@ describe.each(platforms)('what an engine has a worker run, on %s', (platform) =>
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
     expect({ log, reported }).toEqual({ log: [], reported: [] });
     expect(logs.of('warn')).toEqual([
-      'Background task "held" was given back to the engine, which will have it run again: the worker closes',
+      'Background task "held" is left to the engine, which will have it run again: the worker closes',
     ]);
   });
 });

@@ -246,7 +246,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     const { http } = await createApp('Express', moduleOf(false));
     await http.post('/options').expect(201);
     const jobs = await queue.getJobs(['waiting', 'prioritized', 'delayed']);
-    const keep = { removeOnComplete: { age: 3_600, count: 1_000 }, removeOnFail: { age: 604_800 } };
+    const keep = { removeOnComplete: { age: 600 }, removeOnFail: { age: 604_800 } };
     expect(Object.fromEntries(jobs.map(({ name, opts }) => [name, opts]))).toEqual({
       postponed: expect.objectContaining({ delay: 60_000, ...keep }),
       urgent: expect.objectContaining({ priority: 1, ...keep }),
@@ -324,7 +324,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       await worker.close();
       const why = 'the application shuts down, and its shutdownTimeout of 10 ms is over';
       expect(ran.all).toEqual(['started', `stopped: Background task "held" was given up: ${why}`]);
-      expect(logs.of('warn')).toEqual([`Background task "held" was given back to the engine, which will have it run again: ${why}`]);
+      expect(logs.of('warn')).toEqual([`Background task "held" is left to the engine, which will have it run again: ${why}`]);
       expect(reported.all).toEqual([]);
 
       held.open();

@@ -1,18 +1,24 @@
 import type { ResolvedBullmqOptions } from './options.js';
 
+// A connection whose other end is gone without a word, behind a firewall that drops, say, is noticed by its silence alone.
+
 /** Milliseconds after which a connection that was lost, or that was never there, is tried again. */
 const retryStrategy = (times: number): number => Math.min(times * 100, 1_000);
 
 /** The connection that requests wait for: it fails fast. With ioredis' own settings it would wait for Redis for ever. */
 export function producerConnection({ connection, backend }: ResolvedBullmqOptions): object {
-  if (backend) return asPostgres(connection, { connectionTimeoutMillis: 1_000, query_timeout: 10_000 });
-  return { commandTimeout: 1_000, ...asRedis(connection), enableOfflineQueue: false, retryStrategy };
+  // One, as calls go one by one: each that is dead would take its own time to show.
+  if (backend) return asPostgres(connection, { max: 1, connectionTimeoutMillis: 1_000, query_timeout: 3_000 });
+  const limits = { connectTimeout: 3_000, commandTimeout: 1_000, socketTimeout: 3_000 };
+  return { ...limits, ...asRedis(connection), enableOfflineQueue: false, retryStrategy };
 }
 
 /** The connection of a worker, which waits: for tasks, and for a server that is away. */
 export function workerConnection({ connection, backend }: ResolvedBullmqOptions): object {
-  if (backend) return asPostgres(connection, {});
-  return { ...asRedis(connection), enableOfflineQueue: true, commandTimeout: undefined, maxRetriesPerRequest: null, retryStrategy };
+  if (backend) return asPostgres(connection, { connectionTimeoutMillis: 5_000, query_timeout: 5_000 });
+  // A worker waits for tasks for 10 seconds at a time, in which it hears nothing.
+  const patience = { commandTimeout: undefined, socketTimeout: 15_000, maxRetriesPerRequest: null };
+  return { ...asRedis(connection), ...patience, enableOfflineQueue: true, retryStrategy };
 }
 
 function asRedis(connection: string | object): object {
@@ -20,5 +26,7 @@ function asRedis(connection: string | object): object {
 }
 
 function asPostgres(connection: string | object, limits: object): object {
-  return typeof connection === 'string' ? { ...limits, connectionString: connection } : { ...limits, ...connection };
+  // Keep-alive, for whatever stands in between not to forget a connection that is idle.
+  const defaults = { ...limits, keepAlive: true, keepAliveInitialDelayMillis: 10_000 };
+  return typeof connection === 'string' ? { ...defaults, connectionString: connection } : { ...defaults, ...connection };
 }

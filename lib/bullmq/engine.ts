@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Queue } from 'bullmq';
 import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineWorker } from '../engine/engine.js';
 import type { EngineTaskOptions } from '../engine/engine-task.options.js';
+import { mendConnections } from './bullmq-5.js';
 import { producerConnection } from './connections.js';
 import { type JobData, jobOf } from './job.js';
 import { type ResolvedBullmqOptions, checkPriority } from './options.js';
@@ -71,7 +72,11 @@ export class BullmqEngine implements BackgroundTasksEngine {
     const { queue: name, backend } = this.#options;
     const queue = new Queue<JobData>(name, { connection: producerConnection(this.#options) }, backend as undefined);
     this.#latest = queue;
-    queue.on('error', this.#log);
+    mendConnections(queue);
+    queue.on('error', (error) => {
+      // What a connection fails with as it is closed is nobody's business.
+      if (!this.#closed) this.#log(error);
+    });
     try {
       await queue.waitUntilReady();
     } catch (error) {

@@ -4,8 +4,11 @@ import type { EngineEntry, EngineJob } from '../engine/engine.js';
 /** What a job of the queue holds. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
 export type JobData = Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace'>;
 
-/** A finished job stays known for a while, as an entry that is handed over again must not be a new job. Seconds, and jobs. */
-const KEEP_COMPLETED = { age: 3_600, count: 1_000 };
+/**
+ * A finished job stays known for longer than it may be handed over again, as it would be a new job otherwise. Seconds. By age alone: a big
+ * flush, or many of them, would push jobs out of a count, and workers that trim to a count run into each other's locks on Postgres.
+ */
+const KEEP_COMPLETED = { age: 600 };
 /** A week, for somebody to look at it. */
 const KEEP_FAILED = { age: 7 * 24 * 3_600 };
 
@@ -22,6 +25,12 @@ export function jobOf({ id, name, provider, args, timeout, trace, options }: Eng
   };
 }
 
+/** The job that runs. */
 export function engineJobOf({ name, data, attemptsMade }: Job<JobData>): EngineJob {
   return { ...data, name, attempt: attemptsMade + 1 };
+}
+
+/** The job that BullMQ has just failed, and whose attempt it has counted. */
+export function failedJobOf(job: Job<JobData>): EngineJob {
+  return { ...engineJobOf(job), attempt: job.attemptsMade };
 }

@@ -1,22 +1,12 @@
 import { setTimeout } from 'node:timers/promises';
-import { inspect, types } from 'node:util';
-import { DelayedError, type Job, Worker } from 'bullmq';
+import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { EngineHost, EngineWorker } from '../engine/engine.js';
+import { messageOf, stackOf, typeOf } from '../task/describe-error.js';
 import { workerConnection } from './connections.js';
-import { type JobData, engineJobOf } from './job.js';
+import { type JobData, engineJobOf, failedJobOf } from './job.js';
 import type { ResolvedBullmqOptions } from './options.js';
+import { QueueWorker, RETRY_DELAY } from './queue-worker.js';
 import { throttledLog } from './throttled-log.js';
-
-/** Milliseconds before a worker that could not start, or whose server refuses it, tries again. */
-const RETRY_DELAY = 1_000;
-
-class QueueWorker extends Worker<JobData> {
-  /** Without its server, a worker does not get as far as to stop renewing locks, and the process would not end. */
-  async abandon(): Promise<void> {
-    await this.lockManager.close();
-    await this.disconnect();
-  }
-}
 
 /** Runs the tasks of a queue in this process. */
 export class BullmqWorker implements EngineWorker {
@@ -25,8 +15,6 @@ export class BullmqWorker implements EngineWorker {
   readonly #log: (error: Error) => void;
   readonly #closing = new AbortController();
   readonly #started: Promise<void>;
-  /** The failures that the host has reported. */
-  readonly #reported = new WeakSet<object>();
   #worker: QueueWorker | undefined;
 
   constructor(options: ResolvedBullmqOptions, host: EngineHost) {
@@ -73,10 +61,13 @@ export class BullmqWorker implements EngineWorker {
     const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY };
     // The signal is handed to processors that have a third parameter, and to no others.
     const worker = new QueueWorker(queue, (job, token, signal) => this.#process(job, token, signal), options, backend as undefined);
-    worker.on('error', this.#log);
+    worker.on('error', (error) => {
+      // What was waiting for a task when its connection was closed says so.
+      if (!this.#closing.signal.aborted || error.message !== 'Connection is closed.') this.#log(error);
+    });
     worker.on('failed', (job, error) => {
       // By BullMQ, because its worker died too often.
-      if (job && !this.#reported.has(error)) this.#host.failed(engineJobOf(job), error);
+      if (job && !worker.failures.has(error)) this.#host.failed(failedJobOf(job), error);
     });
     return worker;
   }
@@ -88,9 +79,9 @@ export class BullmqWorker implements EngineWorker {
       await this.#host.run(engineJobOf(job), signal ?? this.#closing.signal);
     } catch (thrown) {
       if (signal?.aborted) return giveBack(job, token);
-      const error = types.isNativeError(thrown) || thrown instanceof Error ? thrown : new Error(inspect(thrown));
-      this.#reported.add(error);
-      throw error;
+      const failure = failureOf(thrown);
+      this.#worker?.failures.add(failure);
+      throw failure;
     }
   }
 }
@@ -99,6 +90,16 @@ export class BullmqWorker implements EngineWorker {
 async function giveBack(job: Job<JobData>, token: string | undefined): Promise<never> {
   await job.moveToDelayed(Date.now(), token);
   throw new DelayedError();
+}
+
+/** What BullMQ is told of a failure: an error that it can read, and none that it takes for an order, but for the one to try no more. */
+function failureOf(thrown: unknown): Error {
+  const type = typeOf(thrown);
+  const message = messageOf(thrown);
+  const text = message.startsWith('bullmq:') ? `${type}: ${message}` : message;
+  const failure = type === 'UnrecoverableError' ? new UnrecoverableError(text) : new Error(text);
+  failure.stack = stackOf(thrown) ?? text;
+  return failure;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -66,7 +66,7 @@ export class Reporter {
   }
 
   givenBack(task: Task, reason: string): void {
-    this.#log('warn', `Background task "${task.name}" was given back to the engine, which will have it run again: ${reason}`);
+    this.#log('warn', `Background task "${task.name}" is left to the engine, which will have it run again: ${reason}`);
   }
 
   /** Logs an error once: it may come by several handlers, such as the resolvers of one GraphQL field. */

@@ -1,4 +1,4 @@
-import { Queue, createPostgresBackend } from 'bullmq';
+import * as bullmq from 'bullmq';
 import { type BullmqEngineOptions, bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import type { BackgroundTasksEngine } from 'nestjs-background-tasks';
 import { type Server, hasRedisServer, startPostgres, startRedis } from './servers.js';
@@ -14,7 +14,7 @@ export interface Backend<Running = Pick<Server, 'url' | 'remove'>> {
 const postgres: Backend<Server> = {
   name: 'Postgres',
   start: startPostgres,
-  settings: (url) => ({ connection: { connectionString: url, migrate: true }, backend: createPostgresBackend }),
+  settings: (url) => ({ connection: { connectionString: url, migrate: true }, backend: bullmq.createPostgresBackend }),
 };
 
 const redis: Backend<Server> = {
@@ -27,17 +27,20 @@ const { REDIS_URL, REQUIRE_REDIS } = process.env;
 
 if (REQUIRE_REDIS === '1' && !hasRedisServer) throw new Error('REQUIRE_REDIS is set, and there is no redis-server to be found');
 
+/** BullMQ 5 has Redis alone. */
+const hasPostgres = 'createPostgresBackend' in bullmq;
+
 /** Those that a spec has to itself, to stop them, say. Postgres comes with a package, Redis must be installed. */
-export const ownBackends: readonly Backend<Server>[] = hasRedisServer ? [postgres, redis] : [postgres];
+export const ownBackends: readonly Backend<Server>[] = [...(hasPostgres ? [postgres] : []), ...(hasRedisServer ? [redis] : [])];
 
 /** Those that a spec can use. */
 export const backends: readonly Backend[] = REDIS_URL
-  ? [postgres, { ...redis, start: async () => ({ url: REDIS_URL, remove: async () => undefined }) }]
+  ? [...(hasPostgres ? [postgres] : []), { ...redis, start: async () => ({ url: REDIS_URL, remove: async () => undefined }) }]
   : ownBackends;
 
 /** The title of a skipped test, which tells what could not be tested. */
 export const notTested = (tested: readonly Backend[]): string[] =>
-  tested.length < 2 ? ['Redis: install redis-server, or set REDIS_URL, to run these specs on it, too'] : [];
+  hasPostgres && tested.length < 2 ? ['Redis: install redis-server, or set REDIS_URL, to run these specs on it, too'] : [];
 
 /** An engine on a server. */
 export function engineOn(backend: Backend, url: string, options: Pick<BullmqEngineOptions, 'queue' | 'worker'>): BackgroundTasksEngine {
@@ -45,8 +48,8 @@ export function engineOn(backend: Backend, url: string, options: Pick<BullmqEngi
 }
 
 /** The queue itself, past the engine. */
-export function queueOn(backend: Backend, url: string, name: string): Queue {
+export function queueOn(backend: Backend, url: string, name: string): bullmq.Queue {
   const { connection, backend: factory } = backend.settings(url);
   const options = { connection: typeof connection === 'string' ? { url: connection } : connection };
-  return new Queue(name, options, factory as undefined);
+  return new bullmq.Queue(name, options, factory as undefined);
 }

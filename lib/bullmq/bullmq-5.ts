@@ -1,0 +1,20 @@
+import { EventEmitter } from 'node:events';
+
+/**
+ * Mends what BullMQ 5, and the ioredis 5 that it comes with, leave behind in a `Queue` or a `Worker`. BullMQ 6 has none of these fields.
+ *
+ * A connection that is closed while it opens fails, and says so when its listeners have been taken off, which ends the process. And the timer
+ * of `socketTimeout` runs on for a connection that is lost or closed, and keeps the process from ending.
+ */
+export function mendConnections(part: object): void {
+  for (const connection of [Reflect.get(part, 'connection'), Reflect.get(part, 'blockingConnection')] as unknown[]) {
+    if (!(connection instanceof EventEmitter)) continue;
+    connection.removeAllListeners = () => connection;
+    const client: unknown = Reflect.get(connection, '_client');
+    if (!(client instanceof EventEmitter)) continue;
+    client.on('close', () => {
+      clearTimeout(Reflect.get(client, 'socketTimeoutTimer') as NodeJS.Timeout | undefined);
+      Reflect.set(client, 'socketTimeoutTimer', undefined);
+    });
+  }
+}

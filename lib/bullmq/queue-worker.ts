@@ -1,0 +1,59 @@
+import { setTimeout } from 'node:timers/promises';
+import { DelayedError, UnrecoverableError, Worker } from 'bullmq';
+import { mendConnections } from './bullmq-5.js';
+import type { JobData } from './job.js';
+
+/** Milliseconds before a worker that could not start, or whose server refuses it, tries again. */
+export const RETRY_DELAY = 1_000;
+
+/** Seconds for which a worker waits for tasks at most: by then it looks whether there are some that its connection has not told it of. */
+const LONGEST_WAIT = 5;
+
+/** How often the end of a task is written down if that fails. A deadlock, or a server that starts anew, is over by then. */
+const TRIES = 3;
+
+/** BullMQ's worker, where it would lose a task, or its end. */
+export class QueueWorker extends Worker<JobData> {
+  /** The failures of tasks. */
+  readonly failures = new WeakSet<Error>();
+
+  constructor(...worker: ConstructorParameters<typeof Worker<JobData>>) {
+    super(...worker);
+    mendConnections(this);
+  }
+
+  /** Without its server, a worker does not get as far as to stop renewing locks, and the process would not end. */
+  async abandon(): Promise<void> {
+    await this.lockManager.close();
+    await this.disconnect();
+  }
+
+  protected override async handleCompleted(...end: Parameters<Worker<JobData>['handleCompleted']>) {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await super.handleCompleted(...end);
+      } catch (error) {
+        if (tries === TRIES) throw error;
+        await setTimeout(RETRY_DELAY);
+      }
+    }
+  }
+
+  /**
+   * BullMQ takes for a failure of the task whatever keeps it from writing down that the task has ended, or that it was given back. Such a task
+   * is left to its lock, and is run again when that has run out.
+   */
+  protected override async handleFailed(...failure: Parameters<Worker<JobData>['handleFailed']>) {
+    const [error] = failure;
+    if (this.failures.has(error) || error instanceof UnrecoverableError) return super.handleFailed(...failure);
+    // The job was given back, as the worker closes.
+    if (!(error instanceof DelayedError)) this.emit('error', error);
+    // As BullMQ's own does when it has no other task at hand, whatever its type says.
+    return undefined as never;
+  }
+
+  /** With a task that is due in an hour, BullMQ waits for an hour on Postgres, be its connection dead. */
+  protected override getBlockTimeout(blockUntil: number): number {
+    return Math.min(super.getBlockTimeout(blockUntil), LONGEST_WAIT);
+  }
+}

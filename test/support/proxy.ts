@@ -1,0 +1,69 @@
+import { once } from 'node:events';
+import { type Socket, connect, createServer } from 'node:net';
+
+/** What stands between a client and its server, and does to their connections what networks do. */
+export interface Proxy {
+  /** The URL of the server, by way of the proxy. */
+  readonly url: string;
+  /** Passes no more bytes on the connections that are open, and says so to nobody. New ones work. */
+  drop(): void;
+  /** Ends the connections that are open, and refuses new ones. */
+  cut(): void;
+  /** Takes new connections again. */
+  restore(): void;
+  close(): Promise<void>;
+}
+
+export async function startProxy(serverUrl: string): Promise<Proxy> {
+  const target = new URL(serverUrl);
+  const open = new Set<Socket>();
+  let refusing = false;
+  const server = createServer((client) => {
+    if (refusing) {
+      client.destroy();
+      return;
+    }
+    const upstream = connect(Number(target.port), target.hostname);
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      open.add(socket);
+      socket.on('error', () => undefined);
+      socket.once('close', () => {
+        open.delete(socket);
+        // The end of a connection that passes no bytes is not heard of, either.
+        if (!dropped.has(socket)) other.destroy();
+      });
+      socket.pipe(other, { end: false });
+    }
+  });
+  const dropped = new WeakSet<Socket>();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = new URL(serverUrl);
+  url.port = String((server.address() as { port: number }).port);
+  return {
+    url: url.href,
+    drop() {
+      for (const socket of open) {
+        dropped.add(socket);
+        socket.unpipe();
+        // What arrives is read, and comes to nothing.
+        socket.resume();
+      }
+    },
+    cut() {
+      refusing = true;
+      for (const socket of open) socket.destroy();
+    },
+    restore() {
+      refusing = false;
+    },
+    async close() {
+      server.close();
+      for (const socket of open) socket.destroy();
+      await once(server, 'close');
+    },
+  };
+}
