@@ -600,9 +600,7 @@ describe.each(platforms)('what an engine has a worker run, on %s', (platform) =>
     closing.abort('the worker closes');
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
     expect({ log, reported }).toEqual({ log: ['started'], reported: [] });
-    expect(logs.of('warn')).toEqual([
-      'Background task "held" is left to the engine, which will have it run again: the worker closes',
-    ]);
+    expect(logs.of('warn')).toEqual(['Background task "held" is left to the engine, which will have it run again: the worker closes']);
   });
 
   it('does not start when the signal has fired', async () => {
@@ -610,8 +608,6 @@ describe.each(platforms)('what an engine has a worker run, on %s', (platform) =>
     const run = engine.host.run(jobOf({ name: 'held' }), AbortSignal.abort('the worker closes'));
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
     expect({ log, reported }).toEqual({ log: [], reported: [] });
-    expect(logs.of('warn')).toEqual([
-      'Background task "held" is left to the engine, which will have it run again: the worker closes',
-    ]);
+    expect(logs.of('warn')).toEqual(['Background task "held" is left to the engine, which will have it run again: the worker closes']);
   });
 });
