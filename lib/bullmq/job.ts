@@ -2,7 +2,7 @@ import type { BulkJobOptions, Job } from 'bullmq';
 import type { EngineEntry, EngineJob } from '../engine/engine.js';
 
 /** What a job of the queue holds. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
-export type JobData = Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace'>;
+export type JobData = Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'>;
 
 /**
  * A finished job stays known for longer than it may be handed over again, as it would be a new job otherwise. Seconds. By age alone: a big
@@ -12,14 +12,14 @@ const KEEP_COMPLETED = { age: 600 };
 /** A week, for somebody to look at it. */
 const KEEP_FAILED = { age: 7 * 24 * 3_600 };
 
-export function jobOf({ id, name, provider, args, timeout, trace, options }: EngineEntry): {
+export function jobOf({ id, name, provider, args, timeout, trace, carried, options }: EngineEntry): {
   name: string;
   data: JobData;
   opts: BulkJobOptions;
 } {
   return {
     name,
-    data: { provider, args, timeout, trace },
+    data: { provider, args, timeout, trace, carried },
     // An entry has no options that are undefined, which BullMQ's types rule out.
     opts: { ...(options as BulkJobOptions), jobId: id, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
   };

@@ -15,11 +15,13 @@ export interface EngineEntry {
   readonly timeout: number | undefined;
   /** The trace that the task was added in, for a worker to go on with, if tasks are traced. */
   readonly trace: TraceHeaders | undefined;
+  /** What the option `carry` returned, as JSON. */
+  readonly carried?: string | undefined;
   readonly options: EngineTaskOptions;
 }
 
 /** An entry whose turn has come, in a worker. */
-export interface EngineJob extends Pick<EngineEntry, 'name' | 'provider' | 'args' | 'timeout' | 'trace'> {
+export interface EngineJob extends Pick<EngineEntry, 'name' | 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
   /** From 1. */
   readonly attempt: number;
 }

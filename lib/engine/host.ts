@@ -1,8 +1,9 @@
 import type { AnyFunction } from '../task/background-task.js';
+import { type Around, type CallThrough, callThrough } from '../task/call-through.js';
 import { BackgroundTasksError, BackgroundTasksShutdownError } from '../task/errors.js';
 import { TIMEOUT } from '../task/options.js';
 import type { Reporter } from '../task/reporter.js';
-import { Task } from '../task/task.js';
+import { Task, type TaskObserver } from '../task/task.js';
 import type { EngineHost, EngineJob, EngineWorker } from './engine.js';
 import type { NamedTaskProviders } from './named-task-providers.js';
 import { NamedTask } from './named-task.js';
@@ -12,6 +13,7 @@ import type { ResolvedEngineOptions } from './options.js';
 interface HostOptions extends Pick<ResolvedEngineOptions, 'engine'> {
   /** Milliseconds that a task without a timeout of its own is given. */
   readonly timeout: number | undefined;
+  readonly around: Around | undefined;
 }
 
 /** The receiving half of an application: runs, in a worker, the tasks that the engine hands out. */
@@ -19,6 +21,7 @@ export class TaskHost implements EngineHost {
   readonly #providers: NamedTaskProviders;
   readonly #options: HostOptions;
   readonly #reporter: Reporter;
+  readonly #through: CallThrough | undefined;
   #worker: EngineWorker | undefined;
   #drained: Promise<void> | undefined;
 
@@ -26,6 +29,7 @@ export class TaskHost implements EngineHost {
     this.#providers = providers;
     this.#options = options;
     this.#reporter = reporter;
+    this.#through = callThrough(true, options.around);
   }
 
   start(): void {
@@ -50,7 +54,8 @@ export class TaskHost implements EngineHost {
     try {
       if (signal.aborted) throw givenUp();
       task = this.#taskOf(job);
-      await task.settled(task.options.timeout ?? this.#options.timeout, (_, how, error) => this.#reporter.endedLate(task, how, error));
+      const endedLate: TaskObserver['endedLate'] = (_, how, error) => this.#reporter.endedLate(task, how, error);
+      await task.settled(task.options.timeout ?? this.#options.timeout, endedLate, this.#through);
     } catch (error) {
       if (signal.aborted) this.#reporter.givenBack(task, String(signal.reason));
       else await this.#reporter.failed(task, error);

@@ -14,6 +14,18 @@ export function jsonSnapshot(task: string, args: readonly unknown[]): string {
   return JSON.stringify(given);
 }
 
+/**
+ * What the option `carry` has for a task, as JSON: `carry` is called at once, and may take its time to answer.
+ *
+ * @throws What `carry` throws, and BackgroundTasksError `INVALID_TASK` for what is not JSON.
+ */
+export async function carriedJson(task: string, carry: () => unknown): Promise<string | undefined> {
+  const carried = await carry();
+  if (carried === undefined) return undefined;
+  check(task, carried, 'carry()', []);
+  return JSON.stringify(carried);
+}
+
 function check(task: string, value: unknown, path: string, inside: readonly object[]): void {
   if (value === null || typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)) return;
   if (typeof value !== 'object' || !isPlain(value)) throw notJson(task, path, `got ${describeArgument(value)}`);

@@ -13,6 +13,8 @@ export class NamedTask extends Task {
   provider: object | undefined;
   /** What goes to the engine in the place of the task. */
   entry: EngineEntry | undefined;
+  /** Settled once the entry has what it carries. */
+  carrying: Promise<void> | undefined;
   /** What the engine handed out for the task to do, in a worker. */
   job: EngineJob | undefined;
 
@@ -31,6 +33,11 @@ export class NamedTask extends Task {
 
   override get attempts(): number {
     return (this.job && this.method.options.attempts) ?? 1;
+  }
+
+  override get carried(): unknown {
+    const json = this.job?.carried;
+    return json === undefined ? undefined : JSON.parse(json);
   }
 
   override call(): unknown {

@@ -1,5 +1,5 @@
 import { TASK_EXPECTATIONS, type TaskOptions } from '../task/options.js';
-import { type Expectations, milliseconds, oneOf } from '../task/validation.js';
+import { type Expectations, FUNCTION, milliseconds, oneOf } from '../task/validation.js';
 import type { BackgroundTasksEngine } from './engine.js';
 
 /** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
@@ -15,6 +15,12 @@ export interface BackgroundTaskOptions extends TaskOptions {
 export interface EngineOptions {
   /** Where `@BackgroundTask()` methods go, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
   engine?: BackgroundTasksEngine | undefined;
+  /**
+   * Called in `addTask` for each task that goes to the engine. What it returns, JSON or a promise of that, is `task.carried` in the worker: the
+   * tenant and the user, say, for `around` to set. It is stored with the job, for all to read who see the queue: no secrets. What it throws is
+   * the task's failure, and that of the hand-over which a response waits for. @default none
+   */
+  carry?: (() => unknown) | undefined;
   /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */
   flush?: FlushMode | undefined;
   /** Milliseconds that the engine is given to take the tasks of a request, all retries included. @default 5000 */
@@ -23,11 +29,17 @@ export interface EngineOptions {
 
 export interface ResolvedEngineOptions {
   readonly engine: BackgroundTasksEngine | undefined;
+  readonly carry: (() => unknown) | undefined;
   readonly flush: FlushMode;
   readonly flushTimeout: number;
 }
 
-export const ENGINE_DEFAULTS: ResolvedEngineOptions = { engine: undefined, flush: 'before-response', flushTimeout: 5_000 };
+export const ENGINE_DEFAULTS: ResolvedEngineOptions = {
+  engine: undefined,
+  carry: undefined,
+  flush: 'before-response',
+  flushTimeout: 5_000,
+};
 
 export const FLUSH = oneOf('before-response', 'after-response');
 
@@ -36,6 +48,7 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
     expected: 'an engine, such as `bullmqEngine({ … })`',
     accepts: (value) => typeof value === 'object' && value !== null && 'enqueue' in value,
   },
+  carry: FUNCTION,
   flush: FLUSH,
   flushTimeout: milliseconds(1),
 };

@@ -5,7 +5,7 @@ import type { Task } from '../task/task.js';
 import { Delivery } from './delivery.js';
 import { engineOptionsOf } from './engine-task.options.js';
 import type { EngineEntry } from './engine.js';
-import { jsonSnapshot } from './json-snapshot.js';
+import { carriedJson, jsonSnapshot } from './json-snapshot.js';
 import { classOf } from './named-methods.js';
 import type { NamedTaskOptions } from './named-task.options.js';
 import type { NamedTaskProviders } from './named-task-providers.js';
@@ -29,17 +29,18 @@ export class EngineSender {
   }
 
   /**
-   * Finds the `@BackgroundTask()` methods.
+   * Finds the `@BackgroundTask()` methods; returns whether there are any.
    * @throws BackgroundTasksError `INVALID_TASK` for one that cannot be run, `INVALID_OPTION` for one that asks for what the engine has not,
    * or for what only an engine has.
    */
-  discover(): void {
+  discover(): boolean {
     this.#providers.discover();
     const { engine } = this.#options;
     for (const { name, options } of this.#providers.methods) {
       if (engine) engine.check?.(name, engineOptionsOf(options));
       else assertNeedsNoEngine(name, options);
     }
+    return this.#providers.methods.length > 0;
   }
 
   /**
@@ -49,7 +50,9 @@ export class EngineSender {
   prepare(task: Task): void {
     if (!(task instanceof NamedTask)) return;
     task.provider = this.#providers.providerOf(task.method);
-    if (this.#delivery) task.entry = entryOf(task);
+    if (!this.#delivery) return;
+    task.entry = entryOf(task);
+    if (this.#options.carry) task.carrying = carryFor(task, this.#options.carry);
   }
 
   /** Whether the engine is to have a task before the client has its answer. */
@@ -57,8 +60,9 @@ export class EngineSender {
     return (task.options.flush ?? this.#options.flush) === 'before-response';
   }
 
-  /** Hands tasks over; rejects with a `BackgroundTasksEngineError` if the engine does not take them in time. */
+  /** Hands tasks over; rejects with a `BackgroundTasksEngineError` if the engine does not take them in time, and with what `carry` throws. */
   async deliver(tasks: readonly NamedTask[]): Promise<void> {
+    if (this.#options.carry) await Promise.all(tasks.map(({ carrying }) => carrying ?? Promise.resolve()));
     await this.#delivery?.deliver(tasks.map(({ entry }) => entry).filter((entry) => entry !== undefined));
   }
 
@@ -76,6 +80,15 @@ function assertNeedsNoEngine(name: string, options: NamedTaskOptions): void {
     `The option \`${option}\` of @BackgroundTask("${name}") needs an engine, as it is a promise that must outlive the process: ` +
       'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
   );
+}
+
+/** Takes with the entry of a task what the option `carry` has for it; whoever hands the task over hears of a failure. */
+function carryFor(task: NamedTask, carry: () => unknown): Promise<void> {
+  const carrying = carriedJson(task.name, carry).then((carried) => {
+    if (task.entry) task.entry = { ...task.entry, carried };
+  });
+  carrying.catch(() => undefined);
+  return carrying;
 }
 
 function entryOf({ method, args, options }: NamedTask): EngineEntry {

@@ -55,6 +55,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     private readonly modules: ModulesContainer,
     private readonly adapterHost: HttpAdapterHost,
     private readonly reporter: Reporter,
+    private readonly execution: Execution,
     private readonly sender: EngineSender,
     private readonly taskHost: TaskHost,
     config: ApplicationConfig,
@@ -85,7 +86,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
         scope: module.getProviderByKey(MODULE_SCOPE).instance,
       })),
     );
-    this.sender.discover();
+    if (this.sender.discover()) this.execution.holdCurrentTask();
     const warning = madeRequestScoped(this.modules);
     if (warning) this.reporter.madeRequestScoped(warning);
   }

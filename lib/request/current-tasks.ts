@@ -14,6 +14,7 @@ export class CurrentTasks extends TaskList {
   constructor(runner: Execution) {
     super();
     this.#runner = runner;
+    runner.holdCurrentTask();
     runner.enter = (tasks, func) => this.within(tasks, func);
   }
 

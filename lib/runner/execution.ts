@@ -2,6 +2,7 @@ import type { DeliveringRunner } from '../engine/deliverable-tasks.js';
 import type { NamedTask } from '../engine/named-task.js';
 import type { EngineSender } from '../engine/sender.js';
 import type { TrackedTasks } from '../list/tracked-tasks.js';
+import { type CallThrough, callThrough } from '../task/call-through.js';
 import { messageOf } from '../task/describe-error.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from '../task/errors.js';
 import { Reporter } from '../task/reporter.js';
@@ -24,17 +25,24 @@ export class Execution implements DeliveringRunner {
   readonly #turns: Turns<TrackedTasks>;
   readonly #closing: Closing;
   readonly #sender: EngineSender | undefined;
+  #through: CallThrough | undefined;
   #closed = false;
 
   constructor(options: ResolvedRunnerOptions = RUNNER_DEFAULTS, reporter = new Reporter(options.onError), sender?: EngineSender) {
     this.options = options;
     this.reporter = reporter;
     this.#sender = sender;
+    this.#through = callThrough(false, options.around);
     this.#closing = new Closing(this.work, reporter);
     this.#turns = new Turns(
       () => this.work.active < options.concurrency,
       (list) => this.#takeTurn(list),
     );
+  }
+
+  /** Has `currentTask()` hold to the end of each task. */
+  holdCurrentTask(): void {
+    this.#through = callThrough(true, this.options.around);
   }
 
   /** Calls a function as part of what a list belongs to: what is injected under `Scope.DEFAULT` puts itself in the place of this, to follow it. */
@@ -75,7 +83,7 @@ export class Execution implements DeliveringRunner {
     this.work.pending -= 1;
     this.work.active += 1;
     list.running = task;
-    task.start(task.options.timeout ?? this.options.timeout, list);
+    task.start(task.options.timeout ?? this.options.timeout, list, this.#through);
   }
 
   ended(list: TrackedTasks): void {

@@ -1,4 +1,5 @@
 import { LIST_DEFAULTS, LIST_EXPECTATIONS, type ListOptions, type ResolvedListOptions } from '../list/options.js';
+import type { Around } from '../task/call-through.js';
 import { TIMEOUT } from '../task/options.js';
 import type { OnError } from '../task/reporter.js';
 import { type Expectation, type Expectations, FUNCTION, milliseconds } from '../task/validation.js';
@@ -15,6 +16,12 @@ export interface RunnerOptions extends ListOptions {
   shutdownTimeout?: number | undefined;
   /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */
   onError?: OnError | undefined;
+  /**
+   * Called around each run of a task, in process and in a worker, in the async context of the code that added it: to have it run outside of
+   * that code's transaction, say, or within a scope of an error tracker. It calls `next()` once, and returns what that returns. What it throws is
+   * the task's failure; it cannot hide what the task fails with. The `timeout` of the task is for both. @default none
+   */
+  around?: Around | undefined;
 }
 
 export interface ResolvedRunnerOptions extends ResolvedListOptions {
@@ -23,6 +30,7 @@ export interface ResolvedRunnerOptions extends ResolvedListOptions {
   readonly timeout: number | undefined;
   readonly shutdownTimeout: number;
   readonly onError: OnError | undefined;
+  readonly around: Around | undefined;
 }
 
 export const RUNNER_DEFAULTS: ResolvedRunnerOptions = {
@@ -32,6 +40,7 @@ export const RUNNER_DEFAULTS: ResolvedRunnerOptions = {
   timeout: undefined,
   shutdownTimeout: 30_000,
   onError: undefined,
+  around: undefined,
 };
 
 const COUNT: Expectation = {
@@ -46,4 +55,5 @@ export const RUNNER_EXPECTATIONS: Expectations<RunnerOptions> = {
   timeout: TIMEOUT,
   shutdownTimeout: milliseconds(0),
   onError: FUNCTION,
+  around: FUNCTION,
 };

@@ -18,6 +18,8 @@ export interface BackgroundTask {
   readonly name: string;
   /** Which attempt of an engine this is, from 1. In process there is only one. */
   readonly attempt: number;
+  /** In a worker, what the option `carry` returned where the task was added; each time a copy of its own. */
+  readonly carried: unknown;
   /** Fires when the task is given up: at its timeout, and at the shutdown deadline. Its reason is the error that says why. */
   readonly signal: AbortSignal;
   /** Runs the task now; rejects with its error, with a `BackgroundTasksTimeoutError`, or, while it runs, with `INVALID_TASK`. */

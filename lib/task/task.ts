@@ -1,6 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { AnyFunction, BackgroundTask } from './background-task.js';
+import type { CallThrough } from './call-through.js';
 import { observed, traced } from './channels.js';
 import { callAs } from './current-task.js';
 import { nameOf } from './describe-error.js';
@@ -47,6 +48,10 @@ export class Task implements BackgroundTask {
     return 1;
   }
 
+  get carried(): unknown {
+    return undefined;
+  }
+
   get signal(): AbortSignal {
     return (this.#controller ??= new AbortController()).signal;
   }
@@ -74,18 +79,20 @@ export class Task implements BackgroundTask {
   }
 
   /** Calls the function. Resolves and rejects as it does, or rejects as soon as the task is given up. */
-  settled(timeout: number | undefined, endedLate: TaskObserver['endedLate']): Promise<void> {
+  settled(timeout: number | undefined, endedLate: TaskObserver['endedLate'], through?: CallThrough): Promise<void> {
     return new Promise((resolve, reject) =>
-      this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }),
+      this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }, through),
     );
   }
 
-  /** Calls the function. The observer is told how it ends: at once, unless the function returned a promise. */
-  start(timeout: number | undefined, observer: TaskObserver): void {
+  /** Calls the function, through something if that is given. The observer is told how it ends: at once, unless there is a promise to wait for. */
+  start(timeout: number | undefined, observer: TaskObserver, through?: CallThrough): void {
     const isTraced = observed();
     let end: PromiseLike<unknown> | undefined;
     try {
-      end = isTraced ? this.within(() => this.traced(timeout, observer)) : this.#context.runInAsyncScope(call, undefined, this);
+      end = isTraced
+        ? this.within(() => this.traced(timeout, observer, through))
+        : this.#context.runInAsyncScope(call, undefined, this, through);
     } catch (error) {
       return observer.failed(this, error);
     }
@@ -98,9 +105,9 @@ export class Task implements BackgroundTask {
   }
 
   /** Calls the function for who traces it, and needs a promise of its end. */
-  traced(timeout: number | undefined, observer: TaskObserver): Promise<void> | undefined {
+  traced(timeout: number | undefined, observer: TaskObserver, through: CallThrough | undefined): Promise<void> | undefined {
     return traced(this, () => {
-      const end = call(this);
+      const end = call(this, through);
       if (!end) return undefined;
       return new Promise((resolve, reject) =>
         this.awaits(end, timeout, {
@@ -149,8 +156,12 @@ export class Task implements BackgroundTask {
 
 const callFunction = (task: Task): unknown => task.call();
 
-/** Calls the function of a task, as its current task, and returns what has to be awaited. */
-function call(task: Task): PromiseLike<unknown> | undefined {
+/** Calls the function of a task, and returns what has to be awaited. */
+function call(task: Task, through: CallThrough | undefined): PromiseLike<unknown> | undefined {
+  return through ? through(task, () => callPlain(task)) : callPlain(task);
+}
+
+function callPlain(task: Task): PromiseLike<unknown> | undefined {
   const result = callAs(task, callFunction);
   return isThenable(result) ? result : undefined;
 }
