@@ -25,11 +25,11 @@ export class OrdersController {
     // A function, and then its arguments.
     tasks.addTask(reindex, id);
     // A method, in a closure. Its values are arguments.
-    tasks.addTask((to: string) => this.mailer.send(to, 'order received'), order.email);
+    tasks.addTask((to) => this.mailer.send(to, 'order received'), order.email);
     // A method that is decorated with @BackgroundTask(), as it is.
     tasks.addTask(this.mailer.sendInvoice, order.email);
     // Options come first, as in Node's own `test(options, fn)`.
-    tasks.addTask({ name: 'refusal', runOn: 'failure' }, (to: string) => this.mailer.send(to, 'order refused'), order.email);
+    tasks.addTask({ name: 'refusal', runOn: 'failure' }, (to) => this.mailer.send(to, 'order refused'), order.email);
 
     if (id === '0') throw new BadRequestException('There is no order 0');
     return { id };

@@ -39,7 +39,7 @@ export class SignUpController {
 
   @Post()
   signUp(@Body('email') email: string, @BackgroundTasks() tasks: BackgroundTasks) {
-    tasks.addTask({ name: 'welcome' }, (to: string) => this.mailer.welcome(to), email);
+    tasks.addTask({ name: 'welcome' }, (to) => this.mailer.welcome(to), email);
     return this.service.signUp(email);
   }
 }
