@@ -508,11 +508,7 @@ describe.each(platforms)('tasks after a response of %s', (platform) => {
     'an answer that an interceptor has cached': { path: '/cached', status: 200, body: 'cached' },
     'a manual 500 after the handler returned': { path: '/manual-status-later', status: 500, body: 'sorry' },
   };
-  if (platform === 'Fastify') {
-    succeed['reply.hijack()'] = { path: '/hijacked', status: 200, body: 'firstlast' };
-    // A limit: Express throws into the handler, Fastify answers 500 behind its back, which looks like a 500 by hand.
-    succeed['a manual value that Fastify cannot express in JSON'] = { path: '/manual-circular', status: 500 };
-  }
+  if (platform === 'Fastify') succeed['reply.hijack()'] = { path: '/hijacked', status: 200, body: 'firstlast' };
   if (isNest12) succeed['an async generator'] = { path: '/generator', status: 200, body: 'firstlast' };
 
   const fail: Record<string, Row> = {
@@ -525,6 +521,7 @@ describe.each(platforms)('tasks after a response of %s', (platform) => {
     'an exception in a filter': { path: '/throwing-filter', status: 500 },
     'a value that JSON cannot express: circular': { path: '/circular', status: 500 },
     'a value that JSON cannot express: BigInt': { path: '/bigint', status: 500 },
+    'a manual value that JSON cannot express': { path: '/manual-circular', status: 500 },
     'a view that throws': { path: '/broken-view', status: 500 },
     'an observable of no value': { path: '/no-value', status: 500 },
     'an observable that ends in an error': { path: '/error-value', status: 500 },
@@ -532,7 +529,6 @@ describe.each(platforms)('tasks after a response of %s', (platform) => {
     'a file that fails half-way': { path: '/broken-file', status: 200, body: 'first', cut: true },
     'an event stream that fails half-way': { path: '/broken-events', status: 200 },
   };
-  if (platform === 'Express') fail['a manual value that JSON cannot express'] = { path: '/manual-circular', status: 500 };
   if (isNest12) {
     fail['an async generator that fails half-way'] = { path: '/broken-generator', status: 200, body: 'first', cut: true };
     fail['an async generator that adds tasks and fails half-way'] = { path: '/broken-generator-that-adds-late', status: 200, cut: true };

@@ -76,7 +76,7 @@ export class DeliverableTasks extends TrackedTasks {
   }
 
   #flushToEngine(): void {
-    if (!this.#hasEngineTasks) return;
+    if (!this.#hasEngineTasks || !this.outcome) return;
     const tasks = this.#takeForEngine(this.outcome, () => true);
     this.#hasEngineTasks = false;
     this.#handOverLast(tasks);

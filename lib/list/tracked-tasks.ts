@@ -106,7 +106,8 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
 
   /** Takes the next task to run off the list. Those that the outcome rules out are discarded on the way. */
   next(): Task | undefined {
-    for (let task = this.waiting.shift(); task; task = this.waiting.shift()) {
+    // A list that was flushed may wait for another flush.
+    for (let task = this.outcome && this.waiting.shift(); task; task = this.waiting.shift()) {
       const reason = this.ruledOut(task, this.outcome);
       if (!reason) return task;
       this.runner.discard(task, reason);

@@ -6,7 +6,10 @@ import { EngineSender } from '../engine/sender.js';
 import { BackgroundTasksInterceptor } from '../request/background-tasks.interceptor.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
 import { aroundResolvers } from '../request/graphql.js';
-import { linkResponses } from '../request/http.js';
+import { observeFailures } from '../request/failures.js';
+import { linkResponses, onRequest } from '../request/http.js';
+import { runWithoutObservables } from '../request/interceptors-consumer.js';
+import { RequestsInProgress } from '../request/requests-in-progress.js';
 import { BackgroundTasksRunner } from '../runner/background-tasks.runner.js';
 import { Execution } from '../runner/execution.js';
 import { Shutdown } from '../runner/shutdown.js';
@@ -38,6 +41,7 @@ const PARTS: FactoryProvider[] = [
     useFactory: (options: ResolvedOptions, reporter: Reporter, sender: EngineSender) => new Execution(options, reporter, sender),
   },
   { provide: BackgroundTasksRunner, inject: [Execution], useFactory: (execution: Execution) => new BackgroundTasksRunner(execution) },
+  { provide: RequestsInProgress, inject: [Execution], useFactory: (execution: Execution) => new RequestsInProgress(execution) },
   {
     provide: Shutdown,
     inject: [Execution, TaskHost],
@@ -58,6 +62,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     private readonly execution: Execution,
     private readonly sender: EngineSender,
     private readonly taskHost: TaskHost,
+    private readonly requests: RequestsInProgress,
     config: ApplicationConfig,
     interceptor: BackgroundTasksInterceptor,
     resolvers: ExternalContextCreator,
@@ -75,6 +80,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     config.getGlobalInterceptors().unshift(interceptor);
     // Nest 12 lets the messages of a microservice be seen before their guards, too.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
+    runWithoutObservables(resolvers);
     aroundResolvers(resolvers, (args, resolve) => interceptor.aroundResolver(args, resolve));
   }
 
@@ -96,6 +102,9 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   }
 
   configure(): void {
-    linkResponses(this.adapterHost.httpAdapter);
+    const { httpAdapter } = this.adapterHost;
+    linkResponses(httpAdapter);
+    onRequest(httpAdapter, (request, response) => this.requests.begin(request, response));
+    observeFailures(httpAdapter);
   }
 }

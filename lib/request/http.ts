@@ -1,13 +1,15 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
-import type { ExecutionContext, HttpServer } from '@nestjs/common';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { HttpServer } from '@nestjs/common';
 import { PerRequest } from './per-request.js';
 
 /** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
-interface HttpRequest {
+export interface HttpRequest {
   readonly raw?: IncomingMessage;
   readonly res?: ServerResponse;
 }
+
+/** A response as Express and Fastify (`raw`) hand it out, or as Node does. */
+export type HttpResponse = ServerResponse | { readonly raw: ServerResponse };
 
 /** The hook of a Fastify instance that runs before any other code of the request's. */
 interface FastifyInstance {
@@ -25,9 +27,19 @@ export function rawRequest(request: HttpRequest): object {
   return request.res ? request : (request.raw ?? request);
 }
 
+export function rawResponse(response: HttpResponse): ServerResponse {
+  return 'raw' in response ? response.raw : response;
+}
+
 /** The response to a raw request. */
 export function responseOf(request: HttpRequest): ServerResponse | undefined {
   return request.res ?? responses.get(request);
+}
+
+/** Calls the listener with each request that reaches the server, before any code of the application's does. */
+export function onRequest(adapter: HttpServer, listener: (request: object, response: ServerResponse) => void): void {
+  const server: Server | undefined = adapter.getHttpServer();
+  server?.prependListener('request', listener);
 }
 
 /** Lets `responseOf` find the response of a request on Fastify, where nothing leads from the one to the other. */
@@ -66,83 +78,4 @@ function aroundMiddleware(adapter: HttpServer, around: (request: object, respons
         around(request, response, () => callback(request, response, next)),
       );
   };
-}
-
-/** Calls the listener once, when the last byte is out or the connection is gone. */
-export function onceOver(response: ServerResponse, listener: () => void): void {
-  let over = false;
-  const once = (): void => {
-    if (over) return;
-    over = true;
-    listener();
-  };
-  // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
-  if (response.writableFinished || response.destroyed) return once();
-  response.once('finish', once).once('close', once);
-  // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
-  // Or, over HTTP/2, its stream has closed already.
-  if (!response.socket) onceConnectionCloses(response, once);
-}
-
-/** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
-const waiting = new WeakMap<Socket, Set<() => void>>();
-
-function onceConnectionCloses(response: ServerResponse, listener: () => void): void {
-  const { socket } = response.req;
-  if (socket.destroyed) return listener();
-  let listeners = waiting.get(socket);
-  if (!listeners) {
-    const all = new Set<() => void>();
-    socket.once('close', () => all.forEach((call) => call()));
-    waiting.set(socket, all);
-    listeners = all;
-  }
-  listeners.add(listener);
-  // Its turn has come.
-  response.once('socket', () => listeners.delete(listener));
-}
-
-/** Calls the listener when the server cuts the response off: a file, or a generator, that failed half-way. A client that leaves does not do it. */
-export function onCutOff(response: ServerResponse, listener: () => void): void {
-  const destroy = response.destroy.bind(response);
-  response.destroy = (error) => {
-    // When a connection has closed, Node 24 destroys the responses that waited on it.
-    if (!response.req.socket.destroyed) listener();
-    return destroy(error);
-  };
-}
-
-/** Calls the listener when a response whose client has left is ended all the same: there is no event for that any more. */
-export function onceAnswered(response: ServerResponse, listener: () => void): void {
-  const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;
-  response.end = (...args: unknown[]) => {
-    end(...args);
-    listener();
-    return response;
-  };
-}
-
-/** Whether a handler answers through `@Res()` or `@Next()`, and not by what it returns: Nest's `isResponseHandled`. */
-export function answersByHand(context: ExecutionContext | undefined): boolean {
-  // A GraphQL resolver.
-  if (!context) return false;
-  const handler = context.getHandler().name;
-  if (Reflect.getMetadata('__responsePassthrough__', context.getClass(), handler)) return false;
-  const parameters: object = Reflect.getMetadata('__routeArguments__', context.getClass(), handler) ?? {};
-  const [response, next] = [1, 2];
-  return Object.keys(parameters).some((key) => key.startsWith(`${response}:`) || key.startsWith(`${next}:`));
-}
-
-const eventHandlers = new WeakMap<object, boolean>();
-
-/** Whether a handler answers with an event stream, `@Sse()`: it lasts as long as its client, or until the application ends it while it shuts down. */
-export function sendsEvents(context: ExecutionContext | undefined): boolean {
-  if (!context) return false;
-  const handler = context.getHandler();
-  let sends = eventHandlers.get(handler);
-  if (sends === undefined) {
-    sends = Reflect.hasMetadata('__sse__', handler);
-    eventHandlers.set(handler, sends);
-  }
-  return sends;
 }

@@ -1,5 +1,4 @@
 import { setImmediate } from 'node:timers';
-import type { ExecutionContext } from '@nestjs/common';
 import { DeliverableTasks } from '../engine/deliverable-tasks.js';
 import type { Execution } from '../runner/execution.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
@@ -25,7 +24,7 @@ export class MessageTasks extends DeliverableTasks {
     return tasks;
   }
 
-  handlerStarted(_context?: ExecutionContext): void {
+  handlerStarted(_endless?: boolean): void {
     this.#opened = true;
     this.#handlersAtWork += 1;
     this.runner.handlerStarted();
@@ -37,6 +36,9 @@ export class MessageTasks extends DeliverableTasks {
     if (this.#handlersAtWork === 0) setImmediate(this.#flushIfOver);
     this.runner.handlerSettled();
   }
+
+  /** Nest reads it before the message is over. */
+  streams(): void {}
 
   /** Makes the outcome a failure. */
   fail(error?: unknown): void {

@@ -1,57 +1,109 @@
 import type { ServerResponse } from 'node:http';
-import type { ExecutionContext } from '@nestjs/common';
 import { DeliverableTasks } from '../engine/deliverable-tasks.js';
 import type { Execution } from '../runner/execution.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
-import { answersByHand, onCutOff, onceAnswered, onceOver, responseOf, sendsEvents } from './http.js';
+import { responseOf } from './http.js';
+import { onCutOff, onceAnswered, onceClosed, onceHeadWritten, onceOver } from './response.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
 const RETRY_AFTER = '1';
 
-/** The list of one request: flushed once its response is over and none of its handlers is at work. */
+/** Milliseconds that a request has to reach a handler, or to be answered, once its client has left. */
+const LEFT_ALONE = 500;
+
+/**
+ * The list of one request in one application: flushed once its response is over and none of its handlers is at work.
+ *
+ * The outcome is a failure if an exception has left the interceptors, has come up while their value was sent, or has reached the error handler
+ * of the platform, or if the server has cut the response off. The status is looked at where no handler was reached, as nothing else tells
+ * then: 400 or more, or no answer at all, is a failure.
+ */
 export class RequestTasks extends DeliverableTasks {
   declare protected readonly runner: Execution;
   /** Let go of, as the response, when the list is flushed: a task may run on for long. */
   #request: object | undefined;
   /** Looked up, and listened to, with the first task: a request without tasks pays for neither. */
   #response: ServerResponse | undefined;
+  /** The list of the application that this one is mounted in. */
+  readonly #outer: RequestTasks | undefined;
   #over = false;
   #failed = false;
   /** What a guard, or middleware, was refused a task with. */
   #refusedEarly: RefusedError | undefined;
   #handlersAtWork = 0;
-  /** The context of the handler that settled last, and the status of the response by then. */
-  #settled: { context: ExecutionContext | undefined; status: number | undefined } | undefined;
+  #reachedHandler = false;
+  /** Where the request is kept until it reaches a handler. */
+  #unreached: Map<RequestTasks, ServerResponse> | undefined;
+  /** Whether the shutdown waits for the request. */
+  #awaited = false;
+  /** The status by the time that a handler had returned something whose first part Nest reads later. */
+  #statusBefore: number | undefined;
+  /** Whether somebody has answered the client, be it that it had left. */
+  #answered = false;
+  #leftAlone: NodeJS.Timeout | undefined;
 
-  private constructor(runner: Execution, request: object) {
+  private constructor(runner: Execution, request: object, outer: RequestTasks | undefined) {
     super(runner);
     this.#request = request;
+    this.#outer = outer;
   }
 
-  /** The list of a raw request: one and the same for everybody who asks. */
+  /** The list of a raw request in an application: one and the same for everybody who asks. */
   static of(request: object, runner: Execution): RequestTasks {
-    const known = lists.get(request);
-    if (known instanceof RequestTasks) return known;
-    const tasks = new RequestTasks(runner, request);
+    const latest = RequestTasks.latest(request);
+    let known = latest;
+    while (known && known.runner !== runner) known = known.#outer;
+    if (known) return known;
+    const tasks = new RequestTasks(runner, request, latest);
     lists.set(request, tasks);
     return tasks;
   }
 
-  handlerStarted(context?: ExecutionContext): void {
+  /** The list of a raw request in the application that came to it last: the innermost, where one is mounted in another. */
+  static latest(request: object): RequestTasks | undefined {
+    const latest = lists.get(request);
+    return latest instanceof RequestTasks ? latest : undefined;
+  }
+
+  /** Has the shutdown wait for the request from here on: until its handler has ended or, if it reaches none, its response is over. */
+  begin(response: ServerResponse, unreached: Map<RequestTasks, ServerResponse>): void {
+    this.#await(true);
+    this.#unreached = unreached;
+    onceClosed(response, this.#leave);
+  }
+
+  /** Has the shutdown wait no longer than until the answer has begun, where no handler is reached. */
+  awaitHeadOnly(response: ServerResponse): void {
+    if (response.headersSent) return this.#leave();
+    onceHeadWritten(response, this.#leave);
+  }
+
+  readonly #leave = (): void => {
+    this.#unreached?.delete(this);
+    if (this.#handlersAtWork === 0) this.#await(false);
+  };
+
+  /** `endless`: the shutdown does not wait for it. */
+  handlerStarted(endless = false): void {
     this.#handlersAtWork += 1;
+    this.#reachedHandler = true;
+    this.#unreached?.delete(this);
     // The request got here, so that a guard that was refused a task has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#refusedEarly = undefined;
-    if (!sendsEvents(context)) this.runner.handlerStarted();
+    // What was flushed when the client had left was not all.
+    this.outcome = undefined;
+    this.#await(!endless);
   }
 
-  handlerSettled(context?: ExecutionContext): void {
+  handlerSettled(): void {
     this.#handlersAtWork -= 1;
-    if (this.#request) this.#settled = { context, status: responseOf(this.#request)?.statusCode };
-    this.#flushIfOver();
-    if (!sendsEvents(context)) this.runner.handlerSettled();
+    if (this.#handlersAtWork > 0) return;
+    // What the handler returned may be an Observable, which is at work as soon as Nest subscribes to it.
+    if (this.#over) setImmediate(this.#flushIfOver);
+    this.#await(false);
   }
 
   /** Makes the outcome a failure. */
@@ -60,6 +112,16 @@ export class RequestTasks extends DeliverableTasks {
     if (!(error instanceof RefusedError)) return;
     this.#answerRetryAfter();
     this.reportRefusal(error);
+  }
+
+  /** The same, for what can only fail before the response is over. */
+  failSending(): void {
+    if (!this.#over) this.fail();
+  }
+
+  /** Says that Nest reads the first part of what a handler returned when the interceptors are through: its exception shows in the status alone. */
+  streams(): void {
+    this.#statusBefore = this.#request && responseOf(this.#request)?.statusCode;
   }
 
   override add(task: Task, isFollowing?: boolean): void {
@@ -78,6 +140,13 @@ export class RequestTasks extends DeliverableTasks {
     }
   }
 
+  #await(awaited: boolean): void {
+    if (awaited === this.#awaited) return;
+    this.#awaited = awaited;
+    if (awaited) this.runner.handlerStarted();
+    else this.runner.handlerSettled();
+  }
+
   #answerRetryAfter(): void {
     if (!this.#response?.headersSent) this.#response?.setHeader('Retry-After', RETRY_AFTER);
   }
@@ -88,33 +157,32 @@ export class RequestTasks extends DeliverableTasks {
     this.#response = response;
     onceOver(response, () => {
       this.#over = true;
-      const unanswered = !response.headersSent && !response.writableEnded;
-      // The client left before its request reached a handler: what becomes of it shows when it does, or when it is answered all the same.
-      if (unanswered && !this.#settled) onceAnswered(response, () => this.#flushIfOver());
-      else this.#flushIfOver();
+      this.#answered = response.headersSent || response.writableEnded;
+      if (this.#reachedHandler || this.#answered) return this.#flushIfOver();
+      // The client left early: what becomes of the request shows when it reaches a handler, or is answered all the same. Neither may happen.
+      this.#leftAlone = setTimeout(this.#flushIfOver, LEFT_ALONE);
+      onceAnswered(response, () => {
+        this.#answered = true;
+        this.#flushIfOver();
+      });
     });
     // Once the response is over, it is destroyed as a matter of course.
-    onCutOff(response, () => {
-      if (!this.#over) this.fail();
-    });
+    onCutOff(response, () => this.failSending());
   }
 
-  #flushIfOver(): void {
-    if (!this.#over || this.#handlersAtWork > 0) return;
-    this.#failed ||= this.#turnedIntoError();
+  readonly #flushIfOver = (): void => {
+    if (!this.#over || this.#handlersAtWork > 0 || this.outcome) return;
+    const outcome = this.#failed || this.#failedUnseen() ? 'failure' : 'success';
     if (this.#refusedEarly) this.reportRefusal(this.#refusedEarly);
-    this.#request = this.#response = this.#settled = undefined;
-    this.flush(this.#failed ? 'failure' : 'success');
-  }
+    clearTimeout(this.#leftAlone);
+    this.#request = this.#response = undefined;
+    this.flush(outcome);
+  };
 
-  /** Whether the response is an error that no interceptor has seen. */
-  #turnedIntoError(): boolean {
+  /** Whether the response is an error that nobody has told of. */
+  #failedUnseen(): boolean {
     const status = this.#response?.statusCode ?? 0;
-    if (status < 400) return false;
-    // A guard that denies and middleware that answers do not reach the interceptors.
-    if (!this.#settled) return true;
-    // What the handler answered itself is no failure; what became of its value afterwards is, if it could not be serialised, say. Not seen is
-    // the error of a value that was sent by hand on Fastify, and one whose status, 500, the handler had set already.
-    return this.#settled.status !== status && !answersByHand(this.#settled.context);
+    if (!this.#reachedHandler) return status >= 400 || !this.#answered;
+    return this.#statusBefore !== undefined && this.#statusBefore !== status && status >= 400;
   }
 }

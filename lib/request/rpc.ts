@@ -1,5 +1,3 @@
-import type { ExecutionContext } from '@nestjs/common';
-
 /** What Nest's microservices inject as REQUEST. */
 interface RequestContextHost {
   getContext(): unknown;
@@ -7,8 +5,8 @@ interface RequestContextHost {
 }
 
 /** The object that stands for a message: its context, which a transport makes anew for each. Undefined for a transport that gives none. */
-export function messageOf(context: ExecutionContext): object | undefined {
-  return objectOrNone(context.switchToRpc().getContext<unknown>());
+export function messageOf([, context]: readonly unknown[]): object | undefined {
+  return objectOrNone(context);
 }
 
 /** The same, from what is injected as REQUEST. */

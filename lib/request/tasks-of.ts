@@ -9,17 +9,17 @@ import * as ws from './ws.js';
 /** The list of each request, or what a test put in its place, by the one object that all of its code has in common. */
 export const lists = new PerRequest<object>('BackgroundTasks');
 
-/** That object, by the type of an execution context. */
-const REQUEST_OF: Record<string, (context: ExecutionContext) => object | undefined> = {
-  http: (context) => rawRequest(context.switchToHttp().getRequest()),
-  graphql: (context) => requestOfOperation(graphqlContext(context.getArgs())),
+/** That object, by the type of an execution context, among its arguments. */
+const REQUEST_OF: Record<string, (args: readonly unknown[]) => object | undefined> = {
+  http: ([request]) => rawRequest(request as object),
+  graphql: (args) => requestOfOperation(graphqlContext(args)),
   rpc: rpc.messageOf,
   ws: ws.messageOf,
 };
 
 /** What the list of an execution context is kept by; undefined if the context, or its transport, has no such thing. */
-export function requestOf(context: ExecutionContext): object | undefined {
-  return REQUEST_OF[context.getType<string>()]?.(context);
+export function requestOf(type: string, args: readonly unknown[]): object | undefined {
+  return REQUEST_OF[type]?.(args);
 }
 
 /** What to do where Nest leaves global interceptors out. */
@@ -38,7 +38,7 @@ export function tasksOf(context: ExecutionContext): object {
       `@BackgroundTasks() works in handlers of type ${Object.keys(REQUEST_OF).join(', ')}, and this one is of type "${type}"`,
     );
   }
-  const request = requestOf(context);
+  const request = requestOf(type, context.getArgs());
   if (type === 'rpc' && !request) {
     throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`);
   }

@@ -3,8 +3,8 @@ import type { ExecutionContext } from '@nestjs/common';
 /** Stands for one message to a gateway: Nest has an object for the connection, but none for the message. */
 class GatewayMessage {}
 
-export function messageOf(context: ExecutionContext): object | undefined {
-  return context.getArgs().find((argument: unknown) => argument instanceof GatewayMessage);
+export function messageOf(args: readonly unknown[]): object | undefined {
+  return args.find((argument): argument is GatewayMessage => argument instanceof GatewayMessage);
 }
 
 /** Adds to the arguments of a handler what the factories of its parameters find the message by. */

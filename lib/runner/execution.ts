@@ -17,6 +17,7 @@ export class Execution implements DeliveringRunner {
   readonly options: ResolvedRunnerOptions;
   readonly reporter: Reporter;
   readonly work = new Workload();
+  readonly #shutdown = new AbortController();
   /** The tasks that were discarded since the application started. */
   discarded = 0;
   /** The lists that hold tasks, or run one. */
@@ -48,6 +49,15 @@ export class Execution implements DeliveringRunner {
   /** Calls a function as part of what a list belongs to: what is injected under `Scope.DEFAULT` puts itself in the place of this, to follow it. */
   enter = <Result>(_tasks: TrackedTasks, func: () => Result): Result => func();
 
+  /** Fires when the application begins to shut down. */
+  get closing(): AbortSignal {
+    return this.#shutdown.signal;
+  }
+
+  beginToClose(): void {
+    this.#shutdown.abort();
+  }
+
   handlerStarted(): void {
     this.work.handlers += 1;
   }
@@ -77,7 +87,7 @@ export class Execution implements DeliveringRunner {
   #takeTurn(list: TrackedTasks): void {
     const task = list.next();
     if (!task) {
-      this.#lists.delete(list);
+      if (list.isEmpty) this.#lists.delete(list);
       return;
     }
     this.work.pending -= 1;

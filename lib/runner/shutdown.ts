@@ -51,6 +51,7 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
 
   /** Returns when the deadline is. */
   #begin(shutdownTimeout: number): number {
+    this.runner.beginToClose();
     const tasks = this.runner.work.active + this.runner.work.pending;
     if (tasks > 0) this.runner.reporter.waiting(tasks, shutdownTimeout);
     return performance.now() + shutdownTimeout;

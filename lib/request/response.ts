@@ -1,0 +1,72 @@
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** Calls the listener once, when the last byte is out or the connection is gone. */
+export function onceOver(response: ServerResponse, listener: () => void): void {
+  let over = false;
+  const once = (): void => {
+    if (over) return;
+    over = true;
+    listener();
+  };
+  // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
+  if (response.writableFinished || response.destroyed) return once();
+  response.once('finish', once).once('close', once);
+  // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
+  // Or, over HTTP/2, its stream has closed already.
+  if (!response.socket) onceConnectionCloses(response, once);
+}
+
+/** Calls the listener, maybe more than once, when the response is over and done with. It is cheaper than `onceOver`, and later. */
+export function onceClosed(response: ServerResponse, listener: () => void): void {
+  response.on('close', listener);
+  if (!response.socket) onceConnectionCloses(response, listener);
+}
+
+/** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
+const waiting = new WeakMap<Socket, Set<() => void>>();
+
+function onceConnectionCloses(response: ServerResponse, listener: () => void): void {
+  const { socket } = response.req;
+  if (socket.destroyed) return listener();
+  let listeners = waiting.get(socket);
+  if (!listeners) {
+    const all = new Set<() => void>();
+    socket.once('close', () => all.forEach((call) => call()));
+    waiting.set(socket, all);
+    listeners = all;
+  }
+  listeners.add(listener);
+  // Its turn has come.
+  response.once('socket', () => listeners.delete(listener));
+}
+
+/** Calls the listener when the server cuts the response off: a file, or a generator, that failed half-way. A client that leaves does not do it. */
+export function onCutOff(response: ServerResponse, listener: () => void): void {
+  const destroy = response.destroy.bind(response);
+  response.destroy = (error) => {
+    // When a connection has closed, Node 24 destroys the responses that waited on it.
+    if (!response.req.socket.destroyed) listener();
+    return destroy(error);
+  };
+}
+
+/** Calls the listener when the head of a response is written. What HTTP/2 writes of itself is not seen. */
+export function onceHeadWritten(response: ServerResponse, listener: () => void): void {
+  const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
+  response.writeHead = (...args: unknown[]) => {
+    writeHead(...args);
+    listener();
+    return response;
+  };
+}
+
+/** Calls the listener when a response whose client has left is ended all the same: there is no event for that any more. */
+export function onceAnswered(response: ServerResponse, listener: () => void): void {
+  const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;
+  response.end = (...args: unknown[]) => {
+    end(...args);
+    listener();
+    return response;
+  };
+}
