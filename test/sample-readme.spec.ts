@@ -1,6 +1,9 @@
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { Module } from '@nestjs/common';
+import { BackgroundTasksModule } from 'nestjs-background-tasks';
 import { Mailer } from '../sample/02-readme/adding-tasks.js';
 import { AppModule } from '../sample/02-readme/first-screen.js';
+import { NightlyReport } from '../sample/02-readme/nightly-report.js';
 import { AppModule as ConfiguredModule, metrics } from '../sample/02-readme/options.js';
 import { createApp, platforms } from './support/app.js';
 
@@ -50,5 +53,17 @@ describe.each(platforms)('the orders of the README on %s', (platform) => {
     await http.post('/orders/0').send({ email }).expect(400);
     await runner.onIdle();
     expect(app.get(Mailer).sent).toEqual([`${email}: order refused`]);
+  });
+});
+
+describe.each(platforms)('the nightly report of the README on %s', (platform) => {
+  @Module({ imports: [BackgroundTasksModule], providers: [Mailer, NightlyReport] })
+  class ReportModule {}
+
+  it('is sent when it has been written', async () => {
+    const { app, runner } = await createApp(platform, ReportModule);
+    await app.get(NightlyReport).write();
+    await runner.onIdle();
+    expect(app.get(Mailer).sent).toEqual(['boss@example.com: report 1']);
   });
 });
