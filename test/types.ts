@@ -54,6 +54,15 @@ export class Handler {
   }
 }
 
+export class Tasks {
+  @BackgroundTask()
+  plain(): void {}
+  @BackgroundTask('named', { attempts: 3 })
+  named(): void {}
+  @BackgroundTask({ attempts: 3 })
+  unnamed(): void {}
+}
+
 export function handle(error: unknown): string | number | undefined {
   if (error instanceof BackgroundTasksOverflowError) {
     const status: HttpException = error;

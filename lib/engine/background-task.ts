@@ -13,6 +13,7 @@ export interface BackgroundTaskConstructor {
   new <Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
   new <Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
   (name?: string, options?: NamedTaskOptions): MethodDecorator;
+  (options: NamedTaskOptions): MethodDecorator;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { type InspectOptions, inspect } from 'node:util';
+import { Logger } from '@nestjs/common';
 import { Task } from '../task/task.js';
 import { invalid } from '../task/validation.js';
 
@@ -6,6 +7,10 @@ import { invalid } from '../task/validation.js';
 export class TaskList {
   /** Makes the tasks of all lists. A room above this one, which knows every kind of them, says how. */
   static makeTask: (first: unknown, ...rest: unknown[]) => Task;
+
+  /** The handlers at work in this process. */
+  static handlersAtWork = 0;
+  static #warned = false;
 
   readonly #tasks: Task[];
   #next = 0;
@@ -49,6 +54,16 @@ export class TaskList {
 
   /** Adds a task for code that has the list, or for code that has followed its request here. */
   add(task: Task, _isFollowing?: boolean): void {
+    if (TaskList.handlersAtWork > 0) TaskList.#warn();
     this.#tasks.push(task);
+  }
+
+  static #warn(): void {
+    if (this.#warned) return;
+    this.#warned = true;
+    new Logger('BackgroundTasks').warn(
+      'A list made with `new BackgroundTasks()` got a task while a request is handled, and runs only if `run()` is called: inject the list of ' +
+        'the request, or take it as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`',
+    );
   }
 }

@@ -1,6 +1,11 @@
 import { type ConfigurableModuleAsyncOptions, type DynamicModule, Global, Module } from '@nestjs/common';
 import { ConfigurableModuleClass, ConfiguredBackgroundTasksModule } from './module-definition.js';
-import type { BackgroundTasksModuleExtras, BackgroundTasksModuleOptions, BackgroundTasksRootOptions } from './options.js';
+import {
+  type BackgroundTasksModuleExtras,
+  type BackgroundTasksModuleOptions,
+  type BackgroundTasksRootOptions,
+  checkAsyncOptions,
+} from './options.js';
 import { RequestScopeModule } from './scope.modules.js';
 
 /** What is injected where nothing configures the module for everybody. Nest looks at it after `BackgroundTasksModule`, which imports it. */
@@ -48,6 +53,6 @@ export class BackgroundTasksModule extends ConfigurableModuleClass {
   static override forRootAsync(
     options: ConfigurableModuleAsyncOptions<BackgroundTasksModuleOptions, 'createBackgroundTasksOptions'> & BackgroundTasksModuleExtras,
   ): DynamicModule {
-    return super.forRootAsync(options);
+    return super.forRootAsync(checkAsyncOptions(options));
   }
 }

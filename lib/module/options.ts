@@ -46,6 +46,31 @@ export function resolveOptions(options: unknown = {}): ResolvedOptions {
   return { ...DEFAULTS, ...given };
 }
 
+const ANYTHING = { expected: 'anything', accepts: () => true };
+
+const BESIDE_THE_FACTORY = {
+  useFactory: ANYTHING,
+  useClass: ANYTHING,
+  useExisting: ANYTHING,
+  inject: ANYTHING,
+  imports: ANYTHING,
+  provideInjectionTokensFrom: ANYTHING,
+  isGlobal: ANYTHING,
+  scope: ANYTHING,
+};
+
+/**
+ * What stands beside the factory. Nest would ignore what is misspelt.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option and those that there are.
+ */
+export function checkAsyncOptions<Options>(options: Options): Options {
+  validated('BackgroundTasksModule.forRootAsync()', options, BESIDE_THE_FACTORY, (name) =>
+    Object.hasOwn(EXPECTATIONS, name) ? '; it goes into what the factory returns' : '',
+  );
+  return options;
+}
+
 /**
  * Checks that configuring the module in several places comes to one and the same: there is one runner, which cannot follow two.
  *

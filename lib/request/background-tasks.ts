@@ -5,6 +5,7 @@ import { classAndDecorator } from '../engine/class-and-decorator.js';
 import { makeTask } from '../engine/make-task.js';
 import { TaskList } from '../list/task-list.js';
 import type { BackgroundTasks as TasksInterface } from '../runner/background-tasks.js';
+import { BackgroundTasksError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { tasksOf } from './tasks-of.js';
 
@@ -43,12 +44,25 @@ Inject('the list of a request: import BackgroundTasksModule, and leave Backgroun
 
 const HandlerParameter = createParamDecorator((_: unknown, context: ExecutionContext) => tasksOf(context));
 
-function decorateParameter(): ParameterDecorator {
-  return (target, method, index) => {
+function decorateParameter(...decorated: unknown[]): ParameterDecorator {
+  if (decorated.length > 0) throw misplaced('has no parentheses', decorated);
+  return (...where) => {
+    const [target, method, index] = where;
+    // Where types are not checked, it may stand on a property, a method or a class.
+    if (typeof index !== 'number') throw misplaced('is no parameter decorator there', where);
     if (method === undefined) return Inject(BackgroundTasks)(target, method, index);
     HandlerParameter()(target, method, index);
     // A global ValidationPipe with `validateCustomDecorators` validates, and clones, what has a class for its type. It leaves Object alone.
     const types: unknown[] | undefined = Reflect.getMetadata('design:paramtypes', target, method);
     if (types) types[index] = Object;
   };
+}
+
+function misplaced(what: string, [target, key]: unknown[]): BackgroundTasksError {
+  const owner = typeof target === 'function' ? target.name : String(target?.constructor.name);
+  return new BackgroundTasksError(
+    'UNSUPPORTED_CONTEXT',
+    `@BackgroundTasks ${what}, on ${owner}${key === undefined ? '' : `.${String(key)}`}: write \`@BackgroundTasks() tasks: BackgroundTasks\` for a ` +
+      'parameter of a handler or of a constructor, and `@Inject() tasks: BackgroundTasks` for a property',
+  );
 }

@@ -1,6 +1,7 @@
 import type { DeliveringRunner } from '../engine/deliverable-tasks.js';
 import type { NamedTask } from '../engine/named-task.js';
 import type { EngineSender } from '../engine/sender.js';
+import { TaskList } from '../list/task-list.js';
 import type { TrackedTasks } from '../list/tracked-tasks.js';
 import { type CallThrough, callThrough } from '../task/call-through.js';
 import { messageOf } from '../task/describe-error.js';
@@ -60,10 +61,12 @@ export class Execution implements DeliveringRunner {
 
   handlerStarted(): void {
     this.work.handlers += 1;
+    TaskList.handlersAtWork += 1;
   }
 
   handlerSettled(): void {
     this.work.handlers -= 1;
+    TaskList.handlersAtWork -= 1;
     this.work.decreased();
   }
 
