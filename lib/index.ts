@@ -10,8 +10,10 @@ export { BackgroundTasksInterceptor } from './request/background-tasks.intercept
 export { BackgroundTasks } from './request/background-tasks.js';
 export { BackgroundTasksRunner } from './runner/background-tasks.runner.js';
 export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage, TraceHeaders } from './task/channels.js';
+export type { TaskEnd } from './task/background-task.js';
 export { currentTask } from './task/current-task.js';
 export {
+  BackgroundTasksCancelledError,
   BackgroundTasksError,
   type BackgroundTasksErrorCode,
   BackgroundTasksOverflowError,

@@ -319,8 +319,8 @@ describe('the option carry', () => {
     await http.get('/ada').expect(200);
     await runner.onIdle();
     expect(taken).toMatchObject([{ name: 'mail', carried: '{"tenant":"tenant of ada"}' }]);
-    const [{ name, provider, args, timeout, trace, carried }] = taken as [EngineEntry];
-    await worker.run({ name, provider, args, timeout, trace, carried, attempt: 1 }, new AbortController().signal);
+    const [{ id, name, provider, args, timeout, trace, carried }] = taken as [EngineEntry];
+    await worker.run({ id, name, provider, args, timeout, trace, carried, attempt: 1 }, new AbortController().signal);
     expect(log).toEqual(['plain', 'ada of tenant of ada, mail, {"tenant":"tenant of ada"}']);
   });
 
@@ -354,7 +354,7 @@ describe('the option carry', () => {
     @Module({ imports: [BackgroundTasksModule.forRoot({ engine })], controllers: [MailController], providers: [MailTasks] })
     class MailModule {}
     await createApp('Express', MailModule);
-    const job = { name: 'mail', provider: 'MailTasks', args: '["ada"]', timeout: undefined, trace: undefined, attempt: 1 };
+    const job = { id: 'a job', name: 'mail', provider: 'MailTasks', args: '["ada"]', timeout: undefined, trace: undefined, attempt: 1 };
     await worker.run(job, new AbortController().signal);
     expect(log).toEqual(['ada of undefined, mail, undefined']);
   });

@@ -157,10 +157,10 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
     expect(events).toEqual([
       'first start in the handler',
       'first end in the handler',
-      'second discarded: the application shuts down, and its shutdownTimeout of 0 ms is over',
       'first error BackgroundTasksShutdownError in the handler',
       'first asyncStart BackgroundTasksShutdownError in the handler',
       'first asyncEnd BackgroundTasksShutdownError in the handler',
+      'second discarded: the application shuts down, and its shutdownTimeout of 0 ms is over',
     ]);
   });
 

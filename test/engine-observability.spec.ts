@@ -180,7 +180,7 @@ describe.each(platforms)('what is seen of tasks that a worker gives back, on %s'
     };
     await createApp(platform, moduleWith(engine, []));
     const closing = new AbortController();
-    const job = { name: 'endless', provider: 'MailTasks', args: '[]', timeout: undefined, trace: undefined, attempt: 1 };
+    const job = { id: 'a job', name: 'endless', provider: 'MailTasks', args: '[]', timeout: undefined, trace: undefined, attempt: 1 };
     const run = host.run(job, closing.signal);
     closing.abort('the worker closes');
     await expect(run).rejects.toMatchObject({ code: 'SHUTDOWN' });

@@ -534,7 +534,16 @@ describe.each(platforms)('what an engine has a worker run, on %s', (platform) =>
 
   /** A job as another process has written it, or as somebody else has. */
   function jobOf(job: { [Key in keyof EngineJob]?: unknown }): EngineJob {
-    return { name: 'mail', provider: 'MailTasks', args: '[]', timeout: undefined, trace: undefined, attempt: 1, ...job } as EngineJob;
+    return {
+      id: 'a job',
+      name: 'mail',
+      provider: 'MailTasks',
+      args: '[]',
+      timeout: undefined,
+      trace: undefined,
+      attempt: 1,
+      ...job,
+    } as EngineJob;
   }
 
   function start(options: BackgroundTasksModuleOptions = {}) {

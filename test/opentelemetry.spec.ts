@@ -307,7 +307,15 @@ describe.each(platforms)('when OpenTelemetry throws, on %s', (platform) => {
   it('a task runs in a worker: extract', async () => {
     await createApp(platform, MailModule);
     broken = 'extract';
-    const job = { name: 'mail', provider: 'MailTasks', args: '[]', timeout: undefined, trace: { traceparent: '00-…' }, attempt: 1 };
+    const job = {
+      id: 'a job',
+      name: 'mail',
+      provider: 'MailTasks',
+      args: '[]',
+      timeout: undefined,
+      trace: { traceparent: '00-…' },
+      attempt: 1,
+    };
     await host.run(job, new AbortController().signal);
     expect({ ran, reported, heard }).toEqual({ ran: ['mail'], reported: [], heard: ['extract is broken'] });
   });

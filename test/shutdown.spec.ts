@@ -91,10 +91,10 @@ describe.each(platforms)('at the shutdownTimeout on %s', (platform) => {
 
     expect(logs.of('log')).toEqual(['Waiting for 2 background tasks to end, for 20 ms at most']);
     expect(logs.of('error')).toEqual([
-      'Background task "behind it" never started: the application shuts down, and its shutdownTimeout of 20 ms is over',
       'Background task "stuck" was given up: the application shuts down, and its shutdownTimeout of 20 ms is over',
+      'Background task "behind it" never started: the application shuts down, and its shutdownTimeout of 20 ms is over',
     ]);
-    expect(reported).toEqual(['behind it: SHUTDOWN', 'stuck: SHUTDOWN']);
+    expect(reported).toEqual(['stuck: SHUTDOWN', 'behind it: SHUTDOWN']);
     expect(aborted.map(codeOf)).toEqual(['SHUTDOWN']);
     await runner.onIdle();
     expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });

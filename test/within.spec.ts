@@ -167,7 +167,7 @@ describe('runner.within()', () => {
       const over = gate();
       let listener: Promise<void> | undefined;
       await runner.within(() => {
-        listener = over.opened.then(() => tasks.addTask({ name: 'late' }, () => log.push('late')));
+        listener = over.opened.then(() => void tasks.addTask({ name: 'late' }, () => log.push('late')));
       });
       over.open();
       await listener;

@@ -26,8 +26,9 @@ export function jobOf({ id, name, provider, args, timeout, trace, carried, optio
 }
 
 /** The job that runs. */
-export function engineJobOf({ name, data, attemptsMade }: Job<JobData>): EngineJob {
-  return { ...data, name, attempt: attemptsMade + 1 };
+export function engineJobOf({ id, name, data, attemptsMade }: Job<JobData>): EngineJob {
+  // A job that a queue hands out has one.
+  return { ...data, id: id!, name, attempt: attemptsMade + 1 };
 }
 
 /** The job that BullMQ has just failed, and whose attempt it has counted. */

@@ -21,7 +21,7 @@ export interface EngineEntry {
 }
 
 /** An entry whose turn has come, in a worker. */
-export interface EngineJob extends Pick<EngineEntry, 'name' | 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
+export interface EngineJob extends Pick<EngineEntry, 'id' | 'name' | 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
   /** From 1. */
   readonly attempt: number;
 }

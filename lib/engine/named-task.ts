@@ -1,5 +1,5 @@
 import type { AnyFunction } from '../task/background-task.js';
-import { BackgroundTasksError } from '../task/errors.js';
+import { BackgroundTasksError, taskCalled } from '../task/errors.js';
 import { Task } from '../task/task.js';
 import type { EngineEntry, EngineJob } from './engine.js';
 import type { NamedMethod } from './named-methods.js';
@@ -27,6 +27,23 @@ export class NamedTask extends Task {
     return this.method.name;
   }
 
+  override makeId(): string {
+    return this.job?.id ?? this.entry?.id ?? super.makeId();
+  }
+
+  /** What an engine has, it cannot be talked out of here. */
+  override cancel(reason?: string): boolean {
+    return this.job ? false : super.cancel(reason);
+  }
+
+  override release(): void {
+    if (this.entry) {
+      this.keepId();
+      this.entry = undefined;
+    }
+    super.release();
+  }
+
   override get attempt(): number {
     return this.job?.attempt ?? 1;
   }
@@ -46,7 +63,7 @@ export class NamedTask extends Task {
     if (provider) return Reflect.apply(Reflect.get(provider, method.key) as () => unknown, provider, args);
     throw new BackgroundTasksError(
       'INVALID_TASK',
-      `Background task "${method.name}" is a @BackgroundTask() method, and a list made by hand does not know its provider: check what \`tasks\` holds, and call the method itself`,
+      `${taskCalled(method.name)} is a @BackgroundTask() method, and a list made by hand does not know its provider: check what \`tasks\` holds, and call the method itself`,
     );
   }
 }

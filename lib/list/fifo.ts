@@ -30,8 +30,8 @@ export class Fifo<Item extends Queued<Item>> {
 
   /** Takes every item out. */
   clear(): Item[] {
-    const items = this.toArray();
-    while (this.shift());
+    const items: Item[] = [];
+    for (let item = this.shift(); item; item = this.shift()) items.push(item);
     return items;
   }
 

@@ -26,15 +26,19 @@ export class TaskList {
     return [...this.#tasks];
   }
 
-  addTask(first: unknown, ...rest: unknown[]): void {
-    this.add(TaskList.makeTask(first, ...rest));
+  addTask(first: unknown, ...rest: unknown[]): Task {
+    const task = TaskList.makeTask(first, ...rest);
+    this.add(task);
+    return task;
   }
 
   async run(): Promise<void> {
     const errors: unknown[] = [];
     while (this.#next < this.#tasks.length) {
+      const task = this.#tasks[this.#next++]!;
+      if (task.state === 'cancelled') continue;
       try {
-        await this.#tasks[this.#next++]!.run();
+        await task.run();
       } catch (error) {
         errors.push(error);
       }

@@ -1,6 +1,7 @@
+import { inOneLine } from '../task/describe-error.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Reporter } from '../task/reporter.js';
-import type { Task, TaskObserver } from '../task/task.js';
+import type { Task, TaskObserver, TaskOwner } from '../task/task.js';
 import { Fifo, type Queued } from './fifo.js';
 import type { ResolvedListOptions } from './options.js';
 import { TaskList } from './task-list.js';
@@ -12,13 +13,15 @@ export type Outcome = 'success' | 'failure';
 export interface ListRunner {
   readonly options: ResolvedListOptions;
   readonly reporter: Reporter;
+  /** The tasks that have not ended and were asked for their ids, by these. */
+  readonly known: Map<string, Task>;
   /** Takes responsibility for a task that is about to be added to a list; throws if it is not taken. */
   admit(task: Task, list: TrackedTasks): void;
   /** Gives a flushed list its turns until it is empty. */
   enqueue(list: TrackedTasks): void;
   /** Goes on after a task of the list. */
   ended(list: TrackedTasks): void;
-  /** Logs a task's error and hands it to `onError`. */
+  /** Logs a task's error and hands it to `onError`, or says that it was cancelled. */
   report(task: Task, error: unknown): void;
   /** Says how the function of a task ended that had been given up. */
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void;
@@ -27,7 +30,7 @@ export interface ListRunner {
 }
 
 /** A list that the runner tracks from its first task on, and runs once it is flushed. */
-export class TrackedTasks extends TaskList implements TaskObserver, Queued<TrackedTasks> {
+export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Queued<TrackedTasks> {
   behind: TrackedTasks | undefined;
   /** The task whose end is awaited. */
   running: Task | undefined;
@@ -45,9 +48,14 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   }
 
   override get tasks(): readonly Task[] {
-    return this.waiting.toArray();
+    return this.waiting.toArray().filter(waits);
   }
 
+  get known(): Map<string, Task> {
+    return this.runner.known;
+  }
+
+  /** Whether no task waits, nor one that was cancelled: it stays in its place. */
   get isEmpty(): boolean {
     return this.waiting.isEmpty;
   }
@@ -73,6 +81,8 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
       this.runner.reporter.refused(error);
+      task.end('discarded');
+      task.release();
     }
   }
 
@@ -82,6 +92,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   }
 
   protected take(task: Task): void {
+    task.owner = this;
     this.runner.admit(task, this);
     this.waiting.push(task);
     if (this.outcome) this.#handOver();
@@ -108,22 +119,29 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
   next(): Task | undefined {
     // A list that was flushed may wait for another flush.
     for (let task = this.outcome && this.waiting.shift(); task; task = this.waiting.shift()) {
+      if (task.state === 'cancelled') continue;
       const reason = this.ruledOut(task, this.outcome);
       if (!reason) return task;
+      task.end('discarded');
       this.runner.discard(task, reason);
     }
     this.#handedOver = false;
     return undefined;
   }
 
-  completed(): void {
+  completed(task: Task): void {
+    task.release();
     this.#ended();
   }
 
   failed(task: Task, error: unknown): void {
-    if (this.runner.options.onTaskFailure === 'stop') this.#stopped = true;
+    if (this.runner.options.onTaskFailure === 'stop' && task.state !== 'cancelled') this.#stopped = true;
     this.runner.report(task, error);
     this.#ended();
+  }
+
+  cancelled(task: Task, reason: string): void {
+    this.runner.discard(task, `it was cancelled: ${inOneLine(reason)}`);
   }
 
   endedLate(task: Task, how: 'completed' | 'failed', error?: unknown): void {
@@ -138,7 +156,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
 
   /** Takes every waiting task off the list. */
   clear(): Task[] {
-    return this.waiting.clear();
+    return this.waiting.clear().filter(waits);
   }
 
   /** Why a task does not run, if it does not. */
@@ -148,4 +166,8 @@ export class TrackedTasks extends TaskList implements TaskObserver, Queued<Track
     if (runOn === 'always' || runOn === outcome) return undefined;
     return `it runs on ${runOn}, and the outcome of its request was ${outcome}`;
   }
+}
+
+function waits(task: Task): boolean {
+  return task.state === 'pending';
 }

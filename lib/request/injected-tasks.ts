@@ -1,7 +1,7 @@
 import { DeliverableTasks } from '../engine/deliverable-tasks.js';
 import { TaskList } from '../list/task-list.js';
 import type { Execution } from '../runner/execution.js';
-import { BackgroundTasksError } from '../task/errors.js';
+import { BackgroundTasksError, taskCalled } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { type GraphqlContext, requestOfOperation } from './graphql.js';
 import { rawRequest, responseOf } from './http.js';
@@ -42,7 +42,7 @@ class UnsupportedTasks extends TaskList {
   override add(task: Task): void {
     throw new BackgroundTasksError(
       'UNSUPPORTED_CONTEXT',
-      `Background task "${task.name}" was refused: expected the REQUEST that Nest injects to be one of HTTP, of GraphQL, or the message of a ` +
+      `${taskCalled(task.name)} was refused: expected the REQUEST that Nest injects to be one of HTTP, of GraphQL, or the message of a ` +
         `microservice, got ${describe(this.#injected)}`,
     );
   }

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers';
 import { DeliverableTasks } from '../engine/deliverable-tasks.js';
 import type { Execution } from '../runner/execution.js';
-import { BackgroundTasksError, RefusedError } from '../task/errors.js';
+import { BackgroundTasksError, RefusedError, taskCalled } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { BIND_INTERCEPTOR, lists } from './tasks-of.js';
 
@@ -51,7 +51,7 @@ export class MessageTasks extends DeliverableTasks {
       // Nothing would tell when the message is over: the task would never run.
       throw new BackgroundTasksError(
         'UNSUPPORTED_CONTEXT',
-        `Background task "${task.name}" was refused: BackgroundTasksInterceptor has not seen its message. Guards run before it: add the task ` +
+        `${taskCalled(task.name)} was refused: BackgroundTasksInterceptor has not seen its message. Guards run before it: add the task ` +
           `in the handler, or in an interceptor; ${BIND_INTERCEPTOR}`,
       );
     }

@@ -1,3 +1,4 @@
+import type { BackgroundTask } from '../task/background-task.js';
 import { invalid } from '../task/validation.js';
 import type { BackgroundTasks } from './background-tasks.js';
 import { Execution } from './execution.js';
@@ -51,6 +52,14 @@ export class BackgroundTasksRunner {
     } finally {
       this.#execution.handlerSettled();
     }
+  }
+
+  /**
+   * The task of this application that has this id, while it waits or runs. A task for an engine is found until the engine has it, or where it
+   * runs in process.
+   */
+  find(id: string): BackgroundTask | undefined {
+    return this.#execution.known.get(id);
   }
 
   /**

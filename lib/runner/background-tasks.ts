@@ -8,7 +8,8 @@ export interface BackgroundTasks {
   readonly tasks: readonly BackgroundTask[];
 
   /**
-   * Adds a function, to be called with these arguments once the response is out.
+   * Adds a function, to be called with these arguments once the response is out. Returns the task, to hold on to: its `id`, how it `ended`, and
+   * `cancel()`.
    *
    * A plain method goes into a closure, with its values as arguments: `addTask((to) => this.mail.send(to), dto.email)`. A bare
    * `this.mail.send` has lost its `this`, which cannot be detected. A closure that takes no arguments reads what the handler may change later.
@@ -17,8 +18,8 @@ export interface BackgroundTasks {
    * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option, `OVERFLOW` beyond `maxPending`,
    * `SHUTDOWN` once the application has closed.
    */
-  addTask<Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): void;
-  addTask<Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): void;
+  addTask<Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
+  addTask<Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
 
   /**
    * Runs the tasks of a list made by hand, in order, each once, whatever its `runOn`; tasks that they add run, too.

@@ -18,6 +18,7 @@ export class Execution implements DeliveringRunner {
   readonly options: ResolvedRunnerOptions;
   readonly reporter: Reporter;
   readonly work = new Workload();
+  readonly known = new Map<string, Task>();
   readonly #shutdown = new AbortController();
   /** The tasks that were discarded since the application started. */
   discarded = 0;
@@ -107,18 +108,38 @@ export class Execution implements DeliveringRunner {
   }
 
   report(task: Task, error: unknown): void {
+    if (task.state === 'cancelled') {
+      this.reporter.cancelled(task, error);
+      return this.#over(task);
+    }
+    // What a shutdown gives up is logged in one line.
+    if (this.#closing.gaveUp(task)) this.#tell(task, error);
+    else this.#reported(task, this.reporter.failed(task, error));
+  }
+
+  #tell(task: Task, error: unknown): void {
+    this.#reported(task, this.reporter.tell(task, error));
+  }
+
+  #reported(task: Task, told: Promise<void> | undefined): void {
+    if (!told) return this.#over(task);
     this.work.reporting += 1;
-    void this.reporter.failed(task, error).then(() => {
+    void told.then(() => {
       this.work.reporting -= 1;
-      this.work.decreased();
+      this.#over(task);
     });
+  }
+
+  #over(task: Task): void {
+    task.release();
+    this.work.decreased();
   }
 
   discard(task: Task, reason: string): void {
     this.work.pending -= 1;
     this.discarded += 1;
     this.reporter.discarded(task, reason);
-    this.work.decreased();
+    this.#over(task);
   }
 
   /** Whether `@BackgroundTask()` methods go to an engine. */
@@ -132,10 +153,16 @@ export class Execution implements DeliveringRunner {
 
   async handOver(tasks: readonly NamedTask[], list: TrackedTasks): Promise<void> {
     if (list.isEmpty && !list.running) this.#lists.delete(list);
+    for (const task of tasks) task.state = 'delivering';
     try {
       await this.#sender?.deliver(tasks);
+      for (const task of tasks) {
+        task.end('queued');
+        task.release();
+      }
     } catch (error) {
       for (const task of tasks) {
+        task.end('discarded');
         this.reporter.neverStarts(task, messageOf(error));
         this.report(task, error);
       }
@@ -147,12 +174,13 @@ export class Execution implements DeliveringRunner {
   }
 
   /** Refuses tasks from now on, and gives up those that have not ended, reporting each one. */
-  close(reason: string): void {
+  async close(reason: string): Promise<void> {
     this.#closed = true;
     this.#sender?.giveUp(reason);
+    if (this.work.isQuiet) return;
     const lists = [...this.#lists];
     this.#lists.clear();
-    this.#closing.giveUp(lists, reason, (task, error) => this.report(task, error));
+    await this.#closing.giveUp(lists, reason, (task, error) => this.#tell(task, error));
   }
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {

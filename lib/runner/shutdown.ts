@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { BeforeApplicationShutdown, OnApplicationShutdown, OnModuleDestroy } from '@nestjs/common';
 import type { TaskHost } from '../engine/host.js';
+import { awaitedByTask } from '../task/task.js';
 import type { Execution } from './execution.js';
 
 /** Milliseconds, after the deadline, for tasks to heed their signals, for `onError`, and for an engine to take back what runs, and to let go. */
@@ -30,8 +31,11 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
 
   async onApplicationShutdown(): Promise<void> {
     await this.#drain();
-    this.runner.close('the application has shut down');
-    await atMost(LAST_WORDS, this.taskHost.close());
+    const closed = this.runner.close('the application has shut down');
+    await atMost(
+      LAST_WORDS,
+      Promise.all([closed, this.taskHost.close()]).then(() => undefined),
+    );
   }
 
   async #drain(): Promise<void> {
@@ -41,11 +45,11 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
     const left = Math.max(0, this.#deadline - performance.now());
     if (await atMost(left, this.#quiet(worker))) return;
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
-    this.runner.close(reason);
+    const closed = this.runner.close(reason);
     this.#giveBack.abort(reason);
     await (this.#lastWords ??= atMost(
       LAST_WORDS,
-      Promise.all([worker, this.runner.work.onGone()]).then(() => undefined),
+      Promise.all([closed, worker, this.runner.work.onGone()]).then(() => undefined),
     ));
   }
 
@@ -53,7 +57,11 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   #begin(shutdownTimeout: number): number {
     this.runner.beginToClose();
     const tasks = this.runner.work.active + this.runner.work.pending;
-    if (tasks > 0) this.runner.reporter.waiting(tasks, shutdownTimeout);
+    if (awaitedByTask()) {
+      this.runner.work.closing = 1;
+      this.runner.reporter.closedByTask();
+    }
+    if (tasks > this.runner.work.closing) this.runner.reporter.waiting(tasks, shutdownTimeout);
     return performance.now() + shutdownTimeout;
   }
 

@@ -1,8 +1,6 @@
 import { setImmediate } from 'node:timers';
 import { Fifo, type Queued } from '../list/fifo.js';
-
-/** Milliseconds of synchronous work after which the event loop gets its turn. */
-const TIME_SLICE = 10;
+import { TIME_SLICE } from './slices.js';
 
 /** Hands out turns, first come first served, while there is room, and without holding the event loop up. */
 export class Turns<Item extends Queued<Item>> {

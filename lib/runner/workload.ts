@@ -8,6 +8,8 @@ export class Workload {
   active = 0;
   /** The failures that `onError` is being told. */
   reporting = 0;
+  /** The tasks that await the shutdown, so that this must not wait for them. */
+  closing = 0;
   /** The tasks that were given up at shutdown, and whose functions have not ended. */
   lingering = 0;
   readonly #idleListeners: (() => void)[] = [];
@@ -19,9 +21,9 @@ export class Workload {
     return this.pending === 0 && this.active === 0 && this.reporting === 0;
   }
 
-  /** Whether, besides, no handler may add one. */
+  /** Whether, besides, no handler may add one, so that a shutdown can go on. */
   get isQuiet(): boolean {
-    return this.isIdle && this.handlers === 0;
+    return this.pending === 0 && this.active <= this.closing && this.reporting === 0 && this.handlers === 0;
   }
 
   onIdle(): Promise<void> {
@@ -43,9 +45,9 @@ export class Workload {
 
   /** To be called when a count went down. */
   decreased(): void {
+    if (this.isQuiet) callAll(this.#quietListeners);
     if (!this.isIdle) return;
     callAll(this.#idleListeners);
-    if (this.handlers === 0) callAll(this.#quietListeners);
     if (this.lingering === 0) callAll(this.#goneListeners);
   }
 }

@@ -9,20 +9,46 @@ export type AnyFunction = (...args: never[]) => unknown;
  */
 export type TheFunctionItself<Args extends unknown[]> = (...args: Args) => unknown;
 
-/** One task: a function and its arguments, as Starlette's `BackgroundTask`. */
+/**
+ * How a task ended. `'failed'`: it threw, or it was given up at its timeout or at the shutdown deadline. `'discarded'`: it never started, and
+ * will not. `'cancelled'`: by `cancel()`, whether it had started or not. `'queued'`: an engine has it now.
+ */
+export type TaskEnd = 'completed' | 'failed' | 'discarded' | 'cancelled' | 'queued';
+
+/**
+ * One task: a function and its arguments, as Starlette's `BackgroundTask`. It may be kept: once it has ended, a task of a request lets go of
+ * its function, its arguments and its async context.
+ */
 export interface BackgroundTask {
+  /** One that does nothing, once the task of a request has ended. */
   readonly func: AnyFunction;
+  /** None, once the task of a request has ended. */
   readonly args: readonly unknown[];
   readonly options: Readonly<TaskOptions>;
   /** What logs and errors call the task: the name of a `@BackgroundTask()` method, the option `name`, the function's own name, or `anonymous`. */
   readonly name: string;
+  /** A UUID, made when it is first asked for: what `BackgroundTasksRunner#find` knows the task by. Of a task for an engine, the id of its job. */
+  readonly id: string;
   /** Which attempt of an engine this is, from 1. In process there is only one. */
   readonly attempt: number;
   /** In a worker, what the option `carry` returned where the task was added; each time a copy of its own. */
   readonly carried: unknown;
-  /** Fires when the task is given up: at its timeout, and at the shutdown deadline. Its reason is the error that says why. */
+  /** Fires when the task is given up: at its timeout, at the shutdown deadline, or cancelled. Its reason is the error that says why. */
   readonly signal: AbortSignal;
-  /** Runs the task now; rejects with its error, with a `BackgroundTasksTimeoutError`, or, while it runs, with `INVALID_TASK`. */
+  /** How the task ended, as soon as it has. It never rejects: errors go to the log and to `onError`. */
+  readonly ended: Promise<TaskEnd>;
+  /**
+   * Takes the task back. One that waits is discarded; one that runs has its signal fired, with a `BackgroundTasksCancelledError`, and is given
+   * up, and the next one starts. That is no failure: it is logged at the level `debug`, and `onError` does not hear of it.
+   *
+   * @param reason for the log
+   * @returns `false` if it has ended already, or if an engine has it
+   */
+  cancel(reason?: string): boolean;
+  /**
+   * Runs a task made by hand now; rejects with its error, with a `BackgroundTasksTimeoutError` or a `BackgroundTasksCancelledError`, while it
+   * runs with `INVALID_TASK`, and, if it is one of a request, which runs by itself, with `LIST_OF_A_REQUEST`.
+   */
   run(): Promise<void>;
   /** What `JSON.stringify` makes of the task: nothing of its arguments, which are people's data. */
   toJSON(): { name: string };

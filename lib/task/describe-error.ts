@@ -1,7 +1,9 @@
 import { inspect, types } from 'node:util';
 
-/** How deep causes are followed, and how many errors of one are told of. */
-const MOST_CAUSES = 5;
+/** How deep causes are followed, how many errors of one are told of, and how many in all. */
+const [MOST_CAUSES, MOST_ERRORS] = [5, 20];
+/** The characters that are written of a message, of a stack with those of its causes, and of a name. */
+const [LONGEST_MESSAGE, LONGEST_STACK, LONGEST_NAME] = [2_000, 4_000, 200];
 
 // A task may throw anything, such as an error whose properties throw themselves: none of these does.
 
@@ -25,23 +27,52 @@ export function nameOf(func: { readonly name: unknown }): string {
 
 export function messageOf(error: unknown): string {
   try {
-    return isError(error) ? String(error.message) : inspect(error, { depth: 1 });
+    return bounded(isError(error) ? String(error.message) : inspect(error, { depth: 1 }), LONGEST_MESSAGE);
   } catch {
     return 'an error that cannot be printed';
   }
 }
 
 /** The stack of an error, with those of its causes, and of the errors that it gathers. */
-export function stackOf(error: unknown, depth = 0): string | undefined {
+export function stackOf(error: unknown): string | undefined {
+  const stack = stackWithCauses(error, 0, new Set());
+  return stack && bounded(stack, LONGEST_STACK);
+}
+
+/** Each error once: they may hold each other. */
+function stackWithCauses(error: unknown, depth: number, seen: Set<unknown>): string | undefined {
   try {
     if (!isError(error) || error.stack === undefined) return undefined;
+    seen.add(error);
     if (depth === MOST_CAUSES) return error.stack;
     const gathered: unknown = 'errors' in error ? error.errors : [];
-    const causes = [error.cause, ...(Array.isArray(gathered) ? gathered.slice(0, MOST_CAUSES) : [])].filter((cause) => cause !== undefined);
-    return [error.stack, ...causes.map((cause) => `  [cause]: ${stackOf(cause, depth + 1) ?? messageOf(cause)}`)].join('\n');
+    const causes = [error.cause, ...(Array.isArray(gathered) ? gathered.slice(0, MOST_CAUSES) : [])];
+    const lines = [error.stack];
+    for (const cause of causes) {
+      if (cause === undefined || seen.has(cause) || seen.size === MOST_ERRORS) continue;
+      lines.push(`  [cause]: ${stackWithCauses(cause, depth + 1, seen) ?? messageOf(cause)}`);
+    }
+    return lines.join('\n');
   } catch {
     return undefined;
   }
+}
+
+/** A name in quotes, so that it stays on its line and says where it ends, whatever is in it. */
+export function quoted(name: string): string {
+  return `"${inOneLine(name.replaceAll(/["\\]/g, String.raw`\$&`))}"`;
+}
+
+/** Other text, on one line: control characters, and those that change the direction of text, are written as JSON writes them. */
+export function inOneLine(text: string): string {
+  const shown = text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}…` : text;
+  return shown.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/gu, (character) =>
+    character < ' ' ? JSON.stringify(character).slice(1, -1) : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+function bounded(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most)}… (${text.length - most} more characters)` : text;
 }
 
 /** Also of another realm: under Jest, for one, Node's own errors are no instances of `Error`. A `DOMException`, in turn, is no native error. */

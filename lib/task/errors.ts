@@ -1,4 +1,5 @@
 import { HttpException } from '@nestjs/common';
+import { inOneLine, quoted } from './describe-error.js';
 
 /** What went wrong, stable across releases: switch on this, not on the message. */
 export type BackgroundTasksErrorCode =
@@ -8,6 +9,7 @@ export type BackgroundTasksErrorCode =
   | 'MODULE_NOT_IMPORTED'
   | 'UNSUPPORTED_CONTEXT'
   | 'LIST_OF_A_REQUEST'
+  | 'CANCELLED'
   | 'TIMEOUT'
   | 'OVERFLOW'
   | 'ENGINE'
@@ -39,6 +41,23 @@ export class BackgroundTasksError extends Error {
 
 Object.defineProperty(BackgroundTasksError.prototype, BRAND, { value: true });
 
+/** A task as errors and logs call it. */
+export function taskCalled(name: string): string {
+  return `Background task ${quoted(name)}`;
+}
+
+/** A task was cancelled while it ran: the reason of its signal. */
+export class BackgroundTasksCancelledError extends BackgroundTasksError {
+  override readonly name = 'BackgroundTasksCancelledError';
+
+  constructor(
+    readonly task: string,
+    readonly reason: string,
+  ) {
+    super('CANCELLED', `${taskCalled(task)} was cancelled while it ran: ${inOneLine(reason)}`);
+  }
+}
+
 /** A task was given up because it took longer than its `timeout`. Its function cannot be stopped from outside: let it watch the signal. */
 export class BackgroundTasksTimeoutError extends BackgroundTasksError {
   override readonly name = 'BackgroundTasksTimeoutError';
@@ -49,7 +68,7 @@ export class BackgroundTasksTimeoutError extends BackgroundTasksError {
   ) {
     super(
       'TIMEOUT',
-      `Background task "${task}" did not end within its timeout of ${timeout} ms and was given up; pass \`currentTask()?.signal\` to what it waits for, or raise \`timeout\``,
+      `${taskCalled(task)} did not end within its timeout of ${timeout} ms and was given up; pass \`currentTask()?.signal\` to what it waits for, or raise \`timeout\``,
     );
   }
 }
@@ -93,10 +112,7 @@ export class BackgroundTasksOverflowError extends RefusedError {
     readonly task: string,
     readonly maxPending: number,
   ) {
-    super(
-      'OVERFLOW',
-      `Background task "${task}" was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``,
-    );
+    super('OVERFLOW', `${taskCalled(task)} was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``);
   }
 }
 
@@ -108,6 +124,6 @@ export class BackgroundTasksShutdownError extends RefusedError {
     readonly task: string,
     what: string,
   ) {
-    super('SHUTDOWN', `Background task "${task}" ${what}`);
+    super('SHUTDOWN', `${taskCalled(task)} ${what}`);
   }
 }

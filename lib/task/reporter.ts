@@ -1,8 +1,12 @@
 import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import { discardsObserved, publishDiscard } from './channels.js';
-import { isError, messageOf, stackOf } from './describe-error.js';
+import { isError, messageOf, quoted, stackOf } from './describe-error.js';
+import { taskCalled } from './errors.js';
 import type { Task } from './task.js';
+
+/** How many names the line about many tasks has. */
+const MOST_NAMES = 10;
 
 /** What an application wants called with the error of each task that failed. */
 export type OnError = (error: unknown, task: BackgroundTask) => unknown;
@@ -21,25 +25,39 @@ export class Reporter {
   }
 
   /** Logs the error and hands it to `onError`; resolves once that is through. */
-  failed(task: Task, error: unknown): Promise<void> {
-    return task.within(() => this.#failed(task, error));
+  failed(task: Task, error: unknown): Promise<void> | undefined {
+    task.within(() => this.#logFailure(task, error));
+    return this.tell(task, error);
   }
 
-  async #failed(task: Task, error: unknown): Promise<void> {
-    const name = `Background task "${task.name}"`;
+  /** Hands the error to `onError`, if there is one; resolves once that is through. */
+  tell(task: Task, error: unknown): Promise<void> | undefined {
+    return this.#onError && task.within(() => this.#tell(task, error));
+  }
+
+  #logFailure(task: Task, error: unknown): void {
+    const name = taskCalled(task.name);
     const message = messageOf(error);
     // This package's own errors name the task themselves.
     this.#log('error', message.startsWith(name) ? message : `${name} failed${attemptOf(task)}: ${message}`, stackOf(error));
+  }
+
+  async #tell(task: Task, error: unknown): Promise<void> {
     try {
       await this.#onError?.(error, task);
     } catch (cause) {
-      this.#log('error', `onError failed for background task "${task.name}": ${messageOf(cause)}`, stackOf(cause));
+      this.#log('error', `onError failed for background task ${quoted(task.name)}: ${messageOf(cause)}`, stackOf(cause));
     }
   }
 
   discarded(task: Task, reason: string): void {
     this.neverStarts(task, reason);
-    task.within(() => this.#log('debug', `Background task "${task.name}" was discarded: ${reason}`));
+    task.within(() => this.#log('debug', `${taskCalled(task.name)} was discarded: ${reason}`));
+  }
+
+  /** Somebody wanted it so: it is no failure. */
+  cancelled(task: Task, error: unknown): void {
+    task.within(() => this.#log('debug', messageOf(error)));
   }
 
   /** Tells the channel of discards alone: of what is logged as a failure. */
@@ -49,12 +67,25 @@ export class Reporter {
 
   addedLate(task: Task, isFollowing: boolean): void {
     // Code that follows a request through its async context, such as a listener of its events, may well outlive it.
-    if (isFollowing) return this.#log('debug', `Background task "${task.name}" was added after its request was over, and starts at once`);
+    if (isFollowing) return this.#log('debug', `${taskCalled(task.name)} was added after its request was over, and starts at once`);
     this.#log(
       'warn',
-      `Background task "${task.name}" was added after its request was over; await the work that adds it, ` +
+      `${taskCalled(task.name)} was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
     );
+  }
+
+  /** Tasks that a shutdown has cost, by how many have which name. */
+  lost(names: ReadonlyMap<string, number>, one: string, many: string, reason: string): void {
+    const byCount = [...names].toSorted(([, a], [, b]) => b - a);
+    const total = byCount.reduce((sum, [, count]) => sum + count, 0);
+    const [first] = byCount;
+    if (!first) return;
+    if (total === 1) return this.#log('error', `${taskCalled(first[0])} ${one}: ${reason}`);
+    const shown = byCount.slice(0, MOST_NAMES).map(([name, count]) => `${quoted(name)} (${count})`);
+    const others = byCount.length - shown.length;
+    if (others > 0) shown.push(`and ${others} other name${others === 1 ? '' : 's'}`);
+    this.#log('error', `${total} background tasks ${many}: ${reason}: ${shown.join(', ')}`);
   }
 
   madeRequestScoped(warning: string): void {
@@ -65,8 +96,15 @@ export class Reporter {
     this.#log('log', `Waiting for ${tasks} background task${tasks === 1 ? '' : 's'} to end, for ${milliseconds} ms at most`);
   }
 
+  closedByTask(): void {
+    this.#log(
+      'warn',
+      'A background task awaits the end of this shutdown, which does not wait for it in turn; close the application without `await` in a task',
+    );
+  }
+
   givenBack(task: Task, reason: string): void {
-    this.#log('warn', `Background task "${task.name}" is left to the engine, which will have it run again: ${reason}`);
+    this.#log('warn', `${taskCalled(task.name)} is left to the engine, which will have it run again: ${reason}`);
   }
 
   /** Logs an error once: it may come by several handlers, such as the resolvers of one GraphQL field. */
@@ -81,9 +119,9 @@ export class Reporter {
   }
 
   #endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
-    if (how === 'completed') this.#log('warn', `Background task "${task.name}" completed after it had been given up`);
-    else if (obeyed(task, error)) this.#log('debug', `Background task "${task.name}" stopped when its signal fired`);
-    else this.#log('error', `Background task "${task.name}" failed after it had been given up: ${messageOf(error)}`, stackOf(error));
+    if (how === 'completed') this.#log('warn', `${taskCalled(task.name)} completed after it had been given up`);
+    else if (obeyed(task, error)) this.#log('debug', `${taskCalled(task.name)} stopped when its signal fired`);
+    else this.#log('error', `${taskCalled(task.name)} failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
 
   #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, stack?: string): void {

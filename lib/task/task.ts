@@ -1,35 +1,67 @@
 import { AsyncResource } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
-import type { AnyFunction, BackgroundTask } from './background-task.js';
+import type { AnyFunction, BackgroundTask, TaskEnd } from './background-task.js';
 import type { CallThrough } from './call-through.js';
 import { observed, traced } from './channels.js';
 import { callAs } from './current-task.js';
 import { nameOf } from './describe-error.js';
-import { BackgroundTasksError, BackgroundTasksTimeoutError } from './errors.js';
+import { BackgroundTasksCancelledError, BackgroundTasksError, BackgroundTasksTimeoutError, taskCalled } from './errors.js';
 import type { TaskOptions } from './options.js';
+import { isObject, whatIsLeft } from './result.js';
 
 /** Told once how a task ended, and, if it was given up, how its function ended after all. */
 export interface TaskObserver {
   completed(task: Task): void;
+  /** Also of one that was cancelled while it ran: its state says so. */
   failed(task: Task, error: unknown): void;
   endedLate(task: Task, how: 'completed' | 'failed', error?: unknown): void;
 }
 
-/** What a `BackgroundTask` is. Many may wait: what few need is not on each, and no method is private, as those cost each task a field. */
-export class Task implements BackgroundTask {
-  readonly func: AnyFunction;
-  readonly args: readonly unknown[];
-  readonly options: Readonly<TaskOptions>;
+/** The list of an application that a task is in. */
+export interface TaskOwner {
+  /** The tasks that have not ended and were asked for their ids, by these. */
+  readonly known: Map<string, Task>;
+  /** Lets go of a task that was cancelled before it started. */
+  cancelled(task: Task, reason: string): void;
+}
+
+/** `'delivering'`: it is on its way to an engine. */
+type TaskState = 'pending' | 'active' | 'delivering' | TaskEnd;
+
+/** What few tasks need. */
+interface Details {
+  id?: string;
+  ended?: Promise<TaskEnd>;
+  resolveEnded?: (end: TaskEnd) => void;
+  controller?: AbortController | undefined;
+  timer?: NodeJS.Timeout;
+  givenUp?: Error | undefined;
+}
+
+/** In the place of a function that has done its work. */
+const DONE = (): void => {};
+const NO_ARGS: readonly unknown[] = Object.freeze([]);
+
+/**
+ * What a `BackgroundTask` is. Many may wait: what few need is not on each, no method is private, as those cost each task a field, and the
+ * async context of the code that makes a task is in the task itself. Capturing it turns no async hooks on; entering a store would.
+ */
+export class Task extends AsyncResource implements BackgroundTask {
+  func: AnyFunction;
+  args: readonly unknown[];
+  options: Readonly<TaskOptions>;
+  state: TaskState = 'pending';
+  /** None, if the task is made by hand. */
+  owner: TaskOwner | undefined;
   /** The one after it in its list. */
   behind: Task | undefined;
-  /** The async context of the code that made the task. Capturing it turns no async hooks on; entering a store would. */
-  readonly #context = new AsyncResource('BackgroundTask');
-  #controller: AbortController | undefined;
   /** Set while the end of the function is awaited. */
-  #awaited: TaskObserver | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  awaitedBy: TaskObserver | undefined;
+  details: Details | undefined;
 
   constructor(func: AnyFunction, args: readonly unknown[], options: Readonly<TaskOptions>) {
+    super('BackgroundTask');
     this.func = func;
     this.args = args;
     this.options = options;
@@ -37,6 +69,24 @@ export class Task implements BackgroundTask {
 
   get name(): string {
     return this.options.name ?? nameOf(this.func);
+  }
+
+  get id(): string {
+    const details = this.asked();
+    if (details.id === undefined) {
+      details.id = this.makeId();
+      if (!this.hasEnded) this.owner?.known.set(details.id, this);
+    }
+    return details.id;
+  }
+
+  /** Has the id outlive what it is made of. */
+  keepId(): void {
+    this.asked().id ??= this.makeId();
+  }
+
+  makeId(): string {
+    return randomUUID();
   }
 
   get attempt(): number {
@@ -53,14 +103,46 @@ export class Task implements BackgroundTask {
   }
 
   get signal(): AbortSignal {
-    return (this.#controller ??= new AbortController()).signal;
+    const details = (this.details ??= {});
+    if (!details.controller) {
+      details.controller = new AbortController();
+      if (details.givenUp) details.controller.abort(details.givenUp);
+    }
+    return details.controller.signal;
   }
 
-  run(): Promise<void> {
-    if (this.#awaited) {
-      return Promise.reject(new BackgroundTasksError('INVALID_TASK', `Background task "${this.name}" runs already: await its first run()`));
+  get ended(): Promise<TaskEnd> {
+    const details = this.asked();
+    return (details.ended ??= new Promise((resolve) => {
+      if (isEnd(this.state)) resolve(this.state);
+      else details.resolveEnded = resolve;
+    }));
+  }
+
+  get hasEnded(): boolean {
+    return isEnd(this.state);
+  }
+
+  cancel(reason = 'no reason was given'): boolean {
+    if (this.state === 'active') return this.giveUp(new BackgroundTasksCancelledError(this.name, String(reason)));
+    if (this.state !== 'pending') return false;
+    this.end('cancelled');
+    this.owner?.cancelled(this, String(reason));
+    return true;
+  }
+
+  async run(): Promise<void> {
+    if (this.owner) {
+      throw new BackgroundTasksError(
+        'LIST_OF_A_REQUEST',
+        `${taskCalled(this.name)} runs by itself once the response is out; \`run()\` is for a task made by hand`,
+      );
     }
-    return this.settled(this.options.timeout, () => {});
+    if (this.state === 'active' || this.state === 'cancelled') {
+      const why = this.state === 'active' ? 'runs already: await its first run()' : 'was cancelled: make another one';
+      throw new BackgroundTasksError('INVALID_TASK', `${taskCalled(this.name)} ${why}`);
+    }
+    await this.settled(this.options.timeout, () => {});
   }
 
   toJSON(): { name: string } {
@@ -78,96 +160,178 @@ export class Task implements BackgroundTask {
     return func(...(args as never[]));
   }
 
-  /** Calls the function. Resolves and rejects as it does, or rejects as soon as the task is given up. */
+  /** Calls a function in the async context of the code that made the task. */
+  within<Result>(func: () => Result): Result {
+    return this.runInAsyncScope(func);
+  }
+
+  /** Runs the task. Resolves and rejects as its function does, or rejects as soon as the task is given up. */
   settled(timeout: number | undefined, endedLate: TaskObserver['endedLate'], through?: CallThrough): Promise<void> {
     return new Promise((resolve, reject) =>
       this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }, through),
     );
   }
 
-  /** Calls the function, through something if that is given. The observer is told how it ends: at once, unless there is a promise to wait for. */
+  /** Runs the task, through something if that is given. The observer is told how it ends: at once, unless there is something to wait for. */
   start(timeout: number | undefined, observer: TaskObserver, through?: CallThrough): void {
-    const isTraced = observed();
+    this.state = 'active';
+    // By hand, a task may be run again.
+    if (this.details?.givenUp) this.details.givenUp = this.details.controller = undefined;
+    if (observed()) return this.startTraced(timeout, observer, through);
     let end: PromiseLike<unknown> | undefined;
     try {
-      end = isTraced
-        ? this.within(() => this.traced(timeout, observer, through))
-        : this.#context.runInAsyncScope(call, undefined, this, through);
+      end = this.runInAsyncScope(callTask, undefined, this, through);
     } catch (error) {
-      return observer.failed(this, error);
+      return this.failed(error, observer);
     }
-    if (!end) return observer.completed(this);
-    if (!isTraced) return this.awaits(end, timeout, observer);
+    if (end) void this.awaitsItsFunction(end, timeout, observer);
+    else this.completed(observer);
+  }
+
+  /** The same, for who traces it, and needs a promise of its end. */
+  startTraced(timeout: number | undefined, observer: TaskObserver, through: CallThrough | undefined): void {
+    let end: Promise<void> | undefined;
+    try {
+      end = this.within(() => traced(this, () => this.callTraced(timeout, observer, through)));
+    } catch (error) {
+      return this.failed(error, observer);
+    }
+    if (!end) return this.completed(observer);
     end.then(
       () => observer.completed(this),
       (error: unknown) => observer.failed(this, error),
     );
   }
 
-  /** Calls the function for who traces it, and needs a promise of its end. */
-  traced(timeout: number | undefined, observer: TaskObserver, through: CallThrough | undefined): Promise<void> | undefined {
-    return traced(this, () => {
-      const end = call(this, through);
-      if (!end) return undefined;
-      return new Promise((resolve, reject) =>
-        this.awaits(end, timeout, {
-          completed: () => resolve(),
-          failed: (_, error) => reject(error),
-          endedLate: (...how) => observer.endedLate(...how),
-        }),
-      );
+  callTraced(timeout: number | undefined, observer: TaskObserver, through: CallThrough | undefined): Promise<void> | undefined {
+    const end = callTask(this, through);
+    if (!end) return undefined;
+    return new Promise((resolve, reject) => {
+      const endedLate: TaskObserver['endedLate'] = (...how) => observer.endedLate(...how);
+      void this.awaitsItsFunction(end, timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate });
     });
   }
 
-  /** Waits for the end of the running function. */
-  awaits(end: PromiseLike<unknown>, timeout: number | undefined, observer: TaskObserver): void {
-    this.#awaited = observer;
+  /** Waits for the end of the running function. By `await` alone: the methods of a foreign promise may throw, or call back twice. */
+  async awaitsItsFunction(end: PromiseLike<unknown>, timeout: number | undefined, observer: TaskObserver): Promise<void> {
+    const { details } = this;
+    if (details?.givenUp) observer.failed(this, details.givenUp);
+    else this.awaitedBy = observer;
     if (timeout !== undefined) {
-      this.#timer = setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
+      (this.details ??= {}).timer = setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
     }
-    // `Promise.resolve` tames a foreign thenable, whose `then` may throw or call back twice.
-    Promise.resolve(end).then(
-      () => (this.stopWaiting() ? observer.completed(this) : observer.endedLate(this, 'completed')),
-      (error: unknown) => (this.stopWaiting() ? observer.failed(this, error) : observer.endedLate(this, 'failed', error)),
-    );
+    let failure: { readonly error: unknown } | undefined;
+    try {
+      const value = await end;
+      if (isObject(value)) await this.within(() => callAs(this, () => whatIsLeft(this, value)));
+    } catch (error) {
+      failure = { error };
+    }
+    if (this.awaitedBy !== observer) return observer.endedLate(this, failure ? 'failed' : 'completed', failure?.error);
+    this.stopWaiting();
+    if (failure) this.failed(failure.error, observer);
+    else this.completed(observer);
   }
 
-  /** Calls a function in the async context of the code that made the task. */
-  within<Result>(func: () => Result): Result {
-    return this.#context.runInAsyncScope(func);
+  stopWaiting(): void {
+    this.awaitedBy = undefined;
+    clearTimeout(this.details?.timer);
   }
 
-  /** Fires the signal, and stops waiting. Returns whether the function is still at work. */
+  completed(observer: TaskObserver): void {
+    if (this.details?.givenUp) return observer.failed(this, this.details.givenUp);
+    this.end('completed');
+    observer.completed(this);
+  }
+
+  failed(error: unknown, observer: TaskObserver): void {
+    if (this.details?.givenUp) {
+      observer.failed(this, this.details.givenUp);
+      return observer.endedLate(this, 'failed', error);
+    }
+    this.end('failed');
+    observer.failed(this, error);
+  }
+
+  /** Fires the signal of a running task, and stops waiting. Returns whether it ran. */
   giveUp(error: Error): boolean {
-    const observer = this.stopWaiting();
-    this.within(() => (this.#controller ??= new AbortController()).abort(error));
+    if (this.state !== 'active') return false;
+    this.end(error instanceof BackgroundTasksCancelledError ? 'cancelled' : 'failed');
+    const details = (this.details ??= {});
+    details.givenUp = error;
+    const { controller } = details;
+    if (controller) this.within(() => controller.abort(error));
+    // None, while the function has not even returned.
+    const observer = this.awaitedBy;
+    this.stopWaiting();
     observer?.failed(this, error);
-    return observer !== undefined;
+    return true;
   }
 
-  /** The observer, unless the task has ended for it. */
-  stopWaiting(): TaskObserver | undefined {
-    const observer = this.#awaited;
-    this.#awaited = undefined;
-    if (this.#timer) clearTimeout(this.#timer);
-    return observer;
+  /** Says how the task ended. */
+  end(how: TaskEnd): void {
+    this.state = how;
+    const { details } = this;
+    if (!details) return;
+    if (details.id !== undefined) this.owner?.known.delete(details.id);
+    details.resolveEnded?.(how);
+  }
+
+  /** Lets go, when nobody will run or report the task any more, of what belongs to its request: the task may be kept. */
+  release(): void {
+    if (this.options.name === undefined && this.name !== 'anonymous') this.options = { ...this.options, name: this.name };
+    this.func = DONE;
+    this.args = NO_ARGS;
+    if (this.details) forgetContext(this);
+  }
+
+  /** What few tasks need, for who holds on to this one. */
+  asked(): Details {
+    if (!this.details) {
+      this.details = {};
+      if (this.func === DONE) forgetContext(this);
+    }
+    return this.details;
   }
 }
 
-const callFunction = (task: Task): unknown => task.call();
-
-/** Calls the function of a task, and returns what has to be awaited. */
-function call(task: Task, through: CallThrough | undefined): PromiseLike<unknown> | undefined {
-  return through ? through(task, () => callPlain(task)) : callPlain(task);
+/** Whether a task awaits what calls this, of which V8 knows as it does for stacks. Not, if the application's names have been shortened. */
+export function awaitedByTask(): boolean {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 100;
+  const { stack } = new Error();
+  Error.stackTraceLimit = stackTraceLimit;
+  return String(stack).includes(`.${Task.prototype.awaitsItsFunction.name} `);
 }
 
-function callPlain(task: Task): PromiseLike<unknown> | undefined {
-  const result = callAs(task, callFunction);
-  return isThenable(result) ? result : undefined;
+function isEnd(state: TaskState): state is TaskEnd {
+  return state !== 'pending' && state !== 'active' && state !== 'delivering';
 }
 
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    (typeof value === 'object' || typeof value === 'function') && value !== null && 'then' in value && typeof value.then === 'function'
-  );
+/** Calls the function of a task, through something if that is given, and returns what has to be awaited. */
+function callTask(task: Task, through?: CallThrough): PromiseLike<unknown> | undefined {
+  return through ? through(task, () => callToItsEnd(task)) : callAs(task, callFunction);
+}
+
+/** The same for what waits for the function itself, and not for a promise of something that is still to be done. */
+function callToItsEnd(task: Task): PromiseLike<unknown> | undefined {
+  const end = callAs(task, callFunction);
+  return end && wholeEnd(task, end);
+}
+
+async function wholeEnd(task: Task, end: PromiseLike<unknown>): Promise<void> {
+  const value = await end;
+  if (isObject(value)) await task.within(() => callAs(task, () => whatIsLeft(task, value)));
+}
+
+function callFunction(task: Task): PromiseLike<unknown> | undefined {
+  const result = task.call();
+  return isObject(result) ? whatIsLeft(task, result) : undefined;
+}
+
+/** Node keeps the stores of an async context in properties of its resource, beside two numbers. It takes its time to find them. */
+function forgetContext(task: Task): void {
+  for (const key of Object.getOwnPropertySymbols(task)) {
+    if (typeof Reflect.get(task, key) !== 'number') Reflect.set(task, key, undefined);
+  }
 }

@@ -1,0 +1,86 @@
+import { setImmediate } from 'node:timers/promises';
+import { describe, expect, it } from '@jest/globals';
+import { Controller, type INestApplication, Module, type OnModuleDestroy, Post } from '@nestjs/common';
+import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { createApp, platforms } from './support/app.js';
+import { gate } from './support/gate.js';
+
+describe.each(platforms)('a task that closes the application, on %s', (platform) => {
+  const log: string[] = [];
+
+  /** Serves `POST /`, whose task closes the application as the test says. */
+  async function serve(close: (app: INestApplication) => unknown) {
+    log.length = 0;
+    const slow = gate();
+    const disconnected = gate();
+    let app!: INestApplication;
+
+    @Controller()
+    class ClosingController {
+      @Post()
+      post(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(function closes() {
+          return close(app);
+        });
+      }
+
+      @Post('other')
+      other(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(async () => {
+          await slow.opened;
+          log.push('other task');
+        });
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 20_000 })], controllers: [ClosingController] })
+    class ClosingModule implements OnModuleDestroy {
+      onModuleDestroy() {
+        log.push('disconnected');
+        disconnected.open();
+      }
+    }
+
+    const served = await createApp(platform, ClosingModule);
+    app = served.app;
+    return { ...served, runner: served.runner, slow, disconnected: disconnected.opened };
+  }
+
+  it.each<[string, (app: INestApplication) => unknown]>([
+    ['and returns its promise', (app) => app.close()],
+    [
+      'and awaits it, after something else',
+      async (app) => {
+        await setImmediate();
+        await app.close();
+      },
+    ],
+    ['and something else', (app) => Promise.all([setImmediate(), app.close()])],
+  ])('%s, is not waited for by that shutdown, while others are', async (_, close) => {
+    const { http, logs, runner, slow, disconnected } = await serve(close);
+    await http.post('/other').expect(201);
+    await http.post('/').expect(201);
+    await setImmediate();
+    expect(log).toEqual([]);
+    slow.open();
+    await disconnected;
+    await runner.onIdle();
+    expect(log).toEqual(['other task', 'disconnected']);
+    expect(logs.of('error')).toEqual([]);
+    expect(logs.of('warn')).toEqual([
+      'A background task awaits the end of this shutdown, which does not wait for it in turn; close the application without `await` in a task',
+    ]);
+  });
+
+  it('without waiting for it, is waited for as any other', async () => {
+    const { http, logs, disconnected } = await serve(async (app) => {
+      void app.close();
+      await setImmediate();
+      log.push('closing task');
+    });
+    await http.post('/').expect(201);
+    await disconnected;
+    expect(log).toEqual(['closing task', 'disconnected']);
+    expect(logs.of('warn')).toEqual([]);
+  });
+});
