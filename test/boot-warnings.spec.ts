@@ -122,8 +122,8 @@ describe('what the injection of the list makes request-scoped', () => {
     const { http, logs } = await createApp('Express', AppModule);
     await http.get('/').expect(200);
     expect(logs.of('warn')).toEqual([
-      'What injects BackgroundTasks is made anew for each request, as is what injects that. These count on being made once:\n' +
-        '  JwtStrategy → UsersService → BackgroundTasks: a Passport strategy, which registers itself when it is made\n' +
+      'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. These classes count on being created once:\n' +
+        '  JwtStrategy → UsersService → BackgroundTasks: a Passport strategy, which registers itself when it is created\n' +
         '  Mailer → BackgroundTasks: its onModuleInit(), onApplicationBootstrap() will not be called\n' +
         '  Cleaner → UsersService → BackgroundTasks: @Cron(), @Interval() or @Timeout() is for singletons\n' +
         '  Listener → BackgroundTasks: @OnEvent() is for singletons\n' +
@@ -131,7 +131,7 @@ describe('what the injection of the list makes request-scoped', () => {
         '  MailProcessor → BackgroundTasks: @Processor() is for singletons\n' +
         '  GuardedController → Guard → UsersService → BackgroundTasks: its onModuleInit() will not be called\n' +
         '  Guard → UsersService → BackgroundTasks: its onModuleInit() will not be called\n' +
-        'Take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and hand it on, or inject a singleton that ' +
+        'Take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or inject a singleton that ' +
         'follows the request: `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`',
     ]);
   });

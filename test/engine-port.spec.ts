@@ -573,7 +573,7 @@ describe.each(platforms)('what an engine has a worker run, on %s', (platform) =>
     const { logs } = await start();
     const message =
       'Background task "mail" came from the engine with data that this package has not written: expected its `args` to be an array, as JSON, ' +
-      'and its `timeout`, if any, milliseconds; remove it from the queue, and have addTask() alone add tasks there';
+      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only';
     await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
     expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
     expect(logs.of('error')).toEqual([message]);

@@ -150,8 +150,8 @@ describe.each(platforms)('in an application on %s', (platform) => {
     await http.get('/called').expect(200);
     await runner.onIdle();
     expect(logs.of('warn')).toEqual([
-      'The @BackgroundTask("mail") method was called by background task "closure", which is not its own, and so runs in process, without its engine, ' +
-        'attempts and timeout: in the place of `addTask(() => MailTasks.mail(…))`, write `addTask(MailTasks.mail, …)`',
+      'Background task "closure" calls the @BackgroundTask("mail") method, which therefore runs in process, without its engine, attempts ' +
+        'and timeout: write `addTask(MailTasks.mail, …)` instead of `addTask(() => MailTasks.mail(…))`',
     ]);
     expect([...ran].sort()).toEqual(['at once by undefined', 'bound by bound mail', 'called by closure', 'right by mail']);
   });

@@ -8,17 +8,17 @@ export type BullmqBackend = (name: string, options: never, factoryOptions?: neve
 export interface BullmqWorkerOptions {
   /** How many tasks run at once in this process. @default 10 */
   concurrency?: number | undefined;
-  /** Milliseconds that a task is this worker's, unless it renews that, which it does by itself twice in that time. @default 10000 */
+  /** Milliseconds for which a worker holds a task. It renews this by itself, twice in that time; one that does not counts as dead. @default 10000 */
   lockDuration?: number | undefined;
   /** Milliseconds between two looks for tasks whose worker has died. @default 5000 */
   stalledInterval?: number | undefined;
-  /** How often a task is run again because its worker died, before it counts as failed. @default 5 */
+  /** How often a task is run again because its worker died. After that it counts as failed. @default 5 */
   maxStalledCount?: number | undefined;
 }
 
 /** Options of `bullmqEngine()`. */
 export interface BullmqEngineOptions {
-  /** Redis, as a URL or as options of `ioredis`; with a `backend`, whatever that connects with. Each connection is the engine's own. */
+  /** Where the queue is: a URL or options of `ioredis`, or what the `backend` connects with. The engine makes connections of its own. */
   connection: string | object;
   /** `createPostgresBackend` of BullMQ 6, for Postgres in the place of Redis. @default Redis */
   backend?: BullmqBackend | undefined;
@@ -97,6 +97,6 @@ function checkConnection(connection: unknown): asserts connection is string | ob
   throw new BackgroundTasksError(
     'INVALID_OPTION',
     `Expected the option \`connection\` of bullmqEngine() to be a URL that begins with redis:, rediss:, postgres: or postgresql:, or connection ` +
-      `options, of which the engine makes connections of its own, one that must not wait and one that must; got ${describeArgument(connection)}`,
+      `options, and not a client, as the engine makes connections of its own; got ${describeArgument(connection)}`,
   );
 }

@@ -12,7 +12,7 @@ export function throttledLog(what: string): (error: Error) => void {
     if (now < quietUntil) return;
     quietUntil = now + QUIET_TIME;
     logger.warn(
-      `${what}: ${error.message || String('code' in error ? error.code : error.name)}; further errors stay unlogged for ${QUIET_TIME / 1_000} s`,
+      `${what}: ${error.message || String('code' in error ? error.code : error.name)}; further errors are not logged for ${QUIET_TIME / 1_000} s`,
     );
   };
 }

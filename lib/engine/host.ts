@@ -120,7 +120,7 @@ function unreadable({ name }: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
     'INVALID_TASK',
     `Background task "${name}" came from the engine with data that this package has not written: expected its \`args\` to be an array, as JSON, ` +
-      'and its `timeout`, if any, milliseconds; remove it from the queue, and have addTask() alone add tasks there',
+      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only',
   );
 }
 

@@ -96,6 +96,6 @@ function notASingleton(method: NamedMethod, provider: string): BackgroundTasksEr
   return new BackgroundTasksError(
     'INVALID_TASK',
     `@BackgroundTask("${method.name}") is a method of ${provider}, which is not a singleton: a task runs when its request is over; ` +
-      'move the method to a provider that is made once, and that injects nothing request-scoped',
+      'move the method to a provider that is a singleton, and that injects nothing request-scoped',
   );
 }

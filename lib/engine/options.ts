@@ -16,9 +16,11 @@ export interface EngineOptions {
   /** Where `@BackgroundTask()` methods go, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
   engine?: BackgroundTasksEngine | undefined;
   /**
-   * Called in `addTask` for each task that goes to the engine. What it returns, JSON or a promise of that, is `task.carried` in the worker: the
-   * tenant and the user, say, for `around` to set. It is stored with the job, for all to read who see the queue: no secrets. What it throws is
-   * the task's failure, and that of the hand-over which a response waits for. @default none
+   * Called in `addTask` for each task that goes to the engine. What it returns, JSON or a promise of that, is `task.carried` in the worker: a
+   * tenant and a user, for example, which `around` enters there. It is stored with the job, where everybody who sees the queue can read it:
+   * carry no secrets.
+   *
+   * What it throws is the task's failure. Under `flush: 'before-response'` it fails the request as well. @default none
    */
   carry?: (() => unknown) | undefined;
   /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */

@@ -77,7 +77,7 @@ function assertNeedsNoEngine(name: string, options: NamedTaskOptions): void {
   if (option === undefined) return;
   throw new BackgroundTasksError(
     'INVALID_OPTION',
-    `The option \`${option}\` of @BackgroundTask("${name}") needs an engine, as it is a promise that must outlive the process: ` +
+    `The option \`${option}\` of @BackgroundTask("${name}") needs an engine, as a crash of this process would forget it: ` +
       'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
   );
 }

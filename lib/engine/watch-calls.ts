@@ -24,7 +24,7 @@ export function watchCalls(method: NamedMethod, func: AnyFunction): AnyFunction 
 function warn(method: NamedMethod, task: string): void {
   const call = `${classOf(method)}.${String(method.key)}`;
   new Logger('BackgroundTasks').warn(
-    `The @BackgroundTask("${method.name}") method was called by background task "${task}", which is not its own, and so runs in process, without ` +
-      `its engine, attempts and timeout: in the place of \`addTask(() => ${call}(…))\`, write \`addTask(${call}, …)\``,
+    `Background task "${task}" calls the @BackgroundTask("${method.name}") method, which therefore runs in process, without its engine, attempts ` +
+      `and timeout: write \`addTask(${call}, …)\` instead of \`addTask(() => ${call}(…))\``,
   );
 }

@@ -30,9 +30,9 @@ export function madeRequestScoped(modules: ModulesContainer): string | undefined
   }
   if (lines.size === 0) return undefined;
   return (
-    `What injects BackgroundTasks is made anew for each request, as is what injects that. These count on being made once:\n` +
+    `Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. These classes count on being created once:\n` +
     `${[...lines].map((line) => `  ${line}\n`).join('')}` +
-    'Take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and hand it on, or inject a singleton that ' +
+    'Take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or inject a singleton that ' +
     'follows the request: `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`'
   );
 }
@@ -46,7 +46,7 @@ function isRequestScoped(wrapper: Wrapper): boolean {
 function countsOn(metatype: Wrapper['metatype']): string | undefined {
   const prototype: unknown = typeof metatype === 'function' ? metatype.prototype : undefined;
   if (!metatype || typeof prototype !== 'object' || prototype === null) return undefined;
-  if ('getPassportInstance' in prototype) return 'a Passport strategy, which registers itself when it is made';
+  if ('getPassportInstance' in prototype) return 'a Passport strategy, which registers itself when it is created';
   const hooks = HOOKS.filter((hook) => hook in prototype);
   if (hooks.length > 0) return `its ${hooks.map((hook) => `${hook}()`).join(', ')} will not be called`;
   const decorator =

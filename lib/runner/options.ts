@@ -17,9 +17,10 @@ export interface RunnerOptions extends ListOptions {
   /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */
   onError?: OnError | undefined;
   /**
-   * Called around each run of a task, in process and in a worker, in the async context of the code that added it: to have it run outside of
-   * that code's transaction, say, or within a scope of an error tracker. It calls `next()` once, and returns what that returns. What it throws is
-   * the task's failure; it cannot hide what the task fails with. The `timeout` of the task is for both. @default none
+   * Called around each run of a task, in process and in a worker, in the async context of the code that added the task. It may leave that
+   * code's transaction, for example, or enter the scope of an error tracker. It calls `next()` once, and returns what that returns.
+   *
+   * What it throws is the task's failure. It cannot hide a failure of the task. The `timeout` of the task covers both. @default none
    */
   around?: Around | undefined;
 }
