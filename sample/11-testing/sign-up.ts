@@ -39,8 +39,8 @@ export class SignUpController {
 
   @Post()
   signUp(@Body('email') email: string, @BackgroundTasks() tasks: BackgroundTasks) {
-    tasks.addTask({ name: 'welcome' }, (to) => this.mailer.welcome(to), email);
-    return this.service.signUp(email);
+    const { id } = tasks.addTask({ name: 'welcome' }, (to) => this.mailer.welcome(to), email);
+    return { ...this.service.signUp(email), welcome: id };
   }
 }
 
