@@ -1,13 +1,13 @@
 import { type ListRunner, type Outcome, TrackedTasks } from '../list/tracked-tasks.js';
 import type { Task } from '../task/task.js';
-import { type NamedTask, isForEngine } from './named-task.js';
+import { type DeliverableTask, type NamedTask, isForEngine } from './named-task.js';
 
 /** What a list needs of the runner for the tasks that go to the engine. */
 export interface DeliveringRunner extends ListRunner {
   /** Whether the engine is to have a task before the client has its answer. */
   goesFirst(task: NamedTask): boolean;
   /** Hands tasks that their list has let go of to the engine; rejects once each is reported if that fails. */
-  handOver(tasks: readonly NamedTask[], list: TrackedTasks): Promise<void>;
+  handOver(tasks: readonly DeliverableTask[], list: TrackedTasks): Promise<void>;
 }
 
 /** A tracked list that hands the tasks which go to an engine over to it, in the place of running them. */
@@ -65,7 +65,7 @@ export class DeliverableTasks extends TrackedTasks {
     return awaited.length > 0 ? Promise.all(awaited).then(() => undefined) : undefined;
   }
 
-  #handOverFirst(tasks: readonly NamedTask[]): void {
+  #handOverFirst(tasks: readonly DeliverableTask[]): void {
     const unacknowledged = (this.#unacknowledged ??= new Set());
     const handOver = this.runner.handOver(tasks, this);
     unacknowledged.add(handOver);
@@ -82,14 +82,14 @@ export class DeliverableTasks extends TrackedTasks {
     this.#handOverLast(tasks);
   }
 
-  #handOverLast(tasks: readonly NamedTask[]): void {
+  #handOverLast(tasks: readonly DeliverableTask[]): void {
     // A failure has been reported, and nobody waits for it.
     if (tasks.length > 0) this.runner.handOver(tasks, this).catch(() => undefined);
   }
 
-  #takeForEngine(outcome: Outcome | undefined, which: (task: NamedTask) => boolean): NamedTask[] {
+  #takeForEngine(outcome: Outcome | undefined, which: (task: NamedTask) => boolean): DeliverableTask[] {
     if (!this.#hasEngineTasks) return [];
-    const goes = (task: Task): task is NamedTask => isForEngine(task) && !this.ruledOut(task, outcome) && which(task);
+    const goes = (task: Task): task is DeliverableTask => isForEngine(task) && !this.ruledOut(task, outcome) && which(task);
     return this.waiting.take(goes);
   }
 

@@ -15,6 +15,8 @@ export class NamedTask extends Task {
   entry: EngineEntry | undefined;
   /** Settled once the entry has what it carries. */
   carrying: Promise<void> | undefined;
+  /** Whether the engine has said that it has it. */
+  isDelivered = false;
   /** What the engine handed out for the task to do, in a worker. */
   job: EngineJob | undefined;
 
@@ -69,7 +71,9 @@ export class NamedTask extends Task {
 }
 
 /** A named task that goes to an engine. */
-export function isForEngine(task: Task): task is NamedTask & { entry: EngineEntry } {
+export type DeliverableTask = NamedTask & { entry: EngineEntry };
+
+export function isForEngine(task: Task): task is DeliverableTask {
   return task instanceof NamedTask && task.entry !== undefined;
 }
 

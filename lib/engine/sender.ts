@@ -9,7 +9,7 @@ import { carriedJson, jsonSnapshot } from './json-snapshot.js';
 import { classOf } from './named-methods.js';
 import type { NamedTaskOptions } from './named-task.options.js';
 import type { NamedTaskProviders } from './named-task-providers.js';
-import { NamedTask } from './named-task.js';
+import { type DeliverableTask, NamedTask } from './named-task.js';
 import type { ResolvedEngineOptions } from './options.js';
 
 /** The sending half of an application: makes tasks of `@BackgroundTask()` methods ready, for their provider or for the engine. */
@@ -61,9 +61,9 @@ export class EngineSender {
   }
 
   /** Hands tasks over; rejects with a `BackgroundTasksEngineError` if the engine does not take them in time, and with what `carry` throws. */
-  async deliver(tasks: readonly NamedTask[]): Promise<void> {
+  async deliver(tasks: readonly DeliverableTask[]): Promise<void> {
     if (this.#options.carry) await Promise.all(tasks.map(({ carrying }) => carrying ?? Promise.resolve()));
-    await this.#delivery?.deliver(tasks.map(({ entry }) => entry).filter((entry) => entry !== undefined));
+    await this.#delivery?.deliver(tasks);
   }
 
   /** Stops what is being handed over. */

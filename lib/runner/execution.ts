@@ -1,5 +1,5 @@
 import type { DeliveringRunner } from '../engine/deliverable-tasks.js';
-import type { NamedTask } from '../engine/named-task.js';
+import type { DeliverableTask, NamedTask } from '../engine/named-task.js';
 import type { EngineSender } from '../engine/sender.js';
 import { TaskList } from '../list/task-list.js';
 import type { TrackedTasks } from '../list/tracked-tasks.js';
@@ -151,7 +151,7 @@ export class Execution implements DeliveringRunner {
     return this.#sender?.goesFirst(task) ?? false;
   }
 
-  async handOver(tasks: readonly NamedTask[], list: TrackedTasks): Promise<void> {
+  async handOver(tasks: readonly DeliverableTask[], list: TrackedTasks): Promise<void> {
     if (list.isEmpty && !list.running) this.#lists.delete(list);
     for (const task of tasks) task.state = 'delivering';
     try {

@@ -1,0 +1,99 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { Fifo } from '../list/fifo.js';
+import type { BackgroundTasksEngine, EngineEntry } from './engine.js';
+import type { Flush } from './flush.js';
+
+/** The size of a call, in entries and in characters of arguments: so many take milliseconds, and more at once are no quicker. */
+const [MOST_ENTRIES, MOST_CHARACTERS] = [200, 1_000_000];
+/** Milliseconds for which a call keeps the next one waiting. One that takes longer may wait for a server that is away. */
+const PATIENCE = 1_000;
+/** Milliseconds before entries are offered again: as long at first, and at most. */
+const [FIRST_PAUSE, LONGEST_PAUSE] = [50, 1_000];
+
+/** A part of a flush that goes in one call. */
+interface Piece {
+  readonly flush: Flush;
+  readonly entries: readonly EngineEntry[];
+}
+
+/**
+ * Hands flushes to the engine, those of concurrent requests in one call: while a call is under way, the next one gathers. A flush has one piece
+ * under way at a time, so that its order is kept, and a long one takes turns with the others.
+ *
+ * What goes together may fail for the fault of one: after an error, each flush goes on by itself, until the engine has taken a piece of it.
+ */
+export class GroupCommit {
+  readonly #engine: BackgroundTasksEngine;
+  readonly #waiting = new Fifo<Flush>();
+  #underWay: Promise<boolean> | undefined;
+
+  constructor(engine: BackgroundTasksEngine) {
+    this.#engine = engine;
+  }
+
+  /** Goes on with a flush until it is over: the same entries again and again, if need be. */
+  send(flush: Flush): void {
+    this.#waiting.push(flush);
+    if (!this.#underWay) this.#next();
+  }
+
+  #next(): void {
+    const pieces = this.#gather();
+    const call = pieces.length > 0 ? this.#call(pieces) : undefined;
+    this.#underWay = call;
+    if (!call) return;
+    const goOn = (): void => {
+      if (this.#underWay === call) this.#next();
+    };
+    const timer = setTimeout(goOn, PATIENCE);
+    void call.then((isTaken) => {
+      clearTimeout(timer);
+      const pause = pieces.length > 1 ? 0 : FIRST_PAUSE;
+      for (const { flush } of pieces) {
+        if (flush.isOver) continue;
+        if (isTaken) this.#waiting.push(flush);
+        else void this.#sendApart(flush, pause);
+      }
+      goOn();
+    });
+  }
+
+  #gather(): Piece[] {
+    const pieces: Piece[] = [];
+    let [entries, characters] = [MOST_ENTRIES, MOST_CHARACTERS];
+    while (entries > 0 && characters > 0 && !this.#waiting.isEmpty) {
+      const flush = this.#waiting.shift()!;
+      // Given up as it waited.
+      if (flush.isOver) continue;
+      const piece = { flush, entries: flush.next(entries, characters) };
+      pieces.push(piece);
+      entries -= piece.entries.length;
+      for (const { args } of piece.entries) characters -= args.length;
+    }
+    return pieces;
+  }
+
+  async #sendApart(flush: Flush, firstPause: number): Promise<void> {
+    for (let pause = firstPause; !flush.isOver; pause = Math.min(pause * 2 || FIRST_PAUSE, LONGEST_PAUSE)) {
+      if (pause > 0) await wait(pause, undefined, { signal: flush.signal }).catch(() => undefined);
+      if (!flush.isOver && (await this.#call([{ flush, entries: flush.next(MOST_ENTRIES, MOST_CHARACTERS) }]))) break;
+    }
+    if (!flush.isOver) this.send(flush);
+  }
+
+  /** Whether the engine has taken the entries. */
+  async #call(pieces: readonly Piece[]): Promise<boolean> {
+    const signals = pieces.map(({ flush }) => flush.signal);
+    try {
+      await this.#engine.enqueue(
+        pieces.flatMap(({ entries }) => entries),
+        signals.length > 1 ? AbortSignal.any(signals) : signals[0]!,
+      );
+    } catch (error) {
+      for (const { flush } of pieces) flush.refusal = error;
+      return false;
+    }
+    for (const { flush, entries } of pieces) flush.acknowledge(entries.length);
+    return true;
+  }
+}
