@@ -1,33 +1,53 @@
 import { randomUUID } from 'node:crypto';
-import { Injectable, Module } from '@nestjs/common';
+import { Controller, Get, Injectable, Module, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { Queue, Worker } from 'bullmq';
-import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
+import { type Queue, Worker } from 'bullmq';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { engineOn, ownBackends, queueOn } from '../test/support/backends.js';
 import { serve } from './support/child.js';
 
-// The child process of engine.ts: BullMQ as one would use it by hand, or through the package, with the same settings.
+// The child process of engine.ts: a Fastify route that adds a task to BullMQ by hand, or through the package, with the same settings.
 
 const [peer, database, url] = process.argv.slice(2) as [string, string, string];
 const backend = ownBackends.find(({ name }) => name === database)!;
 
-/** Requests that flush at the same time, and the tasks of each. */
-const [AT_ONCE, TASKS] = [20, 2];
 const CONCURRENCY = 10;
 
-interface Side {
-  /** Hands over what requests add at the same time; resolves once the queue has it. */
-  flush(): Promise<void>;
-  close(): Promise<void>;
-}
-
-let left = 0;
-let ended: () => void = () => undefined;
+/** The tasks that have run, and those that somebody waits for. */
+let count = 0;
+let awaited = Infinity;
+let allRan: () => void = () => undefined;
 
 function ran(): void {
-  left -= 1;
-  if (left === 0) ended();
+  count += 1;
+  if (count === awaited) allRan();
 }
+
+let queue: Queue;
+
+@Controller()
+class ByHandController {
+  @Get('mail')
+  async mail() {
+    const job = {
+      name: 'mail',
+      data: { to: 'ada@example.com', subject: 'Welcome' },
+      opts: {
+        jobId: randomUUID(),
+        attempts: 3,
+        backoff: { type: 'exponential', delay: 1_000 },
+        removeOnComplete: { age: 600 },
+        removeOnFail: { age: 604_800 },
+      },
+    };
+    await queue.addBulk([job]);
+    return 'answer';
+  }
+}
+
+@Module({ controllers: [ByHandController] })
+class ByHandModule {}
 
 @Injectable()
 class MailTasks {
@@ -37,88 +57,67 @@ class MailTasks {
   }
 }
 
-const sides: Record<string, (queue: string, withWorker: boolean) => Promise<Side>> = {
-  async raw(name, withWorker) {
-    const queue: Queue = queueOn(backend, url, name);
-    await queue.waitUntilReady();
-    const settings = { connection: queue.opts.connection, concurrency: CONCURRENCY, lockDuration: 10_000, stalledInterval: 5_000 };
-    const factory = backend.settings(url).backend as undefined;
-    const worker = withWorker ? new Worker(name, async () => ran(), settings, factory) : undefined;
-    await worker?.waitUntilReady();
-    const jobs = () =>
-      Array.from({ length: TASKS }, () => ({
-        name: 'mail',
-        data: { to: 'ada@example.com', subject: 'Welcome' },
-        opts: {
-          jobId: randomUUID(),
-          attempts: 3,
-          backoff: { type: 'exponential', delay: 1_000 },
-          removeOnComplete: { age: 3_600, count: 1_000 },
-          removeOnFail: { age: 604_800 },
-        },
-      }));
-    return {
-      async flush() {
-        await Promise.all(Array.from({ length: AT_ONCE }, () => queue.addBulk(jobs())));
-      },
-      async close() {
-        await worker?.close();
-        await queue.obliterate({ force: true });
-        await queue.close();
-      },
-    };
-  },
+@Controller()
+class PackageController {
+  constructor(private readonly mails: MailTasks) {}
 
-  async package(name, withWorker) {
-    @Module({
-      imports: [
-        BackgroundTasksModule.forRoot({
-          engine: engineOn(backend, url, { queue: name, worker: withWorker && { concurrency: CONCURRENCY } }),
-        }),
-      ],
-      providers: [MailTasks],
-    })
-    class AppModule {}
-
-    const app = await NestFactory.createApplicationContext(AppModule, { logger: ['warn', 'error'] });
-    const runner = app.get(BackgroundTasksRunner);
-    const queue = queueOn(backend, url, name);
-    await queue.waitUntilReady();
-    // What Nest takes to make a list is not what is measured. Outside any request, a list flushes whatever is added in one go.
-    const lists = await Promise.all(Array.from({ length: AT_ONCE }, () => app.resolve(BackgroundTasks)));
-    return {
-      async flush() {
-        for (const list of lists) {
-          for (let task = 0; task < TASKS; task += 1) list.addTask(MailTasks.prototype.mail, 'ada@example.com', 'Welcome');
-        }
-        await runner.onIdle();
-      },
-      async close() {
-        await app.close();
-        await queue.obliterate({ force: true });
-        await queue.close();
-      },
-    };
-  },
-};
-
-/** Tasks per second. */
-async function measure(requests: number, withWorker: boolean): Promise<{ 'tasks/s': number }> {
-  const side = await sides[peer]!(`bench-${randomUUID()}`, withWorker);
-  // What the first flush costs, such as loading scripts, is not what is measured.
-  left = AT_ONCE * TASKS;
-  const warm = new Promise<void>((resolve) => (ended = resolve));
-  await side.flush();
-  if (withWorker) await warm;
-
-  left = requests * TASKS;
-  const allRan = new Promise<void>((resolve) => (ended = resolve));
-  const start = performance.now();
-  for (let done = 0; done < requests; done += AT_ONCE) await side.flush();
-  if (withWorker) await allRan;
-  const seconds = (performance.now() - start) / 1_000;
-  await side.close();
-  return { 'tasks/s': (requests * TASKS) / seconds };
+  @Get('mail')
+  mail(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(this.mails.mail, 'ada@example.com', 'Welcome');
+    return 'answer';
+  }
 }
 
-serve({ measure });
+function moduleOf(name: string, withWorker: boolean): Type {
+  if (peer === 'by hand') return ByHandModule;
+
+  @Module({
+    imports: [
+      BackgroundTasksModule.forRoot({
+        engine: engineOn(backend, url, { queue: name, worker: withWorker && { concurrency: CONCURRENCY } }),
+      }),
+    ],
+    controllers: [PackageController],
+    providers: [MailTasks],
+  })
+  class PackageModule {}
+
+  return PackageModule;
+}
+
+function workerByHand(name: string): Worker {
+  const settings = { connection: queue.opts.connection, concurrency: CONCURRENCY, lockDuration: 10_000, stalledInterval: 5_000 };
+  return new Worker(name, async () => ran(), settings, backend.settings(url).backend as undefined);
+}
+
+let stop: () => Promise<void>;
+
+serve({
+  /** Serves the route on a queue of its own. Returns its URL. */
+  async start(withWorker: boolean): Promise<string> {
+    const name = `bench-${randomUUID()}`;
+    queue = queueOn(backend, url, name);
+    await queue.waitUntilReady();
+    const app = await NestFactory.create(moduleOf(name, withWorker), new FastifyAdapter(), { logger: ['warn', 'error'] });
+    const worker = withWorker && peer === 'by hand' ? workerByHand(name) : undefined;
+    await worker?.waitUntilReady();
+    await app.listen(0, '127.0.0.1');
+    stop = async () => {
+      await app.close();
+      await worker?.close();
+      await queue.obliterate({ force: true });
+      await queue.close();
+    };
+    return `${await app.getUrl()}/mail`;
+  },
+
+  /** Resolves once so many tasks have run, and forgets them. */
+  async ran(tasks: number): Promise<void> {
+    awaited = tasks;
+    if (count < tasks) await new Promise<void>((resolve) => (allRan = resolve));
+    count = 0;
+    awaited = Infinity;
+  },
+
+  stop: () => stop(),
+});

