@@ -5,7 +5,7 @@ import type { Flush } from './flush.js';
 
 /** The size of a call, in entries and in characters of arguments: so many take milliseconds, and more at once are no quicker. */
 const [MOST_ENTRIES, MOST_CHARACTERS] = [200, 1_000_000];
-/** Milliseconds for which a call keeps the next one waiting. One that takes longer may wait for a server that is away. */
+/** Milliseconds for which a call keeps the next one waiting, unless a deadline comes first: it may wait for a server that is away. */
 const PATIENCE = 1_000;
 /** Milliseconds before entries are offered again: as long at first, and at most. */
 const [FIRST_PAUSE, LONGEST_PAUSE] = [50, 1_000];
@@ -38,16 +38,21 @@ export class GroupCommit {
   }
 
   #next(): void {
+    this.#underWay = undefined;
     const pieces = this.#gather();
-    const call = pieces.length > 0 ? this.#call(pieces) : undefined;
-    this.#underWay = call;
-    if (!call) return;
+    if (pieces.length === 0) return;
+    const signal = anySignalOf(pieces);
+    const call = (this.#underWay = this.#call(pieces, signal));
     const goOn = (): void => {
       if (this.#underWay === call) this.#next();
     };
+    // A shutdown gives up others, too, before that.
+    const goOnSoon = (): void => queueMicrotask(goOn);
     const timer = setTimeout(goOn, PATIENCE);
+    signal.addEventListener('abort', goOnSoon);
     void call.then((isTaken) => {
       clearTimeout(timer);
+      signal.removeEventListener('abort', goOnSoon);
       const pause = pieces.length > 1 ? 0 : FIRST_PAUSE;
       for (const { flush } of pieces) {
         if (flush.isOver) continue;
@@ -76,18 +81,18 @@ export class GroupCommit {
   async #sendApart(flush: Flush, firstPause: number): Promise<void> {
     for (let pause = firstPause; !flush.isOver; pause = Math.min(pause * 2 || FIRST_PAUSE, LONGEST_PAUSE)) {
       if (pause > 0) await wait(pause, undefined, { signal: flush.signal }).catch(() => undefined);
-      if (!flush.isOver && (await this.#call([{ flush, entries: flush.next(MOST_ENTRIES, MOST_CHARACTERS) }]))) break;
+      if (flush.isOver) return;
+      if (await this.#call([{ flush, entries: flush.next(MOST_ENTRIES, MOST_CHARACTERS) }], flush.signal)) break;
     }
     if (!flush.isOver) this.send(flush);
   }
 
   /** Whether the engine has taken the entries. */
-  async #call(pieces: readonly Piece[]): Promise<boolean> {
-    const signals = pieces.map(({ flush }) => flush.signal);
+  async #call(pieces: readonly Piece[], signal: AbortSignal): Promise<boolean> {
     try {
       await this.#engine.enqueue(
         pieces.flatMap(({ entries }) => entries),
-        signals.length > 1 ? AbortSignal.any(signals) : signals[0]!,
+        signal,
       );
     } catch (error) {
       for (const { flush } of pieces) flush.refusal = error;
@@ -96,4 +101,10 @@ export class GroupCommit {
     for (const { flush, entries } of pieces) flush.acknowledge(entries.length);
     return true;
   }
+}
+
+/** Fires when one of the flushes is given up, so that nothing of it is sent after that. */
+function anySignalOf(pieces: readonly Piece[]): AbortSignal {
+  const signals = pieces.map(({ flush }) => flush.signal);
+  return signals.length > 1 ? AbortSignal.any(signals) : signals[0]!;
 }
