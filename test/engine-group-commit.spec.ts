@@ -187,12 +187,26 @@ describe.each(platforms)('group commit on %s', (platform) => {
     await http.post('/many/450').expect(503);
     await runner.onIdle();
     const message =
-      'Background tasks "mail" did not get to the engine within the flushTimeout of 200 ms; it did not answer; it has the other 200';
+      'Background tasks "mail" (250) did not get to the engine within the flushTimeout of 200 ms; it did not answer; it has the other 200';
     expect(new Set(reported)).toEqual(new Set([message]));
     expect(reported).toHaveLength(250);
-    expect(logs.lines.filter(({ level }) => level === 'error')).toEqual([
-      { level: 'error', message: expect.stringContaining(message), stack: undefined },
-    ]);
+    expect(logs.lines.filter(({ level }) => level === 'error')).toEqual([{ level: 'error', message, stack: undefined }]);
     held.open();
+  });
+
+  it('that no answer comes is logged a few times a second, and then counted', async () => {
+    const { url, runner, logs } = await createApp(platform, moduleOf({ flushTimeout: 50 }));
+    engine.answer = () => {
+      throw new Error('away');
+    };
+    const answers = await Promise.all(range(0, 30).map(async (to) => (await fetch(`${url}/mail/${to}`, { method: 'POST' })).status));
+    expect(new Set(answers)).toEqual(new Set([503]));
+    await runner.onIdle();
+    expect(reported).toHaveLength(30);
+    await logs.saying('were not logged');
+    expect(logs.lines.filter(({ level }) => level === 'error')).toEqual([
+      ...Array.from({ length: 5 }, () => ({ level: 'error', message: expect.stringContaining('it said last: away'), stack: undefined })),
+      { level: 'error', message: 'Within a second, 25 more errors with the code ENGINE were not logged', stack: undefined },
+    ]);
   });
 });

@@ -372,9 +372,9 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(body).toEqual({ statusCode: 503, message: 'Service Unavailable' });
     expect(headers['retry-after']).toBe('1');
     await runner.onIdle();
-    const error = `Background tasks "mail" did not get to the engine within the flushTimeout of 30 ms; ${what}`;
+    const error = `Background tasks "mail" (2) did not get to the engine within the flushTimeout of 30 ms; ${what}`;
     expect(reported).toEqual([`mail: ${error}`, `mail: ${error}`]);
-    expect(logs.of('error')).toHaveLength(2);
+    expect(logs.lines.filter(({ level }) => level === 'error')).toEqual([{ level: 'error', message: error, stack: undefined }]);
     expect(logs.of('debug')).toEqual([
       'Background task "anonymous" was discarded: it runs on success, and the outcome of its request was failure',
     ]);
@@ -421,7 +421,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     await engine.attempts.atLeast(1);
     await app.close();
     const error =
-      'Background tasks "mail" did not get to the engine: the application shuts down, and its shutdownTimeout of 10 ms is over; it did not answer';
+      'Background tasks "mail" (2) did not get to the engine: the application shuts down, and its shutdownTimeout of 10 ms is over; it did not answer';
     expect(reported).toEqual([`mail: ${error}`, `mail: ${error}`]);
   });
 });

@@ -1,4 +1,5 @@
-import { RefusedError } from '../task/errors.js';
+import { countedNames } from '../task/describe-error.js';
+import { RefusedError, taskCalled } from '../task/errors.js';
 
 /** The engine did not take tasks in time. Nest answers 503 for it under `flush: 'before-response'`. Its `cause` is what the engine said last. */
 export class BackgroundTasksEngineError extends RefusedError {
@@ -9,7 +10,14 @@ export class BackgroundTasksEngineError extends RefusedError {
     what: string,
     override readonly cause: unknown,
   ) {
-    const names = [...new Set(tasks)].map((task) => `"${task}"`).join(', ');
-    super('ENGINE', `Background task${tasks.length > 1 ? 's' : ''} ${names} ${what}`);
+    super('ENGINE', `${tasksCalled(tasks)} ${what}`);
   }
+}
+
+function tasksCalled(names: readonly string[]): string {
+  const [first] = names;
+  if (first !== undefined && names.length === 1) return taskCalled(first);
+  const counts = new Map<string, number>();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return `Background tasks ${countedNames(counts)}`;
 }

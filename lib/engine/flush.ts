@@ -47,7 +47,7 @@ export class Flush implements Queued<Flush> {
   /** Takes note that the engine has the next so many. */
   acknowledge(count: number): void {
     if (this.signal.aborted) return;
-    for (const task of this.#tasks.slice(this.#acknowledged, this.#acknowledged + count)) task.isDelivered = true;
+    for (const task of this.#tasks.slice(this.#acknowledged, this.#acknowledged + count)) task.delivered();
     this.#acknowledged += count;
     if (this.isOver) this.#resolve();
   }

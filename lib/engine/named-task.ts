@@ -15,8 +15,6 @@ export class NamedTask extends Task {
   entry: EngineEntry | undefined;
   /** Settled once the entry has what it carries. */
   carrying: Promise<void> | undefined;
-  /** Whether the engine has said that it has it. */
-  isDelivered = false;
   /** What the engine handed out for the task to do, in a worker. */
   job: EngineJob | undefined;
 
@@ -36,6 +34,12 @@ export class NamedTask extends Task {
   /** What an engine has, it cannot be talked out of here. */
   override cancel(reason?: string): boolean {
     return this.job ? false : super.cancel(reason);
+  }
+
+  /** To be called when the engine has it. */
+  delivered(): void {
+    this.end('queued');
+    this.release();
   }
 
   override release(): void {

@@ -10,6 +10,7 @@ import { Reporter } from '../task/reporter.js';
 import type { Task } from '../task/task.js';
 import { Closing } from './closing.js';
 import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
+import { inSlices } from './slices.js';
 import { Turns } from './turns.js';
 import { Workload } from './workload.js';
 
@@ -156,21 +157,27 @@ export class Execution implements DeliveringRunner {
     for (const task of tasks) task.state = 'delivering';
     try {
       await this.#sender?.deliver(tasks);
-      for (const task of tasks) {
-        task.end('queued');
-        task.release();
-      }
     } catch (error) {
-      for (const task of tasks) {
-        task.end('discarded');
-        this.reporter.neverStarts(task, messageOf(error));
-        this.report(task, error);
-      }
+      const missing = tasks.filter(({ state }) => state === 'delivering');
+      this.#neverDelivered(missing, error);
       throw error;
     } finally {
       this.work.pending -= tasks.length;
       this.work.decreased();
     }
+  }
+
+  #neverDelivered(tasks: readonly Task[], error: unknown): void {
+    this.reporter.notDelivered(tasks, error);
+    this.work.reporting += 1;
+    void inSlices(tasks, (task) => {
+      task.end('discarded');
+      this.reporter.neverStarts(task, messageOf(error));
+      this.#tell(task, error);
+    }).then(() => {
+      this.work.reporting -= 1;
+      this.work.decreased();
+    });
   }
 
   /** Refuses tasks from now on, and gives up those that have not ended, reporting each one. */

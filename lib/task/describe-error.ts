@@ -79,3 +79,17 @@ function bounded(text: string, most: number): string {
 export function isError(value: unknown): value is Error {
   return types.isNativeError(value) || value instanceof Error;
 }
+
+/** How many names the line about many tasks has. */
+const MOST_NAMES = 10;
+
+/** The names of many tasks, each with how many have it. */
+export function countedNames(names: ReadonlyMap<string, number>): string {
+  const shown = [...names]
+    .toSorted(([, a], [, b]) => b - a)
+    .slice(0, MOST_NAMES)
+    .map(([name, count]) => `${quoted(name)} (${count})`);
+  const others = names.size - shown.length;
+  if (others > 0) shown.push(`and ${others} other name${others === 1 ? '' : 's'}`);
+  return shown.join(', ');
+}

@@ -1,12 +1,10 @@
 import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import { discardsObserved, publishDiscard } from './channels.js';
-import { isError, messageOf, quoted, stackOf } from './describe-error.js';
-import { taskCalled } from './errors.js';
+import { countedNames, isError, messageOf, quoted, stackOf } from './describe-error.js';
+import { RefusedError, taskCalled } from './errors.js';
+import { Floodgate } from './floodgate.js';
 import type { Task } from './task.js';
-
-/** How many names the line about many tasks has. */
-const MOST_NAMES = 10;
 
 /** What an application wants called with the error of each task that failed. */
 export type OnError = (error: unknown, task: BackgroundTask) => unknown;
@@ -19,6 +17,9 @@ export class Reporter {
   readonly #logger = new Logger('BackgroundTasks');
   readonly #onError: OnError | undefined;
   readonly #refused = new WeakSet<Error>();
+  readonly #refusals = new Floodgate((code, more) => {
+    this.#log('error', `Within a second, ${more} more errors with the code ${code} were not logged`);
+  });
 
   constructor(onError: OnError | undefined) {
     this.#onError = onError;
@@ -77,15 +78,20 @@ export class Reporter {
 
   /** Tasks that a shutdown has cost, by how many have which name. */
   lost(names: ReadonlyMap<string, number>, one: string, many: string, reason: string): void {
-    const byCount = [...names].toSorted(([, a], [, b]) => b - a);
-    const total = byCount.reduce((sum, [, count]) => sum + count, 0);
-    const [first] = byCount;
+    const total = [...names.values()].reduce((sum, count) => sum + count, 0);
+    const [first] = names.keys();
+    if (first === undefined) return;
+    if (total === 1) return this.#log('error', `${taskCalled(first)} ${one}: ${reason}`);
+    this.#log('error', `${total} background tasks ${many}: ${reason}: ${countedNames(names)}`);
+  }
+
+  /** Tasks that did not get to their engine: in one line, however many they are. */
+  notDelivered(tasks: readonly Task[], error: unknown): void {
+    const [first] = tasks;
     if (!first) return;
-    if (total === 1) return this.#log('error', `${taskCalled(first[0])} ${one}: ${reason}`);
-    const shown = byCount.slice(0, MOST_NAMES).map(([name, count]) => `${quoted(name)} (${count})`);
-    const others = byCount.length - shown.length;
-    if (others > 0) shown.push(`and ${others} other name${others === 1 ? '' : 's'}`);
-    this.#log('error', `${total} background tasks ${many}: ${reason}: ${shown.join(', ')}`);
+    if (error instanceof RefusedError) first.within(() => this.refused(error));
+    // It is not the engine that has failed.
+    else first.within(() => this.#logFailure(first, error));
   }
 
   madeRequestScoped(warning: string): void {
@@ -111,7 +117,8 @@ export class Reporter {
   refused(error: Error): void {
     if (this.#refused.has(error)) return;
     this.#refused.add(error);
-    this.#log('error', error.message);
+    if (error instanceof RefusedError) this.#refusals.pass(error.code, () => this.#log('error', error.message));
+    else this.#log('error', error.message);
   }
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {

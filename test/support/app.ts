@@ -7,6 +7,7 @@ import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Test, type TestingModuleBuilder } from '@nestjs/testing';
 import { BackgroundTasksRunner } from 'nestjs-background-tasks';
 import supertest from 'supertest';
+import { Recorder } from './recorder.js';
 
 export const platforms = ['Express', 'Fastify'] as const;
 export type Platform = (typeof platforms)[number];
@@ -70,7 +71,8 @@ export async function createApp(
 
 /** A logger that keeps what this package logs. */
 export class RecordedLogs implements LoggerService {
-  readonly lines: { level: string; message: string; stack?: string | undefined }[] = [];
+  readonly #recorder = new Recorder<{ level: string; message: string; stack?: string | undefined }>();
+  readonly lines = this.#recorder.all;
 
   fatal(): void {}
   verbose(): void {}
@@ -87,12 +89,17 @@ export class RecordedLogs implements LoggerService {
     this.#record('debug', message, rest);
   }
 
+  /** Resolves once a line has this text. */
+  async saying(text: string): Promise<void> {
+    while (!this.lines.some(({ message }) => message.includes(text))) await this.#recorder.atLeast(this.lines.length + 1);
+  }
+
   of(level: 'error' | 'warn' | 'log' | 'debug'): string[] {
     return this.lines.filter((line) => line.level === level).map((line) => line.message);
   }
 
   #record(level: string, message: unknown, rest: unknown[]): void {
     if (rest.at(-1) !== 'BackgroundTasks') return;
-    this.lines.push({ level, message: String(message), stack: rest.length > 1 ? String(rest[0]) : undefined });
+    this.#recorder.add({ level, message: String(message), stack: rest.length > 1 && rest[0] !== undefined ? String(rest[0]) : undefined });
   }
 }
