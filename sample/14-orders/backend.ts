@@ -1,0 +1,43 @@
+import { ClsPluginTransactional, TransactionHost } from '@nestjs-cls/transactional';
+import { TransactionalAdapterTypeOrm } from '@nestjs-cls/transactional-adapter-typeorm';
+import { type DynamicModule, Scope } from '@nestjs/common';
+import { TypeOrmModule, getDataSourceToken } from '@nestjs/typeorm';
+import { BackgroundTasksModule, type BackgroundTasksRootOptions } from 'nestjs-background-tasks';
+import { ClsModule, ClsService } from 'nestjs-cls';
+import { Order } from './order.entity.js';
+import { databaseUrl } from './settings.js';
+import type { TenantStore } from './tenant.js';
+import { Visit } from './visit.entity.js';
+
+/** What the API and the worker have in common: the database, the context of the current code, and background tasks. */
+export function backend(engine: BackgroundTasksRootOptions['engine'], role: 'api' | 'worker'): DynamicModule[] {
+  return [
+    TypeOrmModule.forRoot({ type: 'postgres', url: databaseUrl, entities: [Order, Visit], synchronize: role === 'api' }),
+    ClsModule.forRoot({
+      global: true,
+      middleware: { mount: true },
+      plugins: [
+        new ClsPluginTransactional({
+          imports: [TypeOrmModule],
+          adapter: new TransactionalAdapterTypeOrm({ dataSourceToken: getDataSourceToken() }),
+        }),
+      ],
+    }),
+    BackgroundTasksModule.forRootAsync({
+      // A Passport strategy, listeners and jobs are singletons, and so is all that they inject.
+      scope: Scope.DEFAULT,
+      inject: [ClsService, TransactionHost],
+      useFactory: (cls: ClsService<TenantStore>, transactions: TransactionHost) => ({
+        engine,
+        carry: () => ({ tenant: cls.get('tenant') }),
+        around: (task, next) =>
+          cls.run(() => {
+            // A worker has nothing else to know the tenant from.
+            const carried = task.carried as TenantStore | undefined;
+            if (carried) cls.set('tenant', carried.tenant);
+            return transactions.withoutTransaction(next);
+          }),
+      }),
+    }),
+  ];
+}

@@ -1,0 +1,29 @@
+import { Injectable } from '@nestjs/common';
+import { PassportStrategy } from '@nestjs/passport';
+import { ClsService } from 'nestjs-cls';
+import { ExtractJwt, Strategy } from 'passport-jwt';
+import { jwtSecret } from './settings.js';
+import type { TenantStore } from './tenant.js';
+import { UsersService } from './users.service.js';
+
+/** What a token says of its user. */
+export interface Claims {
+  readonly sub: string;
+  readonly tenant: string;
+}
+
+@Injectable()
+export class JwtStrategy extends PassportStrategy(Strategy) {
+  constructor(
+    private readonly users: UsersService,
+    private readonly cls: ClsService<TenantStore>,
+  ) {
+    super({ jwtFromRequest: ExtractJwt.fromAuthHeaderAsBearerToken(), secretOrKey: jwtSecret });
+  }
+
+  validate(claims: Claims): Claims {
+    this.cls.set('tenant', claims.tenant);
+    this.users.seen(claims.sub);
+    return claims;
+  }
+}

@@ -1,0 +1,42 @@
+import { TransactionHost, Transactional } from '@nestjs-cls/transactional';
+import type { TransactionalAdapterTypeOrm } from '@nestjs-cls/transactional-adapter-typeorm';
+import { Injectable } from '@nestjs/common';
+import { EventEmitter2 } from '@nestjs/event-emitter';
+import { BackgroundTasks } from 'nestjs-background-tasks';
+import { ClsService } from 'nestjs-cls';
+import { MailTasks } from './mail.tasks.js';
+import { Order } from './order.entity.js';
+import type { TenantStore } from './tenant.js';
+
+@Injectable()
+export class OrdersService {
+  constructor(
+    private readonly tasks: BackgroundTasks,
+    private readonly transactions: TransactionHost<TransactionalAdapterTypeOrm>,
+    private readonly events: EventEmitter2,
+    private readonly mail: MailTasks,
+    private readonly cls: ClsService<TenantStore>,
+  ) {}
+
+  /** An order that is there already stays as it is: a client that was answered 503 may send it again. */
+  @Transactional()
+  async place(id: string): Promise<void> {
+    const tenant = this.cls.get('tenant');
+    await this.transactions.tx.createQueryBuilder().insert().into(Order).values({ id, tenant }).orIgnore().execute();
+    this.events.emit('order.placed', id);
+    if (id.startsWith('unpaid')) throw new Error('The payment failed');
+  }
+
+  /** Of all tenants: each mail is carried with its own. */
+  @Transactional()
+  async closeAll(): Promise<void> {
+    const orders = await this.transactions.tx.findBy(Order, { state: 'placed' });
+    for (const { id, tenant } of orders) {
+      await this.transactions.tx.update(Order, { id }, { state: 'closed' });
+      this.cls.run(() => {
+        this.cls.set('tenant', tenant);
+        this.tasks.addTask(this.mail.send, id);
+      });
+    }
+  }
+}
