@@ -1,14 +1,16 @@
 import type { ExternalContextCreator } from '@nestjs/core';
 import { BackgroundTasksInterceptor } from './background-tasks.interceptor.js';
-import { sendsEvents } from './handlers.js';
+import { type Handler, sendsEvents } from './handlers.js';
+
+type Next = () => Promise<unknown>;
 
 /** What Nest runs the interceptors of a handler with: `next` is the handler itself, its pipes included. */
 type Intercept = (
   interceptors: readonly unknown[],
   args: unknown[],
   instance: object,
-  handler: (...args: never[]) => unknown,
-  next: () => Promise<unknown>,
+  handler: Handler,
+  next: Next,
   type: string,
 ) => Promise<unknown>;
 
@@ -34,11 +36,18 @@ export function runWithoutObservables(creator: ExternalContextCreator): void {
   if (!prototype || wrapped.has(prototype) || typeof intercept !== 'function') return;
   wrapped.add(prototype);
   Reflect.set(prototype, 'intercept', function (this: unknown, interceptors, args, instance, handler, next, type) {
-    const [first, ...others] = Array.isArray(interceptors) ? interceptors : [];
-    const ordinary = (which: readonly unknown[], func = next) => intercept.call(this, which, args, instance, handler, func, type);
-    if (!(first instanceof BackgroundTasksInterceptor) || typeof next !== 'function') return ordinary(interceptors);
-    const observed = () => first.aroundHandler(type, args, next, sendsEvents(handler));
-    if (type !== 'http' || sendsEvents(handler)) return ordinary(interceptors, observed);
-    return first.aroundInterceptors(args, instance, handler, others.length > 0 ? () => ordinary(others, observed) : next);
+    const ours = Array.isArray(interceptors) ? interceptors[0] : undefined;
+    if (!(ours instanceof BackgroundTasksInterceptor)) return intercept.call(this, interceptors, args, instance, handler, next, type);
+    if (type !== 'http' || sendsEvents(handler)) {
+      return intercept.call(this, interceptors, args, instance, handler, untilEnded(ours, type, args, handler, next), type);
+    }
+    if (interceptors.length === 1) return ours.aroundInterceptors(args, instance, handler, next);
+    const others = interceptors.slice(1);
+    const observed = untilEnded(ours, type, args, handler, next);
+    return ours.aroundInterceptors(args, instance, handler, () => intercept.call(this, others, args, instance, handler, observed, type));
   } satisfies Intercept);
+}
+
+function untilEnded(ours: BackgroundTasksInterceptor, type: string, args: readonly unknown[], handler: Handler, next: Next): Next {
+  return () => ours.aroundHandler(type, args, next, sendsEvents(handler));
 }
