@@ -7,9 +7,9 @@ import { BackgroundTasksInterceptor } from '../request/background-tasks.intercep
 import { BackgroundTasks } from '../request/background-tasks.js';
 import { aroundResolvers } from '../request/graphql.js';
 import { observeFailures } from '../request/failures.js';
-import { linkResponses, onRequest } from '../request/http.js';
+import { linkResponses } from '../request/http.js';
 import { runWithoutObservables } from '../request/interceptors-consumer.js';
-import { RequestsInProgress } from '../request/requests-in-progress.js';
+import { awaitRequests } from '../request/requests-in-progress.js';
 import { BackgroundTasksRunner } from '../runner/background-tasks.runner.js';
 import { Execution } from '../runner/execution.js';
 import { Shutdown } from '../runner/shutdown.js';
@@ -41,7 +41,6 @@ const PARTS: FactoryProvider[] = [
     useFactory: (options: ResolvedOptions, reporter: Reporter, sender: EngineSender) => new Execution(options, reporter, sender),
   },
   { provide: BackgroundTasksRunner, inject: [Execution], useFactory: (execution: Execution) => new BackgroundTasksRunner(execution) },
-  { provide: RequestsInProgress, inject: [Execution], useFactory: (execution: Execution) => new RequestsInProgress(execution) },
   {
     provide: Shutdown,
     inject: [Execution, TaskHost],
@@ -62,7 +61,6 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     private readonly execution: Execution,
     private readonly sender: EngineSender,
     private readonly taskHost: TaskHost,
-    private readonly requests: RequestsInProgress,
     config: ApplicationConfig,
     interceptor: BackgroundTasksInterceptor,
     resolvers: ExternalContextCreator,
@@ -104,7 +102,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   configure(): void {
     const { httpAdapter } = this.adapterHost;
     linkResponses(httpAdapter);
-    onRequest(httpAdapter, (request, response) => this.requests.begin(request, response));
+    awaitRequests(httpAdapter.getHttpServer(), this.execution);
     observeFailures(httpAdapter);
   }
 }

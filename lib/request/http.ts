@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { HttpServer } from '@nestjs/common';
 import { PerRequest } from './per-request.js';
 
@@ -34,12 +34,6 @@ export function rawResponse(response: HttpResponse): ServerResponse {
 /** The response to a raw request. */
 export function responseOf(request: HttpRequest): ServerResponse | undefined {
   return request.res ?? responses.get(request);
-}
-
-/** Calls the listener with each request that reaches the server, before any code of the application's does. */
-export function onRequest(adapter: HttpServer, listener: (request: object, response: ServerResponse) => void): void {
-  const server: Server | undefined = adapter.getHttpServer();
-  server?.prependListener('request', listener);
 }
 
 /** Lets `responseOf` find the response of a request on Fastify, where nothing leads from the one to the other. */

@@ -4,7 +4,7 @@ import type { Execution } from '../runner/execution.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { responseOf } from './http.js';
-import { onCutOff, onceAnswered, onceClosed, onceHeadWritten, onceOver } from './response.js';
+import { onCutOff, onceAnswered, onceHeadWritten, onceOver } from './response.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -34,8 +34,6 @@ export class RequestTasks extends DeliverableTasks {
   #refusedEarly: RefusedError | undefined;
   #handlersAtWork = 0;
   #reachedHandler = false;
-  /** Where the request is kept until it reaches a handler. */
-  #unreached: Map<RequestTasks, ServerResponse> | undefined;
   /** Whether the shutdown waits for the request. */
   #awaited = false;
   /** The status by the time that a handler had returned something whose first part Nest reads later. */
@@ -67,29 +65,21 @@ export class RequestTasks extends DeliverableTasks {
     return latest instanceof RequestTasks ? latest : undefined;
   }
 
-  /** Has the shutdown wait for the request from here on: until its handler has ended or, if it reaches none, its response is over. */
-  begin(response: ServerResponse, unreached: Map<RequestTasks, ServerResponse>): void {
+  /** Has the shutdown wait for a request that has not reached a handler: until one has ended, or the answer has begun that it gets without. */
+  awaitHandler(response: ServerResponse): void {
+    if (this.#reachedHandler || response.headersSent) return;
     this.#await(true);
-    this.#unreached = unreached;
-    onceClosed(response, this.#leave);
+    const unlessHandled = (): void => {
+      if (this.#handlersAtWork === 0) this.#await(false);
+    };
+    onceHeadWritten(response, unlessHandled);
+    onceOver(response, unlessHandled);
   }
-
-  /** Has the shutdown wait no longer than until the answer has begun, where no handler is reached. */
-  awaitHeadOnly(response: ServerResponse): void {
-    if (response.headersSent) return this.#leave();
-    onceHeadWritten(response, this.#leave);
-  }
-
-  readonly #leave = (): void => {
-    this.#unreached?.delete(this);
-    if (this.#handlersAtWork === 0) this.#await(false);
-  };
 
   /** `endless`: the shutdown does not wait for it. */
   handlerStarted(endless = false): void {
     this.#handlersAtWork += 1;
     this.#reachedHandler = true;
-    this.#unreached?.delete(this);
     // The request got here, so that a guard that was refused a task has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#refusedEarly = undefined;

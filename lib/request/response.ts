@@ -17,12 +17,6 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
   if (!response.socket) onceConnectionCloses(response, once);
 }
 
-/** Calls the listener, maybe more than once, when the response is over and done with. It is cheaper than `onceOver`, and later. */
-export function onceClosed(response: ServerResponse, listener: () => void): void {
-  response.on('close', listener);
-  if (!response.socket) onceConnectionCloses(response, listener);
-}
-
 /** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
 const waiting = new WeakMap<Socket, Set<() => void>>();
 
