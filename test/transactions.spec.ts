@@ -91,6 +91,19 @@ describe('TypeORM, with typeorm-transactional', () => {
       tasks.addTask(confirm, id);
     }
 
+    @Transactional()
+    async write(id: string, tasks: BackgroundTasks): Promise<void> {
+      await this.insert(id);
+      await this.writeLater(id, tasks);
+    }
+
+    @Transactional()
+    async writeLater(id: string, tasks: BackgroundTasks): Promise<void> {
+      tasks.addTask(async () => {
+        await this.repository.insert({ id: `${id}, by the task` });
+      });
+    }
+
     /** A job, whose task writes, too. */
     @Transactional()
     async close(id: string, tasks: BackgroundTasks): Promise<void> {
@@ -152,6 +165,11 @@ describe('TypeORM, with typeorm-transactional', () => {
     async idempotent(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
       await this.orders.repository.createQueryBuilder().insert().values({ id }).orIgnore().execute();
       tasks.addTask(MailTasks.prototype.mail, id);
+    }
+
+    @Post('writes/:id')
+    async writes(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
+      await this.orders.write(id, tasks);
     }
 
     @Post('manager/:id')
@@ -238,6 +256,25 @@ describe('TypeORM, with typeorm-transactional', () => {
       await http.post('/orders/engine/1').expect(500);
       await http.post('/orders/idempotent/2').expect(201);
       expect(handedOver).toEqual(['["2"]']);
+    });
+
+    it.each([
+      ['without around', {}],
+      ['with it', WithTypeorm],
+    ])('a task that was added in a method which joined a transaction writes on its own, %s', async (_, options) => {
+      const { http, runner, logs } = await createApp(platform, moduleWith(options));
+      await http.post('/orders/writes/1').expect(201);
+      await runner.onIdle();
+      expect([await committed(), logs.of('error')]).toEqual([['1', '1, by the task'], []]);
+    });
+
+    it('an engine refuses an EntityManager among the arguments', async () => {
+      const engine = { enqueue: async () => undefined, work: () => undefined, close: async () => undefined };
+      const { runner } = await createApp(platform, moduleWith({ engine }));
+      const manager = dataSource.manager as unknown as string;
+      await expect(runner.within((tasks) => tasks.addTask(MailTasks.prototype.mail, manager))).rejects.toMatchObject({
+        code: 'INVALID_TASK',
+      });
     });
 
     it("a transaction's own EntityManager, in the arguments of a task, is of no use to it", async () => {
