@@ -27,7 +27,6 @@ export class DeliverableTasks extends TrackedTasks {
   }
 
   // Only what makes these lists says what runs them.
-  // eslint-disable-next-line @typescript-eslint/no-useless-constructor
   constructor(runner: DeliveringRunner) {
     super(runner);
   }
