@@ -88,7 +88,21 @@ class GuardedController implements OnModuleInit {
   get(): void {}
 }
 
+@Injectable()
+class CountResolver {
+  constructor(readonly tasks: BackgroundTasks) {}
+  @SetMetadata('graphql:resolver_type', 'Subscription')
+  counts(): void {}
+}
+
 // What follows has nothing to be warned of.
+
+@Injectable()
+class AuthorResolver {
+  constructor(readonly tasks: BackgroundTasks) {}
+  @SetMetadata('graphql:resolver_type', 'Query')
+  author(): void {}
+}
 
 @Injectable({ scope: Scope.REQUEST })
 class OnPurpose implements OnModuleInit {
@@ -110,7 +124,20 @@ class Singleton implements OnModuleInit {
 @Module({
   imports: [EventEmitterModule.forRoot(), ScheduleModule.forRoot()],
   controllers: [GuardedController],
-  providers: [UsersService, JwtStrategy, Mailer, Cleaner, Listener, ChatGateway, MailProcessor, OnPurpose, ThroughIt, Singleton],
+  providers: [
+    UsersService,
+    JwtStrategy,
+    Mailer,
+    Cleaner,
+    Listener,
+    ChatGateway,
+    MailProcessor,
+    CountResolver,
+    AuthorResolver,
+    OnPurpose,
+    ThroughIt,
+    Singleton,
+  ],
 })
 class FeatureModule {}
 
@@ -129,6 +156,7 @@ describe('what the injection of the list makes request-scoped', () => {
         '  Listener → BackgroundTasks: @OnEvent() is for singletons\n' +
         '  ChatGateway → BackgroundTasks: @WebSocketGateway() is for singletons\n' +
         '  MailProcessor → BackgroundTasks: @Processor() is for singletons\n' +
+        '  CountResolver → BackgroundTasks: @Subscription() is for singletons\n' +
         '  GuardedController → Guard → UsersService → BackgroundTasks: its onModuleInit() will not be called\n' +
         '  Guard → UsersService → BackgroundTasks: its onModuleInit() will not be called\n' +
         'Take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or inject a singleton that ' +

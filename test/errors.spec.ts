@@ -1,3 +1,4 @@
+import type { AddressInfo, Server } from 'node:net';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';
 import {
@@ -15,6 +16,7 @@ import {
 } from '@nestjs/common';
 import { APP_FILTER, HttpAdapterHost } from '@nestjs/core';
 import { GraphQLModule, Query, Resolver } from '@nestjs/graphql';
+import { ClientProxyFactory, MessagePattern, type MicroserviceOptions, Transport } from '@nestjs/microservices';
 import { MercuriusDriver, type MercuriusDriverConfig } from '@nestjs/mercurius';
 import {
   BackgroundTask,
@@ -26,6 +28,7 @@ import {
   BackgroundTasksShutdownError,
   BackgroundTasksTimeoutError,
 } from 'nestjs-background-tasks';
+import { lastValueFrom } from 'rxjs';
 import { type Platform, RecordedLogs, createApp, platforms } from './support/app.js';
 
 afterEach(() => void jest.restoreAllMocks());
@@ -188,4 +191,33 @@ describe.each<[string, Platform]>([
     expect(response.text).not.toContain('maxPending');
     expect(errors.map(([logged]) => logged)).toEqual([refused]);
   });
+});
+
+it('what is refused for a message is an internal error to its client, and is logged once', async () => {
+  @Controller()
+  class RefusedMessages {
+    @MessagePattern('refused')
+    refused(@BackgroundTasks() tasks: BackgroundTasks) {
+      addTooMany(tasks);
+    }
+  }
+
+  @Module({ imports: [BackgroundTasksModule.forRoot({ maxPending: 1 })], controllers: [RefusedMessages] })
+  class MessagesModule {}
+
+  const errors = errorLogs();
+  const { app, runner } = await createApp('Express', MessagesModule, {
+    configure: (hybrid) =>
+      hybrid.connectMicroservice<MicroserviceOptions>(
+        { transport: Transport.TCP, options: { host: '127.0.0.1', port: 0 } },
+        { inheritAppConfig: true },
+      ),
+  });
+  await app.startAllMicroservices();
+  const { port } = app.getMicroservices()[0]!.unwrap<Server>().address() as AddressInfo;
+  const client = ClientProxyFactory.create({ transport: Transport.TCP, options: { host: '127.0.0.1', port } });
+  await expect(lastValueFrom(client.send('refused', {}))).rejects.toMatchObject({ message: 'Internal server error' });
+  await client.close();
+  await runner.onIdle();
+  expect(errors.map(([logged]) => logged)).toEqual([refused]);
 });

@@ -7,13 +7,15 @@ type Wrapper = ReturnType<ModulesContainer['get']> extends { providers: Map<unkn
 
 const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];
 
-/** What is looked for in singletons, by the metadata of its decorator: of the class, and of its methods. */
-const OF_CLASS = {
-  'websockets:is_gateway': '@WebSocketGateway()',
-  'bullmq:processor_metadata': '@Processor()',
-  'bull:module_queue': '@Processor()',
-};
-const OF_METHOD = { SCHEDULER_TYPE: '@Cron(), @Interval() or @Timeout()', EVENT_LISTENER_METADATA: '@OnEvent()' };
+/** What is looked for in singletons, by the metadata of its decorator, of a class or of a method, and by its value if others have the key, too. */
+const DECORATORS: readonly { name: string; key: string; value?: string }[] = [
+  { name: '@WebSocketGateway()', key: 'websockets:is_gateway' },
+  { name: '@Processor()', key: 'bullmq:processor_metadata' },
+  { name: '@Processor()', key: 'bull:module_queue' },
+  { name: '@Cron(), @Interval() or @Timeout()', key: 'SCHEDULER_TYPE' },
+  { name: '@OnEvent()', key: 'EVENT_LISTENER_METADATA' },
+  { name: '@Subscription()', key: 'graphql:resolver_type', value: 'Subscription' },
+];
 
 /**
  * What to say of the classes that the injection of `BackgroundTasks` has made request-scoped, directly or through others, although they count on
@@ -49,16 +51,14 @@ function countsOn(metatype: Wrapper['metatype']): string | undefined {
   if ('getPassportInstance' in prototype) return 'a Passport strategy, which registers itself when it is created';
   const hooks = HOOKS.filter((hook) => hook in prototype);
   if (hooks.length > 0) return `its ${hooks.map((hook) => `${hook}()`).join(', ')} will not be called`;
-  const decorator =
-    decoratorOf(metatype, OF_CLASS) ??
-    methodsOf(prototype)
-      .map((method) => decoratorOf(method, OF_METHOD))
-      .find(Boolean);
+  const decorator = [metatype, ...methodsOf(prototype)].map(decoratorOf).find(Boolean);
   return decorator && `${decorator} is for singletons`;
 }
 
-function decoratorOf(target: object, decorators: Record<string, string>): string | undefined {
-  return Object.entries(decorators).find(([key]) => Reflect.hasMetadata(key, target))?.[1];
+function decoratorOf(target: object): string | undefined {
+  const has = (key: string, value?: string): boolean =>
+    value === undefined ? Reflect.hasMetadata(key, target) : Reflect.getMetadata(key, target) === value;
+  return DECORATORS.find(({ key, value }) => has(key, value))?.name;
 }
 
 function methodsOf(prototype: object): object[] {
