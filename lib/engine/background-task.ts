@@ -25,4 +25,9 @@ export interface BackgroundTaskConstructor {
  *
  * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option.
  */
-export const BackgroundTask: BackgroundTaskConstructor = classAndDecorator(Task, 'BackgroundTask', decorateMethod, makeTask);
+export const BackgroundTask: BackgroundTaskConstructor = classAndDecorator(
+  Task,
+  'BackgroundTask',
+  decorateMethod,
+  (first: unknown, ...rest: unknown[]) => makeTask(first, rest),
+);

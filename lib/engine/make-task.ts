@@ -1,19 +1,17 @@
 import type { AnyFunction } from '../task/background-task.js';
-import { checkTaskOptions } from '../task/options.js';
+import { NO_OPTIONS, checkTaskOptions } from '../task/options.js';
 import { Task } from '../task/task.js';
 import { invalid } from '../task/validation.js';
 import { namedMethodOf } from './named-methods.js';
 import { NamedTask } from './named-task.js';
 import { BACKGROUND_TASK_EXPECTATIONS, type BackgroundTaskOptions } from './options.js';
 
-const NO_OPTIONS: Readonly<BackgroundTaskOptions> = Object.freeze({});
-
 /**
- * Makes the task of a function, or of options and a function, with its arguments.
+ * Makes the task of a function, or of options and a function, with its arguments: it keeps the array.
  *
  * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option.
  */
-export function makeTask(first: unknown, ...rest: unknown[]): Task {
+export function makeTask(first: unknown, rest: unknown[]): Task {
   const func = typeof first === 'function' ? first : rest.shift();
   if (typeof func !== 'function') {
     // Without options in front, what follows is an argument, which is nobody's business.
@@ -24,7 +22,7 @@ export function makeTask(first: unknown, ...rest: unknown[]): Task {
       first instanceof Object ? (func ?? first) : first,
     );
   }
-  const options = func === first ? NO_OPTIONS : checkTaskOptions(first, BACKGROUND_TASK_EXPECTATIONS);
+  const options: Readonly<BackgroundTaskOptions> = func === first ? NO_OPTIONS : checkTaskOptions(first, BACKGROUND_TASK_EXPECTATIONS);
   // The types of `addTask` have matched the function with its arguments.
   const method = namedMethodOf(func as AnyFunction);
   if (method) return new NamedTask(method, func as AnyFunction, rest, options);

@@ -6,7 +6,7 @@ import { invalid } from '../task/validation.js';
 /** What a `BackgroundTasks` is. The package itself extends this one: a subclass of the export takes microseconds to make. */
 export class TaskList {
   /** Makes the tasks of all lists. A room above this one, which knows every kind of them, says how. */
-  static makeTask: (first: unknown, ...rest: unknown[]) => Task;
+  static makeTask: (first: unknown, rest: unknown[]) => Task;
 
   /** The handlers at work in this process. */
   static handlersAtWork = 0;
@@ -27,7 +27,7 @@ export class TaskList {
   }
 
   addTask(first: unknown, ...rest: unknown[]): Task {
-    const task = TaskList.makeTask(first, ...rest);
+    const task = TaskList.makeTask(first, rest);
     this.add(task);
     return task;
   }

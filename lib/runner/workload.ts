@@ -45,6 +45,7 @@ export class Workload {
 
   /** To be called when a count went down. */
   decreased(): void {
+    if (this.pending > 0) return;
     if (this.isQuiet) callAll(this.#quietListeners);
     if (!this.isIdle) return;
     callAll(this.#idleListeners);

@@ -13,6 +13,9 @@ export interface TaskOptions {
   runOn?: RunOn | undefined;
 }
 
+/** Those of a task that was given none. */
+export const NO_OPTIONS: Readonly<TaskOptions> = Object.freeze({});
+
 export const RUN_ON = oneOf('success', 'failure', 'always');
 export const TIMEOUT = milliseconds(1);
 

@@ -7,7 +7,7 @@ import { observed, traced } from './channels.js';
 import { callAs } from './current-task.js';
 import { nameOf } from './describe-error.js';
 import { BackgroundTasksCancelledError, BackgroundTasksError, BackgroundTasksTimeoutError, taskCalled } from './errors.js';
-import type { TaskOptions } from './options.js';
+import { NO_OPTIONS, type TaskOptions } from './options.js';
 import { isObject, whatIsLeft } from './result.js';
 
 /** Told once how a task ended, and, if it was given up, how its function ended after all. */
@@ -48,9 +48,16 @@ const NO_ARGS: readonly unknown[] = Object.freeze([]);
  * async context of the code that makes a task is in the task itself. Capturing it turns no async hooks on; entering a store would.
  */
 export class Task extends AsyncResource implements BackgroundTask {
-  func: AnyFunction;
+  /**
+   * One that is always there: when a full garbage collection finds none, V8 throws the code away that it has made for tasks, and the next ones
+   * take twice as long.
+   */
+  static readonly kept = new Task(DONE, NO_ARGS, NO_OPTIONS);
+
+  /** The function, or, once it has been let go of, its name. */
+  what: AnyFunction | string;
   args: readonly unknown[];
-  options: Readonly<TaskOptions>;
+  readonly options: Readonly<TaskOptions>;
   state: TaskState = 'pending';
   /** None, if the task is made by hand. */
   owner: TaskOwner | undefined;
@@ -62,13 +69,17 @@ export class Task extends AsyncResource implements BackgroundTask {
 
   constructor(func: AnyFunction, args: readonly unknown[], options: Readonly<TaskOptions>) {
     super('BackgroundTask');
-    this.func = func;
+    this.what = func;
     this.args = args;
     this.options = options;
   }
 
+  get func(): AnyFunction {
+    return typeof this.what === 'string' ? DONE : this.what;
+  }
+
   get name(): string {
-    return this.options.name ?? nameOf(this.func);
+    return this.options.name ?? (typeof this.what === 'string' ? this.what : nameOf(this.what));
   }
 
   get id(): string {
@@ -279,8 +290,7 @@ export class Task extends AsyncResource implements BackgroundTask {
 
   /** Lets go, when nobody will run or report the task any more, of what belongs to its request: the task may be kept. */
   release(): void {
-    if (this.options.name === undefined && this.name !== 'anonymous') this.options = { ...this.options, name: this.name };
-    this.func = DONE;
+    this.what = this.name;
     this.args = NO_ARGS;
     if (this.details) forgetContext(this);
   }
@@ -289,7 +299,7 @@ export class Task extends AsyncResource implements BackgroundTask {
   asked(): Details {
     if (!this.details) {
       this.details = {};
-      if (this.func === DONE) forgetContext(this);
+      if (typeof this.what === 'string') forgetContext(this);
     }
     return this.details;
   }
