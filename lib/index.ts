@@ -1,6 +1,7 @@
 export { BackgroundTask } from './engine/background-task.js';
 export type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineJob, EngineWorker } from './engine/engine.js';
-export type { EngineTaskOptions } from './engine/engine-task.options.js';
+export type { DeduplicationOptions } from './engine/deduplication.js';
+export type { EngineEntryOptions, EngineTaskOptions } from './engine/engine-task.options.js';
 export { BackgroundTasksEngineError } from './engine/errors.js';
 export type { NamedTaskOptions } from './engine/named-task.options.js';
 export type { BackgroundTaskOptions, FlushMode } from './engine/options.js';

@@ -435,6 +435,16 @@ describe('the arguments of a task for an engine', () => {
   const one = {};
   const twice = [one, one];
 
+  function argumentsOf(..._: unknown[]): IArguments {
+    return arguments; // eslint-disable-line prefer-rest-params
+  }
+
+  function nested(levels: number): object {
+    let outer = {};
+    for (let level = 1; level < levels; level++) outer = { inner: outer };
+    return outer;
+  }
+
   /** What a handler passes to `addTask`, and what it hears. */
   let given: unknown[];
 
@@ -475,6 +485,8 @@ describe('the arguments of a task for an engine', () => {
     ['a property that is undefined', [{ a: undefined, b: 1 }], '[{"b":1}]'],
     ['text that Postgres would not take as JSON', ['\u0000 \ud800'], '["\\u0000 \\ud800"]'],
     ['the same object twice', [twice, twice], '[[{},{}],[{},{}]]'],
+    ['a few hundred objects within each other', [nested(400)], `[${JSON.stringify(nested(400))}]`],
+    ['a key with a name that objects have', [JSON.parse('{"__proto__":1,"toString":2}')], '[{"__proto__":1,"toString":2}]'],
   ])('are taken as they are then: %s', async (_what, args, expected) => {
     await expect(answerTo(...args)).resolves.toBe('taken');
     expect(engine.taken.map((entry) => entry.args)).toEqual([expected]);
@@ -508,6 +520,30 @@ describe('the arguments of a task for an engine', () => {
       'args[0].self.cycle of background task "mail" to survive JSON, on the way to its engine, got an object that contains itself',
     ],
     ['a promise', [Promise.resolve()], 'got a promise'],
+    [
+      'a negative zero',
+      [{ a: [-0] }],
+      'args[0].a[0] of background task "mail" to survive JSON, on the way to its engine, got `-0` (number)',
+    ],
+    [
+      'an array of a class',
+      [new (class Ids extends Array {})()],
+      'args[0] of background task "mail" to survive JSON, on the way to its engine, got an array;',
+    ],
+    [
+      'an array with properties',
+      [Object.assign(['a'], { total: 1 })],
+      'args[0] of background task "mail" to survive JSON, on the way to its engine, got an array with keys that JSON leaves out',
+    ],
+    ['an array that writes itself', [Object.assign(['a'], { toJSON: () => 'b' })], 'got an array with keys that JSON leaves out'],
+    [
+      'a key that is a symbol',
+      [{ a: { [Symbol('s')]: 1 } }],
+      'args[0].a of background task "mail" to survive JSON, on the way to its engine, got an object with keys that JSON leaves out',
+    ],
+    ['a key that is not enumerable', [Object.defineProperty({}, 'a', { value: 1 })], 'got an object with keys that JSON leaves out'],
+    ['the arguments of a function', [argumentsOf('a')], 'got an object with keys that JSON leaves out'],
+    ['objects within each other without end', [nested(200_000)], 'got more than 500 objects within each other'],
   ])('are refused if JSON would change them, with the path: %s', async (_what, args, message) => {
     const answer = await answerTo(...args);
     expect(answer).toContain(message);

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { Controller, Inject, Injectable, Module, Post, type Type } from '@nestjs/common';
+import { Controller, Inject, Injectable, Module, Param, Post, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { Queue } from 'bullmq';
+import { Job, Queue } from 'bullmq';
 import {
   BackgroundTask,
   BackgroundTasks,
@@ -76,6 +77,12 @@ class MailTasks {
   @BackgroundTask('postponed', { delay: 60_000 })
   postponed(): void {}
 
+  @BackgroundTask('report', { deduplication: { id: (customer: string) => customer } })
+  async report(customer: string): Promise<void> {
+    ran.add(`report of ${customer}`);
+    await held.opened;
+  }
+
   @BackgroundTask('urgent', { priority: 1 })
   urgent(): void {}
 }
@@ -110,6 +117,11 @@ class MailController {
   @Post('held')
   held(@BackgroundTasks() tasks: BackgroundTasks) {
     tasks.addTask(this.tasks.held);
+  }
+
+  @Post('report/:customer')
+  report(@Param('customer') customer: string, @BackgroundTasks() tasks: BackgroundTasks) {
+    return tasks.addTask(this.tasks.report, customer).id;
   }
 
   @Post('options')
@@ -252,6 +264,23 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       urgent: expect.objectContaining({ priority: 1, ...keep }),
       flaky: expect.objectContaining({ attempts: 3, backoff: { type: 'fixed', delay: 1 }, ...keep }),
     });
+  });
+
+  it('has a task under its id, and while a key is taken, no other task of that key', async () => {
+    const { http } = await createApp('Express', moduleOf({}));
+    const { text: id } = await http.post('/report/ada').expect(201);
+    await ran.atLeast(1);
+    await expect(Job.fromId(queue, id)).resolves.toMatchObject({ id, name: 'report', data: { args: '["ada"]' } });
+    const { text: same } = await http.post('/report/ada').expect(201);
+    await expect(Job.fromId(queue, same)).resolves.toBeUndefined();
+    await http.post('/report/grace').expect(201);
+    await ran.atLeast(2);
+    held.open();
+    // Its end frees the key.
+    while ((await queue.getJobState(id)) !== 'completed') await setImmediate();
+    await http.post('/report/ada').expect(201);
+    await ran.atLeast(3);
+    expect(ran.all).toEqual(['report of ada', 'report of grace', 'report of ada']);
   });
 
   it('takes the same entries twice for the same, also when they have run', async () => {

@@ -191,6 +191,8 @@ describe('options are validated at boot', () => {
       { shutdownTimeout: null },
       'the option `shutdownTimeout` of BackgroundTasksModule to be milliseconds, an integer from 0 to 2147483647, got `null`',
     ],
+    ['flush without an engine', { flush: 'after-response' }, 'The option `flush` of BackgroundTasksModule needs an engine'],
+    ['flushTimeout, longer than an engine remembers', { flushTimeout: 300_001 }, 'milliseconds, an integer from 1 to 300000, got `300001`'],
     ['onError', { onError: {} }, 'the option `onError` of BackgroundTasksModule to be a function, got an object'],
   ])('%s', async (_, options, message) => {
     const failure = (error: unknown) => {

@@ -272,6 +272,11 @@ describe('refused at boot', () => {
   }
 
   @Injectable()
+  class Flushed {
+    @BackgroundTask('flushed', { flush: 'before-response' })
+    run(): void {}
+  }
+
   class Retried {
     @BackgroundTask('retried', { attempts: 5, backoff: { type: 'exponential', delay: 1_000 } })
     run(): void {}
@@ -287,6 +292,7 @@ describe('refused at boot', () => {
     ['a transient provider', [Transient], /^@BackgroundTask\("Transient\.run"\) is a method of Transient, which is not a singleton/],
     ['a provider that injects something request-scoped', [MadePerRequest], /MadePerRequest, which is not a singleton/],
     ['what only an engine can keep, without one', [Retried], /^The option `attempts` of @BackgroundTask\("retried"\) needs an engine/],
+    ['when an engine gets it, without one', [Flushed], /^The option `flush` of @BackgroundTask\("flushed"\) needs an engine/],
   ])('%s', async (_what, providers, message) => {
     await expect(boot(providers)).rejects.toThrow(message);
   });
@@ -322,11 +328,21 @@ describe('refused by the decorator', () => {
       () => BackgroundTask('a', { backoff: { type: 'linear', delay: 1 } as never }),
       'Expected the option `backoff` of @BackgroundTask() to be milliseconds or',
     ],
+    [
+      'a deduplication without a key',
+      () => BackgroundTask('a', { deduplication: { id: '', ttl: 1 } }),
+      'Expected the option `deduplication` of @BackgroundTask() to be { id: a key or a function that returns one, ttl?: milliseconds,',
+    ],
     ['an empty name', () => BackgroundTask(''), 'Expected the name of @BackgroundTask() to be a non-empty string, got `` (string)'],
     [
       'a static method',
       () => BackgroundTask()(class {} as unknown as object, 'run', {}),
       'Expected @BackgroundTask() run to be a method of an instance, got a function',
+    ],
+    [
+      'a getter',
+      () => BackgroundTask()({}, 'run', { get: () => () => undefined }),
+      'Expected @BackgroundTask() run to be a method of an instance, got an accessor',
     ],
   ])('%s', (_what, decorate, message) => {
     expect(decorate).toThrow(message);
@@ -356,9 +372,19 @@ describe('refused by addTask', () => {
     flush(@BackgroundTasks() tasks: BackgroundTasks) {
       return messageOf(() => tasks.addTask({ flush: 'after-response' }, () => undefined));
     }
+
+    @Get('flush-without-engine')
+    flushWithoutEngine(@BackgroundTasks() tasks: BackgroundTasks) {
+      return messageOf(() => tasks.addTask({ flush: 'after-response' }, Provided.prototype.run));
+    }
   }
 
-  @Module({ imports: [BackgroundTasksModule], controllers: [RefusedController] })
+  class Provided {
+    @BackgroundTask('provided')
+    run(): void {}
+  }
+
+  @Module({ imports: [BackgroundTasksModule], controllers: [RefusedController], providers: [Provided] })
   class RefusedModule {}
 
   function messageOf(add: () => void): string {
@@ -380,6 +406,11 @@ describe('refused by addTask', () => {
       '@BackgroundTask("RefusedController.controller") is a method of RefusedController, which is no provider of this application: add it to the `providers` of a module',
     ],
     ['flush', 'Expected a task with the option `flush` to be a @BackgroundTask() method, got a function'],
+    [
+      'flush-without-engine',
+      'The option `flush` of addTask() for the task "provided" needs an engine, as a crash of this process would forget it: ' +
+        'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
+    ],
   ])('%s', async (path, message) => {
     const { http } = await createApp('Express', RefusedModule);
     await http.get(`/${path}`).expect(200, message);

@@ -1,4 +1,5 @@
 import { type Expectation, type Expectations, milliseconds } from '../task/validation.js';
+import { DEDUPLICATION, type Deduplication, type DeduplicationOptions } from './deduplication.js';
 
 /** What needs an engine: in process, a crash would forget it. Without an engine, an application that uses one of these does not start. */
 export interface EngineTaskOptions {
@@ -10,6 +11,13 @@ export interface EngineTaskOptions {
   delay?: number | undefined;
   /** From 1, the most urgent; BullMQ's go to 2097151. Tasks without a priority come before all of them. Needs an engine. @default none */
   priority?: number | undefined;
+  /** Keeps the engine from having the task several times. Needs an engine. @default none */
+  deduplication?: DeduplicationOptions | undefined;
+}
+
+/** The same for one task. */
+export interface EngineEntryOptions extends EngineTaskOptions {
+  deduplication?: Deduplication | undefined;
 }
 
 const POSITIVE_INTEGER: Expectation = {
@@ -23,6 +31,7 @@ export const ENGINE_TASK_EXPECTATIONS: Expectations<EngineTaskOptions> = {
   backoff: { expected: "milliseconds or { type: 'fixed' | 'exponential', delay: milliseconds }", accepts: isBackoff },
   delay: milliseconds(0),
   priority: POSITIVE_INTEGER,
+  deduplication: DEDUPLICATION,
 };
 
 function isBackoff(value: unknown): boolean {

@@ -1,5 +1,5 @@
 import type { TraceHeaders } from '../task/channels.js';
-import type { EngineTaskOptions } from './engine-task.options.js';
+import type { EngineEntryOptions, EngineTaskOptions } from './engine-task.options.js';
 
 /** One task on its way to an engine. */
 export interface EngineEntry {
@@ -17,7 +17,7 @@ export interface EngineEntry {
   readonly trace: TraceHeaders | undefined;
   /** What the option `carry` returned, as JSON. */
   readonly carried?: string | undefined;
-  readonly options: EngineTaskOptions;
+  readonly options: EngineEntryOptions;
 }
 
 /** An entry whose turn has come, in a worker. */

@@ -26,36 +26,64 @@ export async function carriedJson(task: string, carry: () => unknown): Promise<s
   return JSON.stringify(carried);
 }
 
-function check(task: string, value: unknown, path: string, inside: readonly object[]): void {
-  if (value === null || typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)) return;
-  if (typeof value !== 'object' || !isPlain(value)) throw notJson(task, path, `got ${describeArgument(value)}`);
-  if (inside.includes(value)) throw notJson(task, path, 'got an object that contains itself');
-  const within = [...inside, value];
+/** Objects within each other. JSON itself gives up at some thousands, depending on the stack. */
+const MOST_LEVELS = 500;
+
+/** Characters of a path that an error names. */
+const LONGEST_PATH = 200;
+
+/** The objects that `value` is inside of are on the stack `within`. */
+function check(task: string, value: unknown, path: string, within: object[]): void {
+  // JSON has no negative zero.
+  if (typeof value === 'number' ? Number.isFinite(value) && !Object.is(value, -0) : isScalar(value)) return;
+  if (typeof value !== 'object' || value === null || !isPlain(value)) throw notJson(task, path, `got ${describeArgument(value)}`);
+  if (within.includes(value)) throw notJson(task, path, 'got an object that contains itself');
+  if (within.length === MOST_LEVELS) throw notJson(task, path, `got more than ${MOST_LEVELS} objects within each other`);
+  within.push(value);
   if (Array.isArray(value)) {
     // A loop by index: `forEach` skips the holes.
     for (let index = 0; index < value.length; index++) check(task, value[index], `${path}[${index}]`, within);
-    return;
+  } else {
+    for (const [key, property] of Object.entries(value)) {
+      // Left out, and then read as undefined.
+      if (property !== undefined) check(task, property, `${path}${step(key)}`, within);
+    }
   }
-  for (const [key, property] of Object.entries(value)) {
-    // Left out, and then read as undefined.
-    if (property !== undefined)
-      check(task, property, `${path}${/^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`}`, within);
-  }
+  within.pop();
+  if (Reflect.ownKeys(value).length !== writtenKeys(value))
+    throw notJson(task, path, `got ${describeArgument(value)} with keys that JSON leaves out`);
+}
+
+function isScalar(value: unknown): boolean {
+  return value === null || typeof value === 'string' || typeof value === 'boolean';
+}
+
+/** How many keys an object has if JSON writes all of them, and an array has no others than its indices and its length. */
+function writtenKeys(value: object): number {
+  return Array.isArray(value) ? value.length + 1 : Object.keys(value).length;
 }
 
 /** Whether an object is an array or a literal: an instance of a class would come back without its class, a Date as a string. */
 function isPlain(value: object): boolean {
   const prototype: object | null = Object.getPrototypeOf(value);
-  // By shape, and not by identity, as there may be several realms: what has no prototype of its own is the root of all objects.
-  return (
-    Array.isArray(value) || prototype === null || (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf'))
-  );
+  // By shape, and not by identity, as there may be several realms: what all arrays inherit from is an array itself, and what has no prototype of
+  // its own is the root of all objects.
+  if (Array.isArray(value)) return Array.isArray(prototype);
+  return prototype === null || (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf'));
+}
+
+function step(key: string): string {
+  return /^[A-Za-z_$][\w$]*$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`;
 }
 
 function notJson(task: string, path: string, got: string): BackgroundTasksError {
   return new BackgroundTasksError(
     'INVALID_TASK',
-    `Expected ${path} of background task "${task}" to survive JSON, on the way to its engine, ${got}; ` +
+    `Expected ${shortened(path)} of background task "${task}" to survive JSON, on the way to its engine, ${got}; ` +
       'pass text, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest by',
   );
+}
+
+function shortened(path: string): string {
+  return path.length > LONGEST_PATH ? `${path.slice(0, LONGEST_PATH)}…` : path;
 }

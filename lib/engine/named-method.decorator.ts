@@ -14,6 +14,7 @@ export function decorateMethod(first?: string | NamedTaskOptions, second?: Named
     if (typeof prototype === 'function') {
       throw invalid('INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
     }
+    if (descriptor?.get || descriptor?.set) throw accessor(key);
     const method = { name: name ?? `${prototype.constructor.name}.${String(key)}`, options, prototype, key };
     declareNamedMethod(method);
     // A property has none: its function is the one that the constructor puts there.
@@ -32,5 +33,12 @@ function assertParentheses(prototype: unknown, key: unknown): void {
   throw new BackgroundTasksError(
     'INVALID_TASK',
     `@BackgroundTask has no parentheses on the method ${String(key)} of ${(prototype as object).constructor.name}: write @BackgroundTask()`,
+  );
+}
+
+function accessor(key: PropertyKey): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'INVALID_TASK',
+    `Expected @BackgroundTask() ${String(key)} to be a method of an instance, got an accessor`,
   );
 }

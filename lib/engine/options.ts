@@ -1,3 +1,4 @@
+import { BackgroundTasksError } from '../task/errors.js';
 import { TASK_EXPECTATIONS, type TaskOptions } from '../task/options.js';
 import { type Expectations, FUNCTION, milliseconds, oneOf } from '../task/validation.js';
 import type { BackgroundTasksEngine } from './engine.js';
@@ -25,7 +26,7 @@ export interface EngineOptions {
   carry?: (() => unknown) | undefined;
   /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */
   flush?: FlushMode | undefined;
-  /** Milliseconds that the engine is given to take the tasks of a request, all retries included. @default 5000 */
+  /** Milliseconds that the engine is given to take the tasks of a request, all retries included: 300000 at most. @default 5000 */
   flushTimeout?: number | undefined;
 }
 
@@ -43,6 +44,9 @@ export const ENGINE_DEFAULTS: ResolvedEngineOptions = {
   flushTimeout: 5_000,
 };
 
+/** An engine has to know an entry again for as long as it may be handed over. */
+const LONGEST_FLUSH = 300_000;
+
 export const FLUSH = oneOf('before-response', 'after-response');
 
 export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
@@ -52,7 +56,16 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
   },
   carry: FUNCTION,
   flush: FLUSH,
-  flushTimeout: milliseconds(1),
+  flushTimeout: milliseconds(1, LONGEST_FLUSH),
 };
 
 export const BACKGROUND_TASK_EXPECTATIONS: Expectations<BackgroundTaskOptions> = { ...TASK_EXPECTATIONS, flush: FLUSH };
+
+/** The error for an option that only an engine can keep. */
+export function needsEngine(option: string, owner: string): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'INVALID_OPTION',
+    `The option \`${option}\` of ${owner} needs an engine, as a crash of this process would forget it: ` +
+      'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
+  );
+}

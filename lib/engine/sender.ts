@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { traceHeaders } from '../task/channels.js';
-import { BackgroundTasksError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
+import { deduplicationOf } from './deduplication.js';
 import { Delivery } from './delivery.js';
 import { engineOptionsOf } from './engine-task.options.js';
 import type { EngineEntry } from './engine.js';
@@ -10,7 +10,7 @@ import { classOf } from './named-methods.js';
 import type { NamedTaskOptions } from './named-task.options.js';
 import type { NamedTaskProviders } from './named-task-providers.js';
 import { type DeliverableTask, NamedTask } from './named-task.js';
-import type { ResolvedEngineOptions } from './options.js';
+import { type ResolvedEngineOptions, needsEngine } from './options.js';
 
 /** The sending half of an application: makes tasks of `@BackgroundTask()` methods ready, for their provider or for the engine. */
 export class EngineSender {
@@ -45,12 +45,15 @@ export class EngineSender {
 
   /**
    * Has a named task run on its provider, or go to the engine with its arguments as they are now.
-   * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON.
+   * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON, `INVALID_OPTION` for `flush` without an engine.
    */
   prepare(task: Task): void {
     if (!(task instanceof NamedTask)) return;
     task.provider = this.#providers.providerOf(task.method);
-    if (!this.#delivery) return;
+    if (!this.#delivery) {
+      if (task.options.flush) throw needsEngine('flush', `addTask() for the task "${task.name}"`);
+      return;
+    }
     task.entry = entryOf(task);
     if (this.#options.carry) task.carrying = carryFor(task, this.#options.carry);
   }
@@ -73,13 +76,8 @@ export class EngineSender {
 }
 
 function assertNeedsNoEngine(name: string, options: NamedTaskOptions): void {
-  const [option] = Object.keys(engineOptionsOf(options));
-  if (option === undefined) return;
-  throw new BackgroundTasksError(
-    'INVALID_OPTION',
-    `The option \`${option}\` of @BackgroundTask("${name}") needs an engine, as a crash of this process would forget it: ` +
-      'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
-  );
+  const [option] = Object.keys({ ...engineOptionsOf(options), ...(options.flush && { flush: options.flush }) });
+  if (option !== undefined) throw needsEngine(option, `@BackgroundTask("${name}")`);
 }
 
 /** Takes with the entry of a task what the option `carry` has for it; whoever hands the task over hears of a failure. */
@@ -92,6 +90,7 @@ function carryFor(task: NamedTask, carry: () => unknown): Promise<void> {
 }
 
 function entryOf({ method, args, options }: NamedTask): EngineEntry {
+  const { deduplication, ...engineOptions } = engineOptionsOf(method.options);
   return {
     id: randomUUID(),
     name: method.name,
@@ -99,6 +98,6 @@ function entryOf({ method, args, options }: NamedTask): EngineEntry {
     args: jsonSnapshot(method.name, args),
     timeout: options.timeout,
     trace: traceHeaders(),
-    options: engineOptionsOf(method.options),
+    options: { ...engineOptions, ...(deduplication && { deduplication: deduplicationOf(method.name, deduplication, args) }) },
   };
 }

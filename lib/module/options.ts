@@ -1,5 +1,5 @@
 import type { Scope } from '@nestjs/common';
-import { ENGINE_DEFAULTS, ENGINE_EXPECTATIONS, type EngineOptions, type ResolvedEngineOptions } from '../engine/options.js';
+import { ENGINE_DEFAULTS, ENGINE_EXPECTATIONS, type EngineOptions, type ResolvedEngineOptions, needsEngine } from '../engine/options.js';
 import { RUNNER_DEFAULTS, RUNNER_EXPECTATIONS, type ResolvedRunnerOptions, type RunnerOptions } from '../runner/options.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { type Expectations, validated } from '../task/validation.js';
@@ -43,6 +43,7 @@ export function resolveOptions(options: unknown = {}): ResolvedOptions {
   const given = validated<ResolvedOptions>('BackgroundTasksModule', options, EXPECTATIONS, (name) =>
     name === 'scope' || name === 'isGlobal' ? '; in forRootAsync(), it goes beside the factory, and not into what that returns' : '',
   );
+  if (given.flush && !given.engine) throw needsEngine('flush', 'BackgroundTasksModule');
   return { ...DEFAULTS, ...given };
 }
 

@@ -16,9 +16,9 @@ export const oneOf = (...values: string[]): Expectation => ({
 /** The longest delay of a Node timer: a longer one would fire at once. */
 const MAX_DELAY = 2 ** 31 - 1;
 
-export const milliseconds = (min: number): Expectation => ({
-  expected: `milliseconds, an integer from ${min} to ${MAX_DELAY}`,
-  accepts: (value) => Number.isInteger(value) && Number(value) >= min && Number(value) <= MAX_DELAY,
+export const milliseconds = (min: number, max = MAX_DELAY): Expectation => ({
+  expected: `milliseconds, an integer from ${min} to ${max}`,
+  accepts: (value) => Number.isInteger(value) && Number(value) >= min && Number(value) <= max,
 });
 
 export const FUNCTION: Expectation = { expected: 'a function', accepts: (value) => typeof value === 'function' };
@@ -68,5 +68,5 @@ function describe(value: unknown): string {
   if (value instanceof Promise) return 'a promise';
   if (typeof value === 'object') return 'an object';
   if (typeof value === 'function') return 'a function';
-  return `\`${String(value)}\` (${typeof value})`;
+  return `\`${Object.is(value, -0) ? '-0' : String(value)}\` (${typeof value})`;
 }
