@@ -1,11 +1,13 @@
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { Queue } from 'bullmq';
 import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineWorker } from '../engine/engine.js';
 import type { EngineTaskOptions } from '../engine/engine-task.options.js';
+import { BackgroundTasksError } from '../task/errors.js';
 import { mendConnections } from './bullmq-5.js';
 import { producerConnection } from './connections.js';
 import { type JobData, jobOf } from './job.js';
 import { type ResolvedBullmqOptions, checkPriority } from './options.js';
+import { missingDriver } from './packages.js';
 import { throttledLog } from './throttled-log.js';
 import { BullmqWorker } from './worker.js';
 
@@ -37,12 +39,16 @@ export class BullmqEngine implements BackgroundTasksEngine {
     await queue.addBulk(entries.map(jobOf));
   }
 
-  work(host: EngineHost): EngineWorker | undefined {
+  async work(host: EngineHost): Promise<EngineWorker | undefined> {
     // An application that has closed leaves the engine to the next one: a test makes many from one module.
     this.#closed = false;
     this.#queue = this.#latest = this.#worker = undefined;
-    // For the first request not to wait. One that comes while the server is away says so.
-    this.#connected().catch(() => undefined);
+    // For the first request not to wait. One that comes while the server is away says so; a driver that is missing is so at once.
+    const connecting = this.#connected();
+    connecting.catch(() => undefined);
+    await Promise.race([connecting, setImmediate()]).catch((error: unknown) => {
+      if (error instanceof BackgroundTasksError) throw error;
+    });
     if (this.#options.worker) this.#worker = new BullmqWorker(this.#options, host);
     return this.#worker;
   }
@@ -70,19 +76,19 @@ export class BullmqEngine implements BackgroundTasksEngine {
   async #connect(): Promise<Queue<JobData>> {
     if (this.#closed) throw new Error(`the connection to queue "${this.#options.queue}" is closed`);
     const { queue: name, backend } = this.#options;
-    const queue = new Queue<JobData>(name, { connection: producerConnection(this.#options) }, backend as undefined);
-    this.#latest = queue;
-    mendConnections(queue);
-    queue.on('error', (error) => {
-      // What a connection fails with as it is closed is nobody's business.
-      if (!this.#closed) this.#log(error);
-    });
     try {
+      const queue = new Queue<JobData>(name, { connection: producerConnection(this.#options) }, backend as undefined);
+      this.#latest = queue;
+      mendConnections(queue);
+      queue.on('error', (error) => {
+        // What a connection fails with as it is closed is nobody's business.
+        if (!this.#closed) this.#log(error);
+      });
       await queue.waitUntilReady();
+      return queue;
     } catch (error) {
-      queue.close().catch(this.#log);
-      throw error;
+      this.#latest?.close().catch(() => undefined);
+      throw missingDriver(error);
     }
-    return queue;
   }
 }

@@ -1,5 +1,6 @@
 import type { BackgroundTasksEngine } from '../engine/engine.js';
 import { BullmqEngine } from './engine.js';
+import { assertBullmq } from './packages.js';
 import { type BullmqEngineOptions, resolveBullmqOptions } from './options.js';
 
 export type { BullmqBackend, BullmqEngineOptions, BullmqWorkerOptions } from './options.js';
@@ -11,8 +12,9 @@ export type { BullmqBackend, BullmqEngineOptions, BullmqWorkerOptions } from './
  * ```ts
  * BackgroundTasksModule.forRoot({ engine: bullmqEngine({ connection: 'redis://localhost:6379', worker: false }) })
  * ```
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected; `MISSING_PACKAGE` if BullMQ is too old.
  */
 export function bullmqEngine(options: BullmqEngineOptions): BackgroundTasksEngine {
+  assertBullmq();
   return new BullmqEngine(resolveBullmqOptions(options));
 }

@@ -52,8 +52,11 @@ export interface BackgroundTasksEngine {
    * may be sent after that.
    */
   enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void>;
-  /** Starts to run tasks, if the engine is configured to; it does not wait for a server that is away. */
-  work(host: EngineHost): EngineWorker | undefined;
+  /**
+   * Starts to run tasks, if the engine is configured to; it does not wait for a server that is away. What it throws, for want of a package, say,
+   * keeps the application from starting.
+   */
+  work(host: EngineHost): EngineWorker | undefined | Promise<EngineWorker | undefined>;
   /** Lets go of its connections. */
   close(): Promise<void>;
 }

@@ -32,8 +32,8 @@ export class TaskHost implements EngineHost {
     this.#through = callThrough(true, options.around);
   }
 
-  start(): void {
-    this.#worker = this.#options.engine?.work(this);
+  async start(): Promise<void> {
+    this.#worker = await this.#options.engine?.work(this);
   }
 
   /** Takes no more tasks; those that run when the deadline comes are given back. Never rejects. */

@@ -7,6 +7,7 @@ export type BackgroundTasksErrorCode =
   | 'INVALID_TASK'
   | 'CONFLICTING_OPTIONS'
   | 'MODULE_NOT_IMPORTED'
+  | 'MISSING_PACKAGE'
   | 'UNSUPPORTED_CONTEXT'
   | 'LIST_OF_A_REQUEST'
   | 'CANCELLED'
