@@ -95,8 +95,8 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     if (warning) this.reporter.madeRequestScoped(warning);
   }
 
-  onApplicationBootstrap(): void {
-    this.taskHost.start();
+  async onApplicationBootstrap(): Promise<void> {
+    await this.taskHost.start();
   }
 
   configure(): void {

@@ -15,13 +15,16 @@ const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
 /** Bytes of the packed tarball. Raise it when what users get is worth it. */
 const SIZE_BUDGET = 192 * 1024;
 
+/** Older than the oldest that the engine works with. */
+const UNUSED_BULLMQ = '5.41.0';
+
 const tarball = join(directory, `nestjs-background-tasks-${json('package.json').version}.tgz`);
 
 try {
   execFileSync('npm', ['pack', '--silent', '--pack-destination', directory], { shell: true, stdio: ['ignore', 'ignore', 'inherit'] });
   checkTarball();
 
-  const { devDependencies, peerDependencies } = json('package.json');
+  const { devDependencies } = json('package.json');
   const { bullmq, ioredis, piscina, '@opentelemetry/api': opentelemetry } = devDependencies;
   const nest12 = install('nest-12', 'module', devDependencies, { bullmq, ioredis });
   copyFileSync('test/package/bullmq.ts', join(nest12, 'bullmq.ts'));
@@ -36,7 +39,15 @@ try {
   const decorated = 'parameter of a handler, decorated parameter of a constructor';
   check('Nest 12, tsx: injects where there is a decorator', nest12, ['--import', tsx, 'transpiled.app.ts', decorated]);
 
-  const [oldestBullmq] = /\d+\.\d+\.\d+/.exec(peerDependencies.bullmq);
+  rmSync(join(nest12, 'node_modules/ioredis'), { recursive: true });
+  checkFails(
+    'Nest 12, ES modules: without a driver, the sub-entry for BullMQ says so at the start',
+    nest12,
+    ['bullmq.js'],
+    'npm install ioredis',
+  );
+
+  const [, oldestBullmq] = /^npm:bullmq@(.+)$/.exec(devDependencies['bullmq-5']);
   const nest11 = install('nest-11', 'commonjs', json('test/nest-11/package.json').dependencies, {
     '@opentelemetry/api': opentelemetry,
     bullmq: oldestBullmq,
@@ -54,6 +65,12 @@ try {
   check('Nest 11, CommonJS: a task computes in a thread', nest11, ['threads.js']);
   check('Nest 11: import and require give the same tokens', nest11, ['tokens.mjs']);
   check('Nest 11, Jest in CommonJS mode: answers, then runs its tasks', nest11, [jest, '--silent', '--rootDir', nest11]);
+
+  const unused = install('unused-bullmq', 'commonjs', json('test/nest-11/package.json').dependencies, { bullmq: UNUSED_BULLMQ });
+  copyFileSync('test/package/bullmq.ts', join(unused, 'bullmq.ts'));
+  compile(unused);
+  check('Nest 11, CommonJS: installs and runs beside an older BullMQ that it does not use', unused, ['app.js']);
+  checkFails('Nest 11, CommonJS: the sub-entry for BullMQ says that it is too old', unused, ['bullmq.js'], 'needs BullMQ 5.64 or later');
 
   for (const nest of ['12', '11']) {
     await checkFirstScreen(join(directory, `new-${nest}`), nest, tarball);
@@ -124,6 +141,15 @@ function compile(application, ...options) {
 
 function check(what, application, args) {
   execFileSync(process.execPath, args, { cwd: application, stdio: 'pipe', timeout: 60_000 });
+  console.log(`ok  ${what}`);
+}
+
+function checkFails(what, application, args, expected) {
+  assert.throws(
+    () => execFileSync(process.execPath, args, { cwd: application, stdio: 'pipe', timeout: 60_000 }),
+    (error) => String(error.stderr).includes(expected),
+    what,
+  );
   console.log(`ok  ${what}`);
 }
 
