@@ -435,9 +435,9 @@ describe('the arguments of a task for an engine', () => {
   const one = {};
   const twice = [one, one];
 
-  function argumentsOf(..._: unknown[]): IArguments {
-    return arguments; // eslint-disable-line prefer-rest-params
-  }
+  const argumentsObject = (function (): IArguments {
+    return arguments;
+  })();
 
   function nested(levels: number): object {
     let outer = {};
@@ -542,7 +542,7 @@ describe('the arguments of a task for an engine', () => {
       'args[0].a of background task "mail" to survive JSON, on the way to its engine, got an object with keys that JSON leaves out',
     ],
     ['a key that is not enumerable', [Object.defineProperty({}, 'a', { value: 1 })], 'got an object with keys that JSON leaves out'],
-    ['the arguments of a function', [argumentsOf('a')], 'got an object with keys that JSON leaves out'],
+    ['the arguments of a function', [argumentsObject], 'got an object with keys that JSON leaves out'],
     ['objects within each other without end', [nested(200_000)], 'got more than 500 objects within each other'],
   ])('are refused if JSON would change them, with the path: %s', async (_what, args, message) => {
     const answer = await answerTo(...args);
