@@ -294,12 +294,13 @@ describe('the option carry', () => {
     taken = [];
   });
 
-  const appWith = (carry: () => unknown) => {
+  const appWith = (carry: () => unknown, flushTimeout?: number) => {
     @Module({
       imports: [
         BackgroundTasksModule.forRoot({
           engine,
           carry,
+          flushTimeout,
           around: (task, next) => (task.carried ? scope.run((task.carried as { tenant: string }).tenant, next) : next()),
           onError: (error, task) => reported.push(`${task.name}: ${(error as Error).message}`),
         }),
@@ -341,6 +342,14 @@ describe('the option carry', () => {
     expect(taken).toEqual([]);
     expect(reported).toEqual([expect.stringContaining(`mail: ${message}`)]);
     expect(log).toEqual(['plain']);
+  });
+
+  it('that does not settle is waited for as long as an engine', async () => {
+    const { http, runner } = await appWith(() => new Promise(() => {}), 30);
+    await http.get('/ada').expect(503);
+    await runner.onIdle();
+    expect(taken).toEqual([]);
+    expect(reported).toEqual([expect.stringContaining('"mail" did not get to the engine within the flushTimeout of 30 ms')]);
   });
 
   it('may have nothing to carry', async () => {

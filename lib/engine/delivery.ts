@@ -14,12 +14,14 @@ export class Delivery {
     this.#timeout = timeout;
   }
 
-  /** Rejects with a `BackgroundTasksEngineError` when the time is up, or when it is given up. */
+  /** Rejects with a `BackgroundTasksEngineError` when the time is up, or when it is given up, and with what the option `carry` fails with. */
   async deliver(tasks: readonly DeliverableTask[]): Promise<void> {
     const flush = new Flush(tasks);
     this.#underWay.add(flush);
     const timer = setTimeout(() => flush.giveUp(`did not get to the engine within the flushTimeout of ${this.#timeout} ms`), this.#timeout);
     try {
+      const carrying = tasks.map((task) => task.carrying).filter((carried) => carried !== undefined);
+      if (carrying.length > 0) await Promise.race([Promise.all(carrying), flush.end]);
       this.#group.send(flush);
       await flush.end;
     } finally {

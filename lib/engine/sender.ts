@@ -65,7 +65,6 @@ export class EngineSender {
 
   /** Hands tasks over; rejects with a `BackgroundTasksEngineError` if the engine does not take them in time, and with what `carry` throws. */
   async deliver(tasks: readonly DeliverableTask[]): Promise<void> {
-    if (this.#options.carry) await Promise.all(tasks.map(({ carrying }) => carrying ?? Promise.resolve()));
     await this.#delivery?.deliver(tasks);
   }
 
