@@ -4,6 +4,7 @@ import type { Reporter } from '../task/reporter.js';
 import type { Task, TaskObserver, TaskOwner } from '../task/task.js';
 import { Fifo, type Queued } from './fifo.js';
 import type { ResolvedListOptions } from './options.js';
+import { PromisedEnd } from './promised-end.js';
 import { TaskList } from './task-list.js';
 
 /** How a request ended. */
@@ -39,6 +40,8 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
   protected outcome: Outcome | undefined;
   /** Whether the runner has the list, be it to wait for its turn or because one of its tasks runs. */
   #handedOver = false;
+  /** The end that a platform was promised. */
+  #promised: PromisedEnd | undefined;
   /** Whether a task has failed after which no other runs. */
   #stopped = false;
 
@@ -82,6 +85,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
       if (!(error instanceof RefusedError)) throw error;
       this.runner.reporter.refused(error);
       task.end('discarded');
+      task.owner = undefined;
       task.release();
     }
   }
@@ -98,6 +102,26 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
     if (this.outcome) this.#handOver();
   }
 
+  /** Promises, for a task that is about to be added, the end of the list: once, until it has come. */
+  promiseEnd(waitUntil: (end: Promise<void>) => unknown): void {
+    this.#promised ??= new PromisedEnd(waitUntil);
+    this.#promised.open += 1;
+  }
+
+  over(): void {
+    if (!this.#promised) return;
+    this.#promised.open -= 1;
+    this.#keepPromise();
+  }
+
+  /** Before the outcome is known, more tasks may come. */
+  #keepPromise(): void {
+    if (!this.outcome || this.#promised?.open !== 0) return;
+    this.#promised.keep();
+    // A late task needs another one.
+    this.#promised = undefined;
+  }
+
   /** Whether everything that was flushed has run. */
   protected get done(): boolean {
     return this.outcome !== undefined && !this.#handedOver;
@@ -107,6 +131,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
   flush(outcome: Outcome): void {
     this.outcome = outcome;
     if (!this.isEmpty) this.#handOver();
+    this.#keepPromise();
   }
 
   #handOver(): void {

@@ -15,6 +15,7 @@ import { Execution } from '../runner/execution.js';
 import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { Reporter } from '../task/reporter.js';
+import { frozenPlatform } from './frozen-platform.js';
 import { madeRequestScoped } from './made-request-scoped.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
@@ -91,8 +92,9 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
       })),
     );
     if (this.sender.discover()) this.execution.holdCurrentTask();
-    const warning = madeRequestScoped(this.modules);
-    if (warning) this.reporter.madeRequestScoped(warning);
+    for (const warning of [madeRequestScoped(this.modules), frozenPlatform(this.execution, process.env)]) {
+      if (warning) this.reporter.warn(warning);
+    }
   }
 
   async onApplicationBootstrap(): Promise<void> {

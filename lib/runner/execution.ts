@@ -81,6 +81,7 @@ export class Execution implements DeliveringRunner {
     if (this.#closed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
     if (this.work.pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
     this.#sender?.prepare(task);
+    if (this.options.waitUntil) list.promiseEnd(this.options.waitUntil);
     this.work.pending += 1;
     this.#lists.add(list);
   }

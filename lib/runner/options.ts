@@ -4,6 +4,9 @@ import { TIMEOUT } from '../task/options.js';
 import type { OnError } from '../task/reporter.js';
 import { type Expectation, type Expectations, FUNCTION, milliseconds } from '../task/validation.js';
 
+/** What keeps a serverless function awake until a promise is settled. */
+export type WaitUntil = (promise: Promise<void>) => unknown;
+
 /** How an application runs its tasks. */
 export interface RunnerOptions extends ListOptions {
   /** How many tasks run at once in the application. @default Infinity */
@@ -14,6 +17,12 @@ export interface RunnerOptions extends ListOptions {
   timeout?: number | undefined;
   /** Milliseconds that `app.close()` waits for requests in flight and for tasks; what is left is given up. @default 30000 */
   shutdownTimeout?: number | undefined;
+  /**
+   * Where a function is frozen once it has answered: called once for each request that has tasks, when the first is added, with a promise that
+   * is fulfilled when all of them are over, and `onError` is through. It never rejects. The async context is that of the code which adds the
+   * task, so that `waitUntil` of `@vercel/functions` goes in as it is. What it throws, `addTask` throws. @default none
+   */
+  waitUntil?: WaitUntil | undefined;
   /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */
   onError?: OnError | undefined;
   /**
@@ -30,6 +39,7 @@ export interface ResolvedRunnerOptions extends ResolvedListOptions {
   readonly maxPending: number;
   readonly timeout: number | undefined;
   readonly shutdownTimeout: number;
+  readonly waitUntil: WaitUntil | undefined;
   readonly onError: OnError | undefined;
   readonly around: Around | undefined;
 }
@@ -40,6 +50,7 @@ export const RUNNER_DEFAULTS: ResolvedRunnerOptions = {
   maxPending: Infinity,
   timeout: undefined,
   shutdownTimeout: 30_000,
+  waitUntil: undefined,
   onError: undefined,
   around: undefined,
 };
@@ -55,6 +66,7 @@ export const RUNNER_EXPECTATIONS: Expectations<RunnerOptions> = {
   maxPending: COUNT,
   timeout: TIMEOUT,
   shutdownTimeout: milliseconds(0),
+  waitUntil: FUNCTION,
   onError: FUNCTION,
   around: FUNCTION,
 };

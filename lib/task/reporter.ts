@@ -94,7 +94,7 @@ export class Reporter {
     else first.within(() => this.#logFailure(first, error));
   }
 
-  madeRequestScoped(warning: string): void {
+  warn(warning: string): void {
     this.#log('warn', warning);
   }
 

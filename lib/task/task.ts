@@ -24,6 +24,8 @@ export interface TaskOwner {
   readonly known: Map<string, Task>;
   /** Lets go of a task that was cancelled before it started. */
   cancelled(task: Task, reason: string): void;
+  /** Told of each task that has ended, and been reported, so that nothing is left to be done. */
+  over(): void;
 }
 
 /** `'delivering'`: it is on its way to an engine. */
@@ -293,6 +295,7 @@ export class Task extends AsyncResource implements BackgroundTask {
     this.what = this.name;
     this.args = NO_ARGS;
     if (this.details) forgetContext(this);
+    this.owner?.over();
   }
 
   /** What few tasks need, for who holds on to this one. */
