@@ -1,8 +1,9 @@
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Browser } from 'playwright-core';
 import { AppModule } from '../sample/05-upload-progress/app.module.js';
 import { ContactStore } from '../sample/05-upload-progress/contact-store.js';
-import { createApp } from './support/app.js';
+import { type Platform, createApp, platforms } from './support/app.js';
 import { executablePath, inChromium, launchChromium } from './support/chromium.js';
 import { type Gate, gate } from './support/gate.js';
 
@@ -24,15 +25,15 @@ class GatedStore extends ContactStore {
   }
 }
 
-async function createSample() {
+async function createSample(platform: Platform) {
   const store = new GatedStore();
-  const served = await createApp('Express', AppModule, { build: (builder) => builder.overrideProvider(ContactStore).useValue(store) });
+  const served = await createApp(platform, AppModule, { build: (builder) => builder.overrideProvider(ContactStore).useValue(store) });
   return { ...served, runner: served.runner, store };
 }
 
-describe('sample/05-upload-progress', () => {
-  const upload = ({ http }: Awaited<ReturnType<typeof createSample>>, lines: string) =>
-    http.post('/imports').attach('contacts', Buffer.from(lines), 'contacts.txt').expect(202);
+describe.each(platforms)('sample/05-upload-progress on %s', (platform) => {
+  const upload = ({ http }: Awaited<ReturnType<typeof createSample>>, ...contacts: string[]) =>
+    http.post('/imports').send({ contacts }).expect(202);
 
   /** What the events of a stream say, as they come. */
   async function* eventsOf(url: string): AsyncGenerator<string> {
@@ -47,8 +48,8 @@ describe('sample/05-upload-progress', () => {
   }
 
   it('answers 202 before the work has begun, and tells how far it is', async () => {
-    const sample = await createSample();
-    const { body } = await upload(sample, 'ann@example.com\nbob@example.com\n');
+    const sample = await createSample(platform);
+    const { body } = await upload(sample, 'ann@example.com', 'bob@example.com');
     expect(sample.store.saved).toEqual([]);
 
     const events: string[] = [];
@@ -67,7 +68,7 @@ describe('sample/05-upload-progress', () => {
   });
 
   it('tells that the work failed, also who asks when it is over, and logs why', async () => {
-    const sample = await createSample();
+    const sample = await createSample(platform);
     const { body } = await upload(sample, 'broken');
     sample.store.gateOf('broken').open();
     await sample.runner.onIdle();
@@ -76,13 +77,28 @@ describe('sample/05-upload-progress', () => {
     expect.assertions(2);
   });
 
+  it('cancels: the contact that is being saved is the last one', async () => {
+    const sample = await createSample(platform);
+    const { body } = await upload(sample, 'ann@example.com', 'bob@example.com');
+    await sample.http.delete(`/imports/${body.id}`).expect(204);
+    sample.store.gateOf('ann@example.com').open();
+    sample.store.gateOf('bob@example.com').open();
+    const events: string[] = [];
+    for await (const event of eventsOf(sample.url + body.progress)) events.push(event);
+    expect(events.at(-1)).toMatch(/"state":"cancelled"/);
+    await setImmediate();
+    expect(sample.store.saved).not.toContain('bob@example.com');
+    await sample.http.delete(`/imports/${body.id}`).expect(404);
+  });
+
   it('answers 404 for an import that is not there', async () => {
-    const { http } = await createSample();
+    const { http } = await createSample(platform);
     await http.get('/imports/none/progress').expect(404);
+    await http.delete('/imports/none').expect(404);
   });
 });
 
-inChromium(`the page of sample/05-upload-progress, in ${executablePath}`, () => {
+inChromium.each(platforms)(`the page of sample/05-upload-progress on %s, in ${executablePath}`, (platform) => {
   let browser: Browser;
 
   beforeAll(async () => {
@@ -92,7 +108,7 @@ inChromium(`the page of sample/05-upload-progress, in ${executablePath}`, () => 
   afterAll(() => browser?.close());
 
   it('shows how far the import is', async () => {
-    const { url, store } = await createSample();
+    const { url, store } = await createSample(platform);
     const page = await browser.newPage();
     const problems: unknown[] = [];
     page.on('pageerror', (error) => problems.push(error));
@@ -115,6 +131,26 @@ inChromium(`the page of sample/05-upload-progress, in ${executablePath}`, () => 
     await page.getByText('3 of 3 contacts, completed').waitFor();
     if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT });
     expect(problems).toEqual([]);
+    await page.close();
+  }, 30_000);
+
+  it('cancels the import', async () => {
+    const { url, store, runner } = await createSample(platform);
+    const page = await browser.newPage();
+    await page.goto(url);
+    await page
+      .getByLabel('Contacts')
+      .setInputFiles({ name: 'contacts.txt', mimeType: 'text/plain', buffer: Buffer.from('ann@example.com\nbob@example.com\n') });
+    const cancel = page.getByRole('button', { name: 'Cancel' });
+    expect(await cancel.isVisible()).toBe(false);
+    await page.getByRole('button', { name: 'Import' }).click();
+    store.gateOf('ann@example.com').open();
+    await page.getByText('1 of 2 contacts, running').waitFor();
+    await cancel.click();
+    await page.getByText('1 of 2 contacts, cancelled').waitFor();
+    expect(await cancel.isVisible()).toBe(false);
+    await runner.onIdle();
+    store.gateOf('bob@example.com').open();
     await page.close();
   }, 30_000);
 });

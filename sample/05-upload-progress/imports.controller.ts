@@ -1,25 +1,15 @@
-import {
-  Controller,
-  Get,
-  Header,
-  HttpCode,
-  type MessageEvent,
-  NotFoundException,
-  Param,
-  Post,
-  Sse,
-  UploadedFile,
-  UseInterceptors,
-} from '@nestjs/common';
-import { FileInterceptor } from '@nestjs/platform-express';
-import { BackgroundTasks } from 'nestjs-background-tasks';
+import { Body, Controller, Delete, Get, Header, HttpCode, type MessageEvent, NotFoundException, Param, Post, Sse } from '@nestjs/common';
+import { BackgroundTasks, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { type Observable, map } from 'rxjs';
 import { Imports } from './imports.js';
 import { page } from './page.js';
 
 @Controller()
 export class ImportsController {
-  constructor(private readonly imports: Imports) {}
+  constructor(
+    private readonly imports: Imports,
+    private readonly runner: BackgroundTasksRunner,
+  ) {}
 
   @Get()
   @Header('Content-Type', 'text/html; charset=utf-8')
@@ -29,11 +19,8 @@ export class ImportsController {
 
   @Post('imports')
   @HttpCode(202)
-  @UseInterceptors(FileInterceptor('contacts'))
-  upload(@UploadedFile() file: { buffer: Buffer }, @BackgroundTasks() tasks: BackgroundTasks) {
-    const lines = file.buffer.toString('utf8').split('\n').filter(Boolean);
-    const id = this.imports.create(lines.length);
-    tasks.addTask({ name: 'import contacts' }, () => this.imports.run(id, lines));
+  upload(@Body('contacts') contacts: string[], @BackgroundTasks() tasks: BackgroundTasks) {
+    const id = this.imports.start(contacts, tasks);
     return { id, progress: `/imports/${id}/progress` };
   }
 
@@ -42,5 +29,11 @@ export class ImportsController {
     const progress = this.imports.progress(id);
     if (!progress) throw new NotFoundException(`There is no import ${id}`);
     return progress.pipe(map((data) => ({ data })));
+  }
+
+  @Delete('imports/:id')
+  @HttpCode(204)
+  cancel(@Param('id') id: string): void {
+    if (!this.runner.find(id)?.cancel('the user asked for it')) throw new NotFoundException(`There is no import ${id}, or it is over`);
   }
 }

@@ -1,12 +1,12 @@
-import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
+import { type BackgroundTasks, type TaskEnd, currentTask } from 'nestjs-background-tasks';
 import { type Observable, ReplaySubject } from 'rxjs';
 import { ContactStore } from './contact-store.js';
 
 export interface Progress {
   readonly done: number;
   readonly total: number;
-  readonly state: 'running' | 'completed' | 'failed';
+  readonly state: 'running' | TaskEnd;
 }
 
 /** The imports of this process and how far they are. Several processes would keep this in their database. */
@@ -16,34 +16,31 @@ export class Imports {
 
   constructor(private readonly contacts: ContactStore) {}
 
-  create(total: number): string {
-    const id = randomUUID();
+  /** Adds the task of an import, and returns its id. */
+  start(contacts: readonly string[], tasks: BackgroundTasks): string {
     const progress = new ReplaySubject<Progress>(1);
-    progress.next({ done: 0, total, state: 'running' });
-    this.#imports.set(id, progress);
-    return id;
+    const total = contacts.length;
+    let done = 0;
+    progress.next({ done, total, state: 'running' });
+    const task = tasks.addTask({ name: 'import contacts' }, async () => {
+      const { signal } = currentTask()!;
+      for (const contact of contacts) {
+        signal.throwIfAborted();
+        await this.contacts.save(contact);
+        progress.next({ done: ++done, total, state: 'running' });
+      }
+    });
+    // However it ends: it may be cancelled before it has begun.
+    void task.ended.then((state) => {
+      progress.next({ done, total, state });
+      progress.complete();
+    });
+    this.#imports.set(task.id, progress);
+    return task.id;
   }
 
   /** Starts with where the import is now, also when it has ended, and completes with it. */
   progress(id: string): Observable<Progress> | undefined {
     return this.#imports.get(id);
-  }
-
-  async run(id: string, lines: readonly string[]): Promise<void> {
-    const progress = this.#imports.get(id)!;
-    const total = lines.length;
-    let done = 0;
-    try {
-      for (const line of lines) {
-        await this.contacts.save(line);
-        progress.next({ done: ++done, total, state: 'running' });
-      }
-      progress.next({ done, total, state: 'completed' });
-    } catch (error) {
-      progress.next({ done, total, state: 'failed' });
-      throw error;
-    } finally {
-      progress.complete();
-    }
   }
 }

@@ -19,6 +19,7 @@ export const page = /* html */ `<!doctype html>
       <form>
         <input type="file" name="contacts" aria-label="Contacts" required />
         <button>Import</button>
+        <button type="button" name="cancel" hidden>Cancel</button>
       </form>
       <progress value="0" aria-label="Progress" hidden></progress>
       <p role="status"></p>
@@ -27,16 +28,24 @@ export const page = /* html */ `<!doctype html>
       const form = document.querySelector('form');
       const bar = document.querySelector('progress');
       const status = document.querySelector('[role=status]');
+      const cancel = form.elements.cancel;
 
       form.addEventListener('submit', async (event) => {
         event.preventDefault();
-        const response = await fetch('/imports', { method: 'POST', body: new FormData(form) });
+        const text = await form.elements.contacts.files[0].text();
+        const response = await fetch('/imports', {
+          method: 'POST',
+          headers: { 'Content-Type': 'application/json' },
+          body: JSON.stringify({ contacts: text.split('\\n').filter(Boolean) }),
+        });
         if (!response.ok) return (status.textContent = 'The file was not accepted');
-        follow((await response.json()).progress);
+        const { id, progress } = await response.json();
+        cancel.onclick = () => fetch('/imports/' + id, { method: 'DELETE' });
+        follow(progress);
       });
 
       function follow(url) {
-        bar.hidden = false;
+        bar.hidden = cancel.hidden = false;
         const events = new EventSource(url);
         events.onmessage = ({ data }) => {
           const { done, total, state } = JSON.parse(data);
@@ -44,7 +53,9 @@ export const page = /* html */ `<!doctype html>
           bar.value = done;
           status.textContent = done + ' of ' + total + ' contacts, ' + state;
           // The browser would connect again.
-          if (state !== 'running') events.close();
+          if (state === 'running') return;
+          events.close();
+          cancel.hidden = true;
         };
       }
     </script>
