@@ -128,6 +128,15 @@ describe.each(platforms)('the option around on %s', (platform) => {
     expect(log).toEqual(['async in undefined', 'after async', 'sync in undefined', 'after sync']);
   });
 
+  it('that throws while the task runs has the end of it waited for, and fails for what it threw', async () => {
+    await runTasks('async,rejects,sync', (_, next) => {
+      void next();
+      throw new Error('around fails');
+    });
+    expect(log).toEqual(['async in undefined', 'sync in undefined']);
+    expect(reported).toEqual(['async: around fails', 'rejects: around fails', 'sync: around fails']);
+  });
+
   it('has the task run once, however often it calls next()', async () => {
     await runTasks('sync', async (_, next) => {
       await Promise.all([next(), next()]);
