@@ -119,6 +119,23 @@ describe.each(platforms)('the option around on %s', (platform) => {
     expect(reported).toEqual(['throws: the task fails', 'rejects: the task fails']);
   });
 
+  it('does not end the process with what it has not waited for yet', async () => {
+    await runTasks('rejects', async (_, next) => {
+      const end = next();
+      for (let turn = 0; turn < 5; turn++) await setImmediate();
+      await end;
+    });
+    expect(reported).toEqual(['rejects: the task fails']);
+  });
+
+  it('does not end the process by a call of next() that comes too late, and that nobody waits for', async () => {
+    let late: (() => Promise<void>) | undefined;
+    await runTasks('sync', (_, next) => void (late = next));
+    void late!();
+    for (let turn = 0; turn < 5; turn++) await setImmediate();
+    expect(log).toEqual([]);
+  });
+
   it('may go on after the task, which ends when both have', async () => {
     await runTasks('async,sync', async (task, next) => {
       void next();

@@ -166,6 +166,19 @@ describe.each(platforms)('group commit on %s', (platform) => {
     await expect(first).resolves.toBe(201);
   });
 
+  it('a long list goes on when its call has taken its time, although nobody else comes', async () => {
+    const { http, url } = await createApp(platform, moduleOf({ flushTimeout: 10_000 }));
+    const gateOf = engine.held();
+    const long = http.post('/many/250').then(({ status }) => status);
+    await engine.calls.atLeast(1);
+    for (const call of [1, 2]) gateOf(call).open();
+    // By then, the call of the long list is not waited for any more.
+    expect((await fetch(`${url}/mail/b`, { method: 'POST' })).status).toBe(201);
+    gateOf(0).open();
+    await expect(long).resolves.toBe(201);
+    expect(engine.calls.all.map(({ length }) => length)).toEqual([200, 1, 50]);
+  });
+
   it('what a shutdown gives up while it waits for its call is not sent', async () => {
     const { app, http, url } = await createApp(platform, moduleOf({ shutdownTimeout: 50 }));
     const gateOf = engine.held();

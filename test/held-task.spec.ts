@@ -110,6 +110,24 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(await ends()).toEqual(['failed', 'discarded']);
   });
 
+  it('counts once, if it is cancelled by the signal of one that the shutdown gives up', async () => {
+    const { app, http, runner } = await serve(
+      (tasks) => [
+        tasks.addTask(() => {
+          currentTask()!.signal.addEventListener('abort', () => held[1]!.cancel());
+          return new Promise(() => {});
+        }),
+        tasks.addTask(() => {}),
+      ],
+      { shutdownTimeout: 20 },
+    );
+    await http.post('/').expect(201);
+    await app.close();
+    await runner.onIdle();
+    expect(await ends()).toEqual(['failed', 'cancelled']);
+    expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0, discardedCount: 1 });
+  });
+
   it('says so of one that came when the application had closed', async () => {
     let kept!: BackgroundTasks;
     const { app, http } = await serve((tasks) => {

@@ -44,7 +44,8 @@ export class GroupCommit {
     const signal = anySignalOf(pieces);
     const call = (this.#underWay = this.#call(pieces, signal));
     const goOn = (): void => {
-      if (this.#underWay === call) this.#next();
+      // If it was out of patience with this call, there may be none under way, and nobody to go on with what is left of it.
+      if (!this.#underWay || this.#underWay === call) this.#next();
     };
     // A shutdown gives up others, too, before that.
     const goOnSoon = (): void => queueMicrotask(goOn);

@@ -27,12 +27,16 @@ export class Closing {
     await inSlices(lists, ({ running: task }) => task && this.#giveUp(task, reason) && count(running, task.name));
     this.#reporter.lost(running, 'was given up', 'were given up', reason);
     const neverStarted = new Map<string, number>();
+    const lost: Task[] = [];
     await inSlices(waiting, (task) => {
+      // The signal of another one may have cancelled it.
+      if (task.hasEnded) return;
       task.end('discarded');
       count(neverStarted, task.name);
+      lost.push(task);
     });
     this.#reporter.lost(neverStarted, 'never started', 'never started', reason);
-    await inSlices(waiting, (task) => {
+    await inSlices(lost, (task) => {
       this.#reporter.neverStarts(task, reason);
       this.#work.pending -= 1;
       tell(

@@ -21,7 +21,14 @@ export function callThrough(holdsCurrentTask: boolean, around: Around | undefine
 async function callAround(around: Around, task: BackgroundTask, call: Call): Promise<void> {
   let end: Promise<void> | undefined;
   let over = false;
-  const next = (): Promise<void> => (end ??= over || task.signal.aborted ? Promise.reject(tooLate(task)) : run(call));
+  const next = (): Promise<void> => {
+    if (!end) {
+      end = over || task.signal.aborted ? Promise.reject(tooLate(task)) : run(call);
+      // Nobody may wait for it, or not yet.
+      end.catch(() => undefined);
+    }
+    return end;
+  };
   try {
     await around(task, next);
     if (!end) throw notCalled(task);

@@ -229,9 +229,11 @@ export class Task extends AsyncResource implements BackgroundTask {
   async awaitsItsFunction(end: PromiseLike<unknown>, timeout: number | undefined, observer: TaskObserver): Promise<void> {
     const { details } = this;
     if (details?.givenUp) observer.failed(this, details.givenUp);
-    else this.awaitedBy = observer;
-    if (timeout !== undefined) {
-      (this.details ??= {}).timer = setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
+    else {
+      this.awaitedBy = observer;
+      if (timeout !== undefined) {
+        (this.details ??= {}).timer = setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
+      }
     }
     let failure: { readonly error: unknown } | undefined;
     try {
