@@ -1,12 +1,13 @@
 import { Injectable } from '@nestjs/common';
-import { type BackgroundTasks, type TaskEnd, currentTask } from 'nestjs-background-tasks';
+import { type BackgroundTasks, currentTask } from 'nestjs-background-tasks';
 import { type Observable, ReplaySubject } from 'rxjs';
 import { ContactStore } from './contact-store.js';
 
 export interface Progress {
   readonly done: number;
   readonly total: number;
-  readonly state: 'running' | TaskEnd;
+  /** `running`, or how its task ended. */
+  readonly state: string;
 }
 
 /** The imports of this process and how far they are. Several processes would keep this in their database. */
