@@ -3,9 +3,6 @@ import { setImmediate } from 'node:timers';
 import { Fifo, type Queued } from '../list/fifo.js';
 import { TIME_SLICE } from './slices.js';
 
-/** How many turns there are between two looks at the clock. */
-const TURNS_PER_LOOK = 4;
-
 /** Hands out turns, first come first served, while there is room, and without holding the event loop up. */
 export class Turns<Item extends Queued<Item>> {
   readonly #waiting = new Fifo<Item>();
@@ -14,7 +11,6 @@ export class Turns<Item extends Queued<Item>> {
   #wakeUp: NodeJS.Immediate | undefined;
   #handingOut = false;
   #sliceEnd = 0;
-  #turn = 0;
 
   constructor(hasRoom: () => boolean, take: (item: Item) => void) {
     this.#hasRoom = hasRoom;
@@ -44,9 +40,7 @@ export class Turns<Item extends Queued<Item>> {
     this.#handingOut = true;
     try {
       while (!this.#waiting.isEmpty && this.#hasRoom()) {
-        // The clock costs as much as all the rest of a turn.
-        this.#turn += 1;
-        if (this.#turn % TURNS_PER_LOOK === 0 && performance.now() > this.#sliceEnd) {
+        if (performance.now() > this.#sliceEnd) {
           this.#wakeUp = setImmediate(this.#onWakeUp);
           break;
         }
