@@ -7,13 +7,14 @@ import {
   type ExceptionFilter,
   Get,
   type INestApplication,
+  Injectable,
   Module,
   Render,
   Res,
   StreamableFile,
   UseFilters,
 } from '@nestjs/common';
-import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { BackgroundTask, BackgroundTasks, type BackgroundTasksEngine, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { Readable } from 'node:stream';
 import { EMPTY } from 'rxjs';
 import { createApp, platforms } from './support/app.js';
@@ -177,5 +178,43 @@ describe.each(platforms)('the outcome on %s', (platform) => {
     await http.get('/later').expect(409, 'by hand, later');
     await runner.onIdle();
     expect(ran).toEqual(['success', 'always']);
+  });
+
+  it('and the engine has its tasks when it has answered by hand, and not before', async () => {
+    const log: string[] = [];
+    const engine: BackgroundTasksEngine = {
+      enqueue: async () => void log.push('handed over'),
+      work: () => undefined,
+      close: () => Promise.resolve(),
+    };
+
+    @Injectable()
+    class Mailer {
+      @BackgroundTask('mail')
+      mail(): void {}
+    }
+
+    @Controller()
+    class MailController {
+      constructor(private readonly mailer: Mailer) {}
+
+      @Get()
+      @Wrapped
+      get(@Res() response: Reply, @BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(this.mailer.mail);
+        setImmediate(() => {
+          log.push('answered');
+          response.status(200).send('by hand');
+        });
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule.forRoot({ engine })], controllers: [MailController], providers: [Mailer] })
+    class MailModule {}
+
+    const { http, runner } = await createApp(platform, MailModule);
+    await http.get('/').expect(200, 'by hand');
+    await runner.onIdle();
+    expect(log).toEqual(['answered', 'handed over']);
   });
 });
