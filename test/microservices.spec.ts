@@ -32,9 +32,10 @@ import {
 } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { BackgroundTasks, BackgroundTasksError, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
-import { EMPTY, Observable, from, lastValueFrom, throwError, toArray } from 'rxjs';
+import { EMPTY, Observable, from, lastValueFrom, map, race, throwError, toArray } from 'rxjs';
 import { RecordedLogs, createApp, isNest12, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
+import { turns } from './support/turns.js';
 
 /** What happened, in order: replies as the transport gets them, and tasks. */
 const events: string[] = [];
@@ -335,6 +336,33 @@ describe.each(scopes)('what surrounds a handler of messages, with %s', (scope, t
     expect(await request('surrounded', 'well')).toEqual(['well']);
     await runner.onIdle();
     expect(events).toEqual(['reply well', 'interceptor']);
+  });
+
+  it('interceptors may give up: its tasks wait for the handler', async () => {
+    const giveUp: NestInterceptor = { intercept: (_, next) => race(next.handle(), from(entered.opened).pipe(map(() => 'given up'))) };
+
+    @Controller()
+    class SlowController {
+      @MessagePattern('slow')
+      @UseInterceptors(giveUp)
+      async slow(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(record, 'task');
+        entered.open();
+        await held.opened;
+        record('handled');
+      }
+    }
+
+    @Module({ imports: [tasksModule], controllers: [SlowController] })
+    class SlowModule {}
+
+    const { request, runner } = await inMemory(SlowModule);
+    expect(await request('slow', '')).toEqual(['given up']);
+    await turns();
+    expect(events).toEqual(['reply given up']);
+    held.open();
+    await runner.onIdle();
+    expect(events).toEqual(['reply given up', 'handled', 'task']);
   });
 
   it('filters share its list', async () => {
