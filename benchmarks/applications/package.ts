@@ -1,5 +1,5 @@
 import { Controller, Get, Module, Param } from '@nestjs/common';
-import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { BackgroundTasks, type BackgroundTasksEngine, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { BareController } from './bare.js';
 import { answer, sendNotification, sendNotificationAsync } from './task.js';
 
@@ -37,6 +37,16 @@ export class ParameterController {
 
 @Module({ imports: [BackgroundTasksModule], controllers: [ParameterController] })
 export class Parameter {}
+
+/** Is never handed a task. */
+const engine: BackgroundTasksEngine = {
+  enqueue: () => Promise.reject(new Error('There is no task for the engine')),
+  work: () => undefined,
+  close: () => Promise.resolve(),
+};
+
+@Module({ imports: [BackgroundTasksModule.forRoot({ engine })], controllers: [ParameterController] })
+export class ParameterBesideEngine {}
 
 @Controller()
 class ParameterAsyncController {

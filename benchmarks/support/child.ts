@@ -46,6 +46,10 @@ export class Child {
     return new Child(child);
   }
 
+  get pid(): number | undefined {
+    return this.process.pid;
+  }
+
   call<T>(method: string, ...args: unknown[]): Promise<T> {
     const id = this.#calls++;
     return new Promise((resolve, reject) => {

@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import { Child } from './child.js';
+import { pin } from './cores.js';
 import type { Figures, Peer } from './compare.js';
 import type { Latency } from './client.js';
 
@@ -13,6 +14,11 @@ export interface Load {
 const startClient = (): Promise<Child> => Child.fork(new URL('client.js', import.meta.url));
 
 const client = await startClient();
+
+/** Keeps the process of the client on one core. */
+export function pinClient(core: number): void {
+  pin(client.pid, core);
+}
 
 /** Sends requests from the process of the client, as fast as they are answered. Returns how many that are in a second. */
 export function load(url: string, { amount, connections }: Load): Promise<number> {
@@ -37,6 +43,11 @@ export class Server {
   static async start(platform: Platform, application: string): Promise<Server> {
     const child = await Child.fork(new URL('server.js', import.meta.url), platform, ...application.split('/'));
     return new Server(child, await child.call<string>('url'));
+  }
+
+  /** Keeps the server on one core. */
+  pin(core: number): void {
+    pin(this.child.pid, core);
   }
 
   get url(): string {
@@ -80,13 +91,17 @@ interface Application {
   readonly tasks: number;
 }
 
-/** Starts applications as the peers of a comparison, and checks in every round that each request ran its tasks. */
-export async function startPeers(platform: Platform, applications: Record<string, Application>, options: Load) {
+/**
+ * Starts applications as the peers of a comparison, all of them on one core if it is named, and checks in every round that each request ran its
+ * tasks.
+ */
+export async function startPeers(platform: Platform, applications: Record<string, Application>, options: Load, core?: number) {
   const servers: Server[] = [];
   const peers: Peer[] = [];
   for (const [name, { name: application, tasks }] of Object.entries(applications)) {
     const server = await Server.start(platform, application);
     servers.push(server);
+    if (core !== undefined) server.pin(core);
     peers.push({
       name,
       async round() {

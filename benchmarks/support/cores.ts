@@ -1,0 +1,10 @@
+import { spawnSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+
+/** Whether processes can be kept on cores of their own: where there are two, and `taskset`, as Linux has it. */
+export const canPin = availableParallelism() > 1 && spawnSync('taskset', ['--version']).status === 0;
+
+/** Keeps a process, with all of its threads, on one core, so that it starves none on another. */
+export function pin(pid: number | undefined, core: number): void {
+  if (canPin && pid !== undefined) spawnSync('taskset', ['--all-tasks', '--cpu-list', '--pid', String(core), String(pid)]);
+}
