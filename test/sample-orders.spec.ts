@@ -66,24 +66,27 @@ describe('sample/14-orders', () => {
     expect((await request('PUT', '/orders/0', undefined)).status).toBe(401);
   });
 
-  it('places an order, mails from the worker in the name of the tenant, and closes the order in a job, which mails, too', async () => {
+  it('places an order, mails from the worker on behalf of the user and the tenant, and closes the order in a job, which mails, too', async () => {
     const [ada, grace] = await Promise.all([login('ada', 'acme'), login('grace', 'globex')]);
     const answers = await Promise.all([request('PUT', '/orders/1', undefined, ada), request('PUT', '/orders/2', undefined, grace)]);
     expect(answers.map(({ status }) => status)).toEqual([200, 200]);
-    await mails.containing('Mail for acme: order 1 is closed, says order-mail', 'Mail for globex: order 2 is closed, says order-mail');
+    await mails.containing(
+      'Mail for ada of acme: order 1 is closed, says order-mail',
+      'Mail for grace of globex: order 2 is closed, says order-mail',
+    );
     expect(await rows('SELECT id, tenant, state FROM orders ORDER BY id')).toEqual(['1 acme closed', '2 globex closed']);
     expect(await rows('SELECT "user" FROM visits ORDER BY 1')).toEqual(['ada', 'grace']);
     // One of the request, and one of the job, for each: the first may have found the order placed, or closed already.
     await mails.atLeast(4);
-    expect(mails.all.filter((mail) => mail.startsWith('Mail for acme: order 1 is ')).length).toBe(2);
-    expect(mails.all.filter((mail) => mail.startsWith('Mail for globex: order 2 is ')).length).toBe(2);
+    expect(mails.all.filter((mail) => mail.startsWith('Mail for ada of acme: order 1 is ')).length).toBe(2);
+    expect(mails.all.filter((mail) => mail.startsWith('Mail for grace of globex: order 2 is ')).length).toBe(2);
   }, 30_000);
 
   it('sends no mail of an order that is rolled back, and remembers the visit all the same', async () => {
     const alan = await login('alan', 'acme');
     expect((await request('PUT', '/orders/unpaid-3', undefined, alan)).status).toBe(500);
     expect((await request('PUT', '/orders/4', undefined, alan)).status).toBe(200);
-    await mails.containing('Mail for acme: order 4 is closed, says order-mail');
+    await mails.containing('Mail for alan of acme: order 4 is closed, says order-mail');
     expect(mails.all.filter((mail) => mail.includes('unpaid'))).toEqual([]);
     expect(await rows("SELECT id FROM orders WHERE id LIKE 'unpaid%'")).toEqual([]);
     expect(await rows('SELECT "user" FROM visits WHERE "user" = \'alan\'')).toEqual(['alan']);

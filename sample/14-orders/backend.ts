@@ -6,7 +6,7 @@ import { BackgroundTasksModule, type BackgroundTasksRootOptions } from 'nestjs-b
 import { ClsModule, ClsService } from 'nestjs-cls';
 import { Order } from './order.entity.js';
 import { databaseUrl } from './settings.js';
-import type { TenantStore } from './tenant.js';
+import type { Caller } from './caller.js';
 import { Visit } from './visit.entity.js';
 
 /** What the API and the worker have in common: the database, the context of the current code, and background tasks. */
@@ -27,14 +27,17 @@ export function backend(engine: BackgroundTasksRootOptions['engine'], role: 'api
       // A Passport strategy, listeners and jobs are singletons, and so is all that they inject.
       scope: Scope.DEFAULT,
       inject: [ClsService, TransactionHost],
-      useFactory: (cls: ClsService<TenantStore>, transactions: TransactionHost) => ({
+      useFactory: (cls: ClsService<Caller>, transactions: TransactionHost) => ({
         engine,
-        carry: () => ({ tenant: cls.get('tenant') }),
+        carry: (): Caller => ({ tenant: cls.get('tenant'), user: cls.get('user') }),
         around: (task, next) =>
           cls.run(() => {
-            // A worker has nothing else to know the tenant from.
-            const carried = task.carried as TenantStore | undefined;
-            if (carried) cls.set('tenant', carried.tenant);
+            // A worker has nothing else to know it from. In process, it is there already.
+            const caller = task.carried as Caller | undefined;
+            if (caller) {
+              cls.set('tenant', caller.tenant);
+              cls.set('user', caller.user);
+            }
             return transactions.withoutTransaction(next);
           }),
       }),

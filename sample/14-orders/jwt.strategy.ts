@@ -3,7 +3,7 @@ import { PassportStrategy } from '@nestjs/passport';
 import { ClsService } from 'nestjs-cls';
 import { ExtractJwt, Strategy } from 'passport-jwt';
 import { jwtSecret } from './settings.js';
-import type { TenantStore } from './tenant.js';
+import type { Caller } from './caller.js';
 import { UsersService } from './users.service.js';
 
 /** What a token says of its user. */
@@ -16,13 +16,14 @@ export interface Claims {
 export class JwtStrategy extends PassportStrategy(Strategy) {
   constructor(
     private readonly users: UsersService,
-    private readonly cls: ClsService<TenantStore>,
+    private readonly cls: ClsService<Caller>,
   ) {
     super({ jwtFromRequest: ExtractJwt.fromAuthHeaderAsBearerToken(), secretOrKey: jwtSecret });
   }
 
   validate(claims: Claims): Claims {
     this.cls.set('tenant', claims.tenant);
+    this.cls.set('user', claims.sub);
     this.users.seen(claims.sub);
     return claims;
   }

@@ -4,7 +4,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import { BackgroundTask, currentTask } from 'nestjs-background-tasks';
 import { ClsService } from 'nestjs-cls';
 import { Order } from './order.entity.js';
-import type { TenantStore } from './tenant.js';
+import type { Caller } from './caller.js';
 
 @Injectable()
 export class MailTasks {
@@ -12,14 +12,15 @@ export class MailTasks {
 
   constructor(
     private readonly transactions: TransactionHost<TransactionalAdapterTypeOrm>,
-    private readonly cls: ClsService<TenantStore>,
+    private readonly cls: ClsService<Caller>,
   ) {}
 
   @BackgroundTask('order-mail', { attempts: 3, backoff: 1_000 })
   @Transactional()
   async send(id: string): Promise<void> {
+    const { tenant, user } = this.cls.get();
     const { state } = await this.transactions.tx.findOneByOrFail(Order, { id });
     // Behind the decorator that wraps the method, and after an `await`.
-    this.logger.log(`Mail for ${this.cls.get('tenant')}: order ${id} is ${state}, says ${currentTask()?.name}`);
+    this.logger.log(`Mail for ${user} of ${tenant}: order ${id} is ${state}, says ${currentTask()?.name}`);
   }
 }

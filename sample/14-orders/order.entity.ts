@@ -8,6 +8,9 @@ export class Order {
   @Column('text')
   tenant!: string;
 
+  @Column('text')
+  user!: string;
+
   @Column('text', { default: 'placed' })
   state!: 'placed' | 'closed';
 }

@@ -6,7 +6,7 @@ import { BackgroundTasks } from 'nestjs-background-tasks';
 import { ClsService } from 'nestjs-cls';
 import { MailTasks } from './mail.tasks.js';
 import { Order } from './order.entity.js';
-import type { TenantStore } from './tenant.js';
+import type { Caller } from './caller.js';
 
 @Injectable()
 export class OrdersService {
@@ -15,26 +15,27 @@ export class OrdersService {
     private readonly transactions: TransactionHost<TransactionalAdapterTypeOrm>,
     private readonly events: EventEmitter2,
     private readonly mail: MailTasks,
-    private readonly cls: ClsService<TenantStore>,
+    private readonly cls: ClsService<Caller>,
   ) {}
 
   /** An order that is there already stays as it is: a client that was answered 503 may send it again. */
   @Transactional()
   async place(id: string): Promise<void> {
-    const tenant = this.cls.get('tenant');
-    await this.transactions.tx.createQueryBuilder().insert().into(Order).values({ id, tenant }).orIgnore().execute();
+    const { tenant, user } = this.cls.get();
+    await this.transactions.tx.createQueryBuilder().insert().into(Order).values({ id, tenant, user }).orIgnore().execute();
     this.events.emit('order.placed', id);
     if (id.startsWith('unpaid')) throw new Error('The payment failed');
   }
 
-  /** Of all tenants: each mail is carried with its own. */
+  /** Of all tenants: each mail is sent on behalf of its own. */
   @Transactional()
   async closeAll(): Promise<void> {
     const orders = await this.transactions.tx.findBy(Order, { state: 'placed' });
-    for (const { id, tenant } of orders) {
+    for (const { id, tenant, user } of orders) {
       await this.transactions.tx.update(Order, { id }, { state: 'closed' });
       this.cls.run(() => {
         this.cls.set('tenant', tenant);
+        this.cls.set('user', user);
         this.tasks.addTask(this.mail.send, id);
       });
     }
