@@ -12,6 +12,7 @@ import {
   type EngineHost,
   currentTask,
 } from 'nestjs-background-tasks';
+import { Observable } from 'rxjs';
 import { createApp, platforms } from './support/app.js';
 import { gate } from './support/gate.js';
 
@@ -33,6 +34,13 @@ const functions: Record<string, () => unknown> = {
   async: async () => {
     await setImmediate();
     log.push(`async in ${scope.getStore()}`);
+  },
+  observable: async () => {
+    await setImmediate();
+    return new Observable<void>((subscriber) => {
+      log.push(`observable in ${scope.getStore()}`);
+      subscriber.complete();
+    });
   },
   throws: () => {
     throw new Error('the task fails');
@@ -73,7 +81,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
   }
 
   it('is called around each run, with the task, and may set a context', async () => {
-    await runTasks('sync,async', async (task, next) => {
+    await runTasks('sync,async,observable', async (task, next) => {
       log.push(`before ${task.name}`);
       await scope.run(`the scope of ${task.name}`, next);
       log.push(`after ${task.name}`);
@@ -85,6 +93,9 @@ describe.each(platforms)('the option around on %s', (platform) => {
       'before async',
       'async in the scope of async',
       'after async',
+      'before observable',
+      'observable in the scope of observable',
+      'after observable',
     ]);
   });
 

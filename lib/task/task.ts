@@ -336,7 +336,8 @@ function callToItsEnd(task: Task): PromiseLike<unknown> | undefined {
 
 async function wholeEnd(task: Task, end: PromiseLike<unknown>): Promise<void> {
   const value = await end;
-  if (isObject(value)) await task.within(() => callAs(task, () => whatIsLeft(task, value)));
+  // In the context that `around` has set.
+  if (isObject(value)) await callAs(task, () => whatIsLeft(task, value));
 }
 
 function callFunction(task: Task): PromiseLike<unknown> | undefined {
