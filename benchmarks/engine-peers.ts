@@ -119,5 +119,11 @@ serve({
     awaited = Infinity;
   },
 
+  /** Microseconds of processor time that this process has used. */
+  cpu() {
+    const { user, system } = process.cpuUsage();
+    return user + system;
+  },
+
   stop: () => stop(),
 });

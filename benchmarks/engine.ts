@@ -43,14 +43,15 @@ for (const backend of ownBackends) {
         const url = await child.call<string>('start', withWorker);
         await load(url, { amount: WARM_UP, connections });
         if (withWorker) await child.call('ran', WARM_UP);
-        const start = performance.now();
+        const [start, cpu] = [performance.now(), await child.call<number>('cpu')];
         let perSecond = await load(url, { amount, connections });
         if (withWorker) {
           await child.call('ran', amount);
           perSecond = amount / ((performance.now() - start) / 1_000);
         }
+        const used = (await child.call<number>('cpu')) - cpu;
         await child.call('stop');
-        return { 'tasks/s': perSecond };
+        return { 'tasks/s': perSecond, 'CPU µs/task': used / amount };
       };
       const comparison = await Comparison.of(
         `${backend.name}, ${what}`,

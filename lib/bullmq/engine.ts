@@ -36,7 +36,11 @@ export class BullmqEngine implements BackgroundTasksEngine {
     const queue = await this.#connected();
     // Whoever waited for the connection may have given up.
     signal.throwIfAborted();
-    await queue.addBulk(entries.map(jobOf));
+    const jobs = entries.map(jobOf);
+    const [first] = jobs;
+    // One by one is cheaper than a bulk of one.
+    if (first && jobs.length === 1) await queue.add(first.name, first.data, first.opts);
+    else await queue.addBulk(jobs);
   }
 
   async work(host: EngineHost): Promise<EngineWorker | undefined> {

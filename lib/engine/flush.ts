@@ -11,8 +11,10 @@ export class Flush implements Queued<Flush> {
   /** What the engine said last, if it said anything. */
   refusal: unknown;
   readonly #tasks: readonly DeliverableTask[];
-  readonly #givenUp = new AbortController();
+  /** Called when the tasks are given up. */
+  whenGivenUp: (() => void) | undefined;
   #acknowledged = 0;
+  #isGivenUp = false;
   #resolve!: () => void;
   #reject!: (error: Error) => void;
 
@@ -24,13 +26,8 @@ export class Flush implements Queued<Flush> {
     });
   }
 
-  /** Fires when the tasks are given up. */
-  get signal(): AbortSignal {
-    return this.#givenUp.signal;
-  }
-
   get isOver(): boolean {
-    return this.signal.aborted || this.#acknowledged === this.#tasks.length;
+    return this.#isGivenUp || this.#acknowledged === this.#tasks.length;
   }
 
   /** The entries whose turn is next: one at least, then as many as there is room for. */
@@ -46,7 +43,7 @@ export class Flush implements Queued<Flush> {
 
   /** Takes note that the engine has the next so many. */
   acknowledge(count: number): void {
-    if (this.signal.aborted) return;
+    if (this.#isGivenUp) return;
     for (const task of this.#tasks.slice(this.#acknowledged, this.#acknowledged + count)) task.delivered();
     this.#acknowledged += count;
     if (this.isOver) this.#resolve();
@@ -54,7 +51,8 @@ export class Flush implements Queued<Flush> {
 
   /** Whether the engine has what it has not acknowledged is not known. */
   giveUp(what: string): void {
-    this.#givenUp.abort();
+    this.#isGivenUp = true;
+    this.whenGivenUp?.();
     const names = this.#tasks.slice(this.#acknowledged).map(({ name }) => name);
     const said = this.refusal === undefined ? 'it did not answer' : `it said last: ${messageOf(this.refusal)}`;
     const rest = this.#acknowledged > 0 ? `; it has the other ${this.#acknowledged}` : '';

@@ -41,19 +41,15 @@ export class GroupCommit {
     this.#underWay = undefined;
     const pieces = this.#gather();
     if (pieces.length === 0) return;
-    const signal = anySignalOf(pieces);
-    const call = (this.#underWay = this.#call(pieces, signal));
     const goOn = (): void => {
       // If it was out of patience with this call, there may be none under way, and nobody to go on with what is left of it.
       if (!this.#underWay || this.#underWay === call) this.#next();
     };
     // A shutdown gives up others, too, before that.
-    const goOnSoon = (): void => queueMicrotask(goOn);
+    const call = (this.#underWay = this.#call(pieces, () => queueMicrotask(goOn)));
     const timer = setTimeout(goOn, PATIENCE);
-    signal.addEventListener('abort', goOnSoon);
     void call.then((isTaken) => {
       clearTimeout(timer);
-      signal.removeEventListener('abort', goOnSoon);
       const pause = pieces.length > 1 ? 0 : FIRST_PAUSE;
       for (const { flush } of pieces) {
         if (flush.isOver) continue;
@@ -80,20 +76,28 @@ export class GroupCommit {
   }
 
   async #sendApart(flush: Flush, firstPause: number): Promise<void> {
-    for (let pause = firstPause; !flush.isOver; pause = Math.min(pause * 2 || FIRST_PAUSE, LONGEST_PAUSE)) {
-      if (pause > 0) await wait(pause, undefined, { signal: flush.signal }).catch(() => undefined);
+    for (let pause = firstPause; ; pause = Math.min(pause * 2 || FIRST_PAUSE, LONGEST_PAUSE)) {
+      // The deadline of the flush keeps the process.
+      if (pause > 0) await wait(pause, undefined, { ref: false });
       if (flush.isOver) return;
-      if (await this.#call([{ flush, entries: flush.next(MOST_ENTRIES, MOST_CHARACTERS) }], flush.signal)) break;
+      if (await this.#call([{ flush, entries: flush.next(MOST_ENTRIES, MOST_CHARACTERS) }])) break;
     }
     if (!flush.isOver) this.send(flush);
   }
 
-  /** Whether the engine has taken the entries. */
-  async #call(pieces: readonly Piece[], signal: AbortSignal): Promise<boolean> {
+  /** Whether the engine has taken the entries. Nothing of them is sent any more when one of the flushes is given up. */
+  async #call(pieces: readonly Piece[], whenGivenUp?: () => void): Promise<boolean> {
+    const call = new AbortController();
+    for (const { flush } of pieces) {
+      flush.whenGivenUp = () => {
+        call.abort();
+        whenGivenUp?.();
+      };
+    }
     try {
       await this.#engine.enqueue(
         pieces.flatMap(({ entries }) => entries),
-        signal,
+        call.signal,
       );
     } catch (error) {
       for (const { flush } of pieces) flush.refusal = error;
@@ -102,10 +106,4 @@ export class GroupCommit {
     for (const { flush, entries } of pieces) flush.acknowledge(entries.length);
     return true;
   }
-}
-
-/** Fires when one of the flushes is given up, so that nothing of it is sent after that. */
-function anySignalOf(pieces: readonly Piece[]): AbortSignal {
-  const signals = pieces.map(({ flush }) => flush.signal);
-  return signals.length > 1 ? AbortSignal.any(signals) : signals[0]!;
 }
