@@ -1,5 +1,11 @@
 import { EventEmitter } from 'node:events';
 
+/** The client of ioredis 5, as far as it is mended. */
+interface Client {
+  socketTimeoutTimer: NodeJS.Timeout | undefined;
+  on(event: 'close', listener: () => void): void;
+}
+
 /**
  * Mends what BullMQ 5, and the ioredis 5 that it comes with, leave behind in a `Queue` or a `Worker`. BullMQ 6 has none of these fields.
  *
@@ -10,11 +16,11 @@ export function mendConnections(part: object): void {
   for (const connection of [Reflect.get(part, 'connection'), Reflect.get(part, 'blockingConnection')] as unknown[]) {
     if (!(connection instanceof EventEmitter)) continue;
     connection.removeAllListeners = () => connection;
-    const client: unknown = Reflect.get(connection, '_client');
-    if (!(client instanceof EventEmitter)) continue;
+    // BullMQ 5 makes it right away.
+    const client = Reflect.get(connection, '_client') as Client;
     client.on('close', () => {
-      clearTimeout(Reflect.get(client, 'socketTimeoutTimer') as NodeJS.Timeout | undefined);
-      Reflect.set(client, 'socketTimeoutTimer', undefined);
+      clearTimeout(client.socketTimeoutTimer);
+      client.socketTimeoutTimer = undefined;
     });
   }
 }
