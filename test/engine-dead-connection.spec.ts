@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Injectable, Module, Post } from '@nestjs/common';
-import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
 import { createApp } from './support/app.js';
-import { engineOn, notTested, ownBackends } from './support/backends.js';
+import { engineOn, notTested, ownBackends, queueOn } from './support/backends.js';
 import { type Proxy, startProxy } from './support/proxy.js';
 import { Recorder } from './support/recorder.js';
 import type { Server } from './support/servers.js';
@@ -13,8 +14,8 @@ let ran: Recorder<string>;
 @Injectable()
 class WorkTasks {
   @BackgroundTask('work')
-  work(id: string): void {
-    ran.add(id);
+  work(): void {
+    ran.add(currentTask()!.id);
   }
 
   @BackgroundTask('tomorrow', { delay: 86_400_000 })
@@ -25,9 +26,7 @@ class WorkTasks {
 class WorkController {
   @Post('work')
   work(@BackgroundTasks() tasks: BackgroundTasks) {
-    const id = randomUUID();
-    tasks.addTask(WorkTasks.prototype.work, id);
-    return id;
+    return tasks.addTask(WorkTasks.prototype.work).id;
   }
 
   @Post('tomorrow')
@@ -67,6 +66,12 @@ describe.each(ownBackends)('connections to $name that are dead without saying so
     return createApp('Express', AppModule);
   }
 
+  async function hasEnded(name: string, id: string): Promise<void> {
+    const queue = queueOn(backend, server.url, name);
+    while ((await queue.getJobState(id)) !== 'completed') await setImmediate();
+    await queue.close();
+  }
+
   it('an API has its tasks taken again within the flushTimeout', async () => {
     const { http } = await start(false, proxy.url, randomUUID());
     await http.post('/work').expect(201);
@@ -82,9 +87,11 @@ describe.each(ownBackends)('connections to $name that are dead without saying so
     async (_how, before) => {
       const queue = randomUUID();
       const { http } = await start(false, server.url, queue);
-      await start({ concurrency: 2 }, proxy.url, queue);
       for (const path of before) await http.post(path).expect(201);
-      await ran.containing((await http.post('/work').expect(201)).text);
+      const waits = proxy.sent(/listen |bzpopmin/i);
+      await start({ concurrency: 2 }, proxy.url, queue);
+      await waits;
+      await hasEnded(queue, (await http.post('/work').expect(201)).text);
       const dead = performance.now();
       proxy.drop();
       const ids = await Promise.all([1, 2, 3].map(async () => (await http.post('/work').expect(201)).text));

@@ -5,6 +5,8 @@ import { type Socket, connect, createServer } from 'node:net';
 export interface Proxy {
   /** The URL of the server, by way of the proxy. */
   readonly url: string;
+  /** Resolves once a client has sent a command like this. */
+  sent(command: RegExp): Promise<void>;
   /** Passes no more bytes on the connections that are open, and says so to nobody. New ones work. */
   drop(): void;
   /** Ends the connections that are open, and refuses new ones. */
@@ -18,12 +20,16 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
   const target = new URL(serverUrl);
   const open = new Set<Socket>();
   let refusing = false;
+  const watchers = new Set<(sent: string) => void>();
   const server = createServer((client) => {
     if (refusing) {
       client.destroy();
       return;
     }
     const upstream = connect(Number(target.port), target.hostname);
+    client.on('data', (data) => {
+      for (const watcher of watchers) watcher(data.toString('latin1'));
+    });
     for (const [socket, other] of [
       [client, upstream],
       [upstream, client],
@@ -45,6 +51,15 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
   url.port = String((server.address() as { port: number }).port);
   return {
     url: url.href,
+    sent: (command) =>
+      new Promise((resolve) => {
+        const watcher = (sent: string): void => {
+          if (!command.test(sent)) return;
+          watchers.delete(watcher);
+          resolve();
+        };
+        watchers.add(watcher);
+      }),
     drop() {
       for (const socket of open) {
         dropped.add(socket);
