@@ -29,8 +29,10 @@ export interface EngineJob extends Pick<EngineEntry, 'id' | 'name' | 'provider' 
 /** The application that an engine has a worker run tasks in. */
 export interface EngineHost {
   /**
-   * Runs a task on its provider. Reports its failure, and rejects with it. Rejects with a `BackgroundTasksShutdownError` as soon as the signal
-   * fires, or without a run if it has fired before: the task has then not failed, and is to be given back.
+   * Runs a task on its provider. Reports its failure, and rejects with it.
+   *
+   * As soon as the signal fires, or without a run if it has fired already, it rejects with a `BackgroundTasksShutdownError`. The task has then
+   * not failed, and is to be given back.
    */
   run(job: EngineJob, signal: AbortSignal): Promise<void>;
   /** Reports a task that the engine failed by itself. */
@@ -45,16 +47,16 @@ export interface EngineWorker {
 
 /** An existing job queue that takes `@BackgroundTask()` methods over. The core knows no more of it than this. */
 export interface BackgroundTasksEngine {
-  /** Checks, at boot, the options of a `@BackgroundTask()` method against limits of its own; throws for one that it cannot keep. */
+  /** Checks the options of a `@BackgroundTask()` method at boot, and throws for one that the engine cannot keep. */
   check?(task: string, options: EngineTaskOptions): void;
   /**
-   * Resolves once all entries are safe. When it rejects, it is called again with the same entries, until the signal fires: nothing of them
-   * may be sent after that.
+   * Resolves once all entries are safe. When it rejects, it is called again with the same entries, until the signal fires. After that, it may
+   * not send any of them.
    */
   enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void>;
   /**
-   * Starts to run tasks, if the engine is configured to; it does not wait for a server that is away. What it throws, for want of a package, say,
-   * keeps the application from starting.
+   * Starts to run tasks, if the engine is configured to. It does not wait for a server that is away. What it throws, such as that a package is
+   * missing, keeps the application from starting.
    */
   work(host: EngineHost): EngineWorker | undefined | Promise<EngineWorker | undefined>;
   /** Lets go of its connections. */

@@ -23,18 +23,19 @@ export class BackgroundTasksRunner {
     return this.#execution.work.pending;
   }
 
-  /** The tasks that were discarded since the application started, because of the outcome of their request or a failed sibling. */
+  /** The tasks that were discarded since the application started: by the outcome of their request, behind a failed task, or cancelled. */
   get discardedCount(): number {
     return this.#execution.discarded;
   }
 
   /**
-   * Calls a function as a unit of work that is no request, such as a cron job, a listener, a consumer or a command, with a list of its own.
-   * The tasks of that list start once the function has settled, and an exception is its failure. Under `Scope.DEFAULT` that list is what is
-   * injected, too, for as long as the function is at work. `app.close()` waits for it as for a request.
+   * Calls a function with a list of its own, for work that is no request: a cron job, a listener, a consumer, a command.
    *
-   * @returns What the function returns, once the engine, if any, has the tasks that it would get before a response.
-   * @throws What the function throws; a `BackgroundTasksEngineError` if the engine does not take those tasks in time.
+   * The tasks of the list start when the function has settled. An exception is the failure of this work, and is thrown on. `app.close()` waits
+   * for the function, as it waits for a request. Under `Scope.DEFAULT`, what is injected is this list for as long as the function works.
+   *
+   * @returns What the function returns. Under `flush: 'before-response'`, as soon as the engine has the tasks.
+   * @throws What the function throws; a `BackgroundTasksEngineError` if the engine does not take the tasks in time.
    */
   async within<Result>(func: (tasks: BackgroundTasks) => Result | PromiseLike<Result>): Promise<Result> {
     if (typeof func !== 'function') throw invalid('INVALID_TASK', 'what within() calls', 'a function', func);
@@ -55,16 +56,15 @@ export class BackgroundTasksRunner {
   }
 
   /**
-   * The task of this application that has this id, while it waits or runs. A task for an engine is found until the engine has it, or where it
-   * runs in process.
+   * The task that has this id, while it waits or runs in this process. A task for an engine is found until the engine has it.
    */
   find(id: string): BackgroundTask | undefined {
     return this.#execution.known.get(id);
   }
 
   /**
-   * Resolves once no task is pending or active, and every `onError` is through. A client that has its answer can call it at once: the tasks
-   * of its request count from the moment they were added.
+   * Resolves when no task is pending or active, and every `onError` has ended. A test can call it as soon as it has the answer: tasks count from
+   * the moment they were added.
    */
   onIdle(): Promise<void> {
     return this.#execution.work.onIdle();

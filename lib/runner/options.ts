@@ -18,9 +18,11 @@ export interface RunnerOptions extends ListOptions {
   /** Milliseconds that `app.close()` waits for requests in flight and for tasks; what is left is given up. @default 30000 */
   shutdownTimeout?: number | undefined;
   /**
-   * Where a function is frozen once it has answered: called once for each request that has tasks, when the first is added, with a promise that
-   * is fulfilled when all of them are over, and `onError` is through. It never rejects. The async context is that of the code which adds the
-   * task, so that `waitUntil` of `@vercel/functions` goes in as it is. What it throws, `addTask` throws. @default none
+   * For platforms that freeze a process once it has answered. It is called once for each request that has tasks, when the first is added, with a
+   * promise that is fulfilled when all of them have ended, and `onError` with them. The promise never rejects.
+   *
+   * It is called in the async context of the code that adds the task, so `waitUntil` of `@vercel/functions` goes in as it is. What it throws,
+   * `addTask` throws. @default none
    */
   waitUntil?: WaitUntil | undefined;
   /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */

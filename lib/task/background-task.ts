@@ -27,7 +27,7 @@ export interface BackgroundTask {
   readonly options: Readonly<TaskOptions>;
   /** What logs and errors call the task: the name of a `@BackgroundTask()` method, the option `name`, the function's own name, or `anonymous`. */
   readonly name: string;
-  /** A UUID, made when it is first asked for: what `BackgroundTasksRunner#find` knows the task by. Of a task for an engine, the id of its job. */
+  /** A UUID, made when it is first read. `BackgroundTasksRunner#find` finds the task by it. For a task of an engine it is the id of the job. */
   readonly id: string;
   /** Which attempt of an engine this is, from 1. In process there is only one. */
   readonly attempt: number;
@@ -38,16 +38,18 @@ export interface BackgroundTask {
   /** How the task ended, as soon as it has. It never rejects: errors go to the log and to `onError`. */
   readonly ended: Promise<TaskEnd>;
   /**
-   * Takes the task back. One that waits is discarded; one that runs has its signal fired, with a `BackgroundTasksCancelledError`, and is given
-   * up, and the next one starts. That is no failure: it is logged at the level `debug`, and `onError` does not hear of it.
+   * Takes the task back. A task that waits is discarded. One that runs has its signal fired, with a `BackgroundTasksCancelledError`, and is
+   * given up: the next one starts. That is no failure: it is logged at the level `debug`, and `onError` does not hear of it.
    *
    * @param reason for the log
-   * @returns `false` if it has ended already, or if an engine has it
+   * @returns `false` if the task has ended already, or if an engine has it
    */
   cancel(reason?: string): boolean;
   /**
-   * Runs a task made by hand now; rejects with its error, with a `BackgroundTasksTimeoutError` or a `BackgroundTasksCancelledError`, while it
-   * runs with `INVALID_TASK`, and, if it is one of a request, which runs by itself, with `LIST_OF_A_REQUEST`.
+   * Runs a task that was made by hand, now. Tasks of a request run by themselves.
+   *
+   * @throws The error of the task; a `BackgroundTasksTimeoutError` or `BackgroundTasksCancelledError`; a BackgroundTasksError `INVALID_TASK` while
+   * the task runs, `LIST_OF_A_REQUEST` for one of a request.
    */
   run(): Promise<void>;
   /** What `JSON.stringify` makes of the task: nothing of its arguments, which are people's data. */

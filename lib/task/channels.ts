@@ -7,8 +7,8 @@ export type TraceHeaders = Readonly<Record<string, string>>;
 /**
  * What the tracing channel `nestjs-background-tasks:task` publishes: one object per task that starts, the same in each of its events.
  *
- * `start` and `end` are around the call; `asyncStart` and `asyncEnd` follow where the task went on after it, once it has settled or was given
- * up; `error` comes before `end` or `asyncStart`. All in the async context of the code that added the task.
+ * `start` and `end` are published around the call. If the call returned a promise, `asyncStart` and `asyncEnd` follow when the task has settled,
+ * or was given up. `error` comes before `end`, or before `asyncStart`. All are published in the async context of the code that added the task.
  */
 export interface BackgroundTaskTraceMessage {
   readonly task: BackgroundTask;
