@@ -26,6 +26,7 @@ import {
   ValidationPipe,
 } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE, ContextIdFactory, ModuleRef } from '@nestjs/core';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { createApp, isNest12, platforms } from './support/app.js';
 
@@ -408,6 +409,56 @@ describe.each(platforms)('a request on %s', (platform) => {
     await http.get('/').expect(200);
     await runner.onIdle();
     expect(ran).toBe(1);
+  });
+});
+
+describe('a request on Fastify', () => {
+  it('may have its reply on it, where strategies of Passport that are made for Express look for it', async () => {
+    const order: string[] = [];
+
+    @Injectable()
+    class Audit implements NestMiddleware {
+      constructor(private readonly tasks: BackgroundTasks) {}
+
+      use(_request: unknown, _response: unknown, next: () => void) {
+        this.tasks.addTask(() => void order.push('middleware'));
+        next();
+      }
+    }
+
+    @Injectable()
+    class Orders {
+      constructor(readonly tasks: BackgroundTasks) {}
+    }
+
+    @Controller()
+    class OrdersController {
+      constructor(private readonly orders: Orders) {}
+
+      @Get()
+      get(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(() => void order.push('parameter'));
+        this.orders.tasks.addTask(() => void order.push('provider'));
+        return { isOneList: tasks === this.orders.tasks };
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule], controllers: [OrdersController], providers: [Orders] })
+    class OrdersModule {
+      configure(consumer: MiddlewareConsumer) {
+        consumer.apply(Audit).forRoutes('{*path}');
+      }
+    }
+
+    const adapter = new FastifyAdapter();
+    adapter.getInstance().addHook('onRequest', (request, reply, done) => {
+      Object.assign(request, { res: reply });
+      done();
+    });
+    const { http, runner } = await createApp('Fastify', OrdersModule, { adapter });
+    await http.get('/').expect(200, { isOneList: true });
+    await runner.onIdle();
+    expect(order).toEqual(['middleware', 'parameter', 'provider']);
   });
 });
 

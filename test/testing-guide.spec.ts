@@ -1,6 +1,8 @@
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { Controller, Get, type INestApplication, Injectable, Module, Post } from '@nestjs/common';
+import { type CanActivate, Controller, Get, type INestApplication, Injectable, Module, Post, Res, UseGuards } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
   BackgroundTask,
@@ -15,7 +17,7 @@ import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import request from 'supertest';
 import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../sample/11-testing/sign-up.js';
 import { createApp, platforms } from './support/app.js';
-import { gate } from './support/gate.js';
+import { type Gate, gate } from './support/gate.js';
 
 // What users do in their tests, as docs/testing.md shows it.
 
@@ -204,6 +206,45 @@ describe('fake timers', () => {
   });
 });
 
+let ranSlowly: string[];
+let guardReached: Gate;
+beforeEach(() => {
+  ranSlowly = [];
+  guardReached = gate();
+});
+
+@Injectable()
+class EndlessGuard implements CanActivate {
+  constructor(private readonly tasks: BackgroundTasks) {}
+
+  canActivate(): Promise<boolean> {
+    this.tasks.addTask({ name: 'left alone', runOn: 'always' }, () => void ranSlowly.push('left alone'));
+    guardReached.open();
+    return new Promise(() => {});
+  }
+}
+
+@Controller()
+class SlowController {
+  @Get('works-on')
+  async worksOn(
+    @Res() response: ServerResponse & { raw?: ServerResponse; send(body: string): void },
+    @BackgroundTasks() tasks: BackgroundTasks,
+  ) {
+    tasks.addTask({ name: 'works on' }, () => void ranSlowly.push('works on'));
+    const finished = once(response.raw ?? response, 'finish');
+    response.send('answered');
+    await finished;
+  }
+
+  @Get('left-alone')
+  @UseGuards(EndlessGuard)
+  leftAlone() {}
+}
+
+@Module({ imports: [BackgroundTasksModule], controllers: [SlowController] })
+class SlowModule {}
+
 describe.each(platforms)('on %s', (platform) => {
   it('onIdle() right after an answer has waited for the tasks of the request, every time', async () => {
     const { app, http, runner } = await createApp(platform, AppModule);
@@ -235,6 +276,27 @@ describe.each(platforms)('on %s', (platform) => {
 
       await recording.http.post('/sign-ups').send({ email }).expect(201);
       expect(tasks.tasks.map(({ name }) => name)).toEqual(['welcome', 'count']);
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
+  it('nor do a handler that works on behind its answer, and a request that is left alone', async () => {
+    const { url, runner } = await createApp(platform, SlowModule);
+    jest.useFakeTimers();
+    try {
+      const answer = await fetch(`${url}/works-on`);
+      await answer.text();
+      await runner.onIdle();
+      expect(ranSlowly).toEqual(['works on']);
+
+      const left = new AbortController();
+      const unanswered = fetch(`${url}/left-alone`, { signal: left.signal });
+      await guardReached.opened;
+      left.abort();
+      await expect(unanswered).rejects.toThrow();
+      await runner.onIdle();
+      expect(ranSlowly).toEqual(['works on', 'left alone']);
     } finally {
       jest.useRealTimers();
     }

@@ -23,8 +23,8 @@ const responses = new PerRequest<ServerResponse>('response');
 
 /** What Express, Fastify, and Fastify's middleware all see as the same object. */
 export function rawRequest(request: HttpRequest): object {
-  // Only Fastify's own has no response on it: what is `raw` on one of Express, the application has put there.
-  return request.res ? request : (request.raw ?? request);
+  // Only Fastify's own is no stream: what is `raw` on another, and what is `res` on Fastify's, the application has put there.
+  return 'pipe' in request ? request : (request.raw ?? request);
 }
 
 export function rawResponse(response: HttpResponse): ServerResponse {
