@@ -80,7 +80,7 @@ describe.each(platforms)('a plain import beside a configured one, on %s', (platf
     ['and nothing else', () => [ThirdPartyModule, ModuleWithoutImport], { theirs: 2, mine: 2, elsewhere: 2 }],
   ])('follows its scope: %s', async (_, imports, expected) => {
     Object.assign(made, { theirs: 0, mine: 0, elsewhere: 0 });
-    const { http, runner } = await createApp(platform, moduleWith(...imports()));
+    const { app, http, runner } = await createApp(platform, moduleWith(...imports()));
     for (const _request of [1, 2])
       await http.get('/').expect(
         200,
@@ -88,6 +88,10 @@ describe.each(platforms)('a plain import beside a configured one, on %s', (platf
       );
     await runner.onIdle();
     expect(made).toEqual(expected);
+    // The singleton, if there is one; a list of a request is nothing to get.
+    const get = (): unknown => app.get(BackgroundTasks);
+    if (expected.mine === 1) expect(get()).toBeInstanceOf(BackgroundTasks);
+    else expect(get).toThrow('resolve()');
   });
 
   it('lives with a scope that is not global', async () => {

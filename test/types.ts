@@ -1,6 +1,13 @@
 // Compiled by `npm run typecheck`, never run: what the types let through, and what they refuse.
 import type { HttpException } from '@nestjs/common';
-import { BackgroundTask, BackgroundTasks, BackgroundTasksError, BackgroundTasksOverflowError } from 'nestjs-background-tasks';
+import {
+  BackgroundTask,
+  BackgroundTasks,
+  BackgroundTasksError,
+  BackgroundTasksModule,
+  BackgroundTasksOverflowError,
+  type BackgroundTasksRunner,
+} from 'nestjs-background-tasks';
 
 declare const tasks: BackgroundTasks;
 declare function sendMail(to: string, subject?: string): Promise<void>;
@@ -71,3 +78,19 @@ export function handle(error: unknown): string | number | undefined {
   if (!(error instanceof BackgroundTasksError)) return undefined;
   return error instanceof BackgroundTasksOverflowError ? error.task : error.code;
 }
+
+declare const runner: BackgroundTasksRunner;
+
+export async function job(): Promise<number> {
+  await runner.within(() => undefined);
+  // @ts-expect-error: a promise, and not a function that makes one
+  await runner.within(sendMail('a'));
+  return runner.within(async (list: BackgroundTasks) => {
+    list.addTask(sendMail, 'a');
+    return 1;
+  });
+}
+
+BackgroundTasksModule.forRoot({ around: (task, next) => (task.name === 'mail' ? next() : undefined), carry: () => ({ tenant: 'acme' }) });
+// @ts-expect-error: a misspelt extra
+BackgroundTasksModule.forRootAsync({ useFactory: () => ({}), scop: 0 });

@@ -1,4 +1,6 @@
 import { type ConfigurableModuleAsyncOptions, type DynamicModule, Global, Module } from '@nestjs/common';
+import { ModulesContainer } from '@nestjs/core';
+import { BackgroundTasks } from '../request/background-tasks.js';
 import { ConfigurableModuleClass, ConfiguredBackgroundTasksModule } from './module-definition.js';
 import {
   type BackgroundTasksModuleExtras,
@@ -6,12 +8,26 @@ import {
   type BackgroundTasksRootOptions,
   checkAsyncOptions,
 } from './options.js';
-import { RequestScopeModule } from './scope.modules.js';
+import { DefaultScopeModule, RequestScopeModule } from './scope.modules.js';
 
 /** What is injected where nothing configures the module for everybody. Nest looks at it after `BackgroundTasksModule`, which imports it. */
 @Global()
 @Module({ imports: [RequestScopeModule], exports: [RequestScopeModule] })
-class UnconfiguredModule {}
+class UnconfiguredModule {
+  constructor(modules: ModulesContainer) {
+    if (![...modules.values()].some(isDefaultScopeForAll)) return;
+    // Nobody is injected its list then. `app.get()` looks in every module, and would find it.
+    for (const module of modules.values()) if (module.metatype === RequestScopeModule) module.providers.delete(BackgroundTasks);
+  }
+}
+
+type NestModule = ReturnType<ModulesContainer['get']> & object;
+
+function isDefaultScopeForAll({ metatype, isGlobal, imports }: NestModule): boolean {
+  return (
+    metatype === ConfiguredBackgroundTasksModule && isGlobal && [...imports].some((imported) => imported.metatype === DefaultScopeModule)
+  );
+}
 
 // To export a configured module by its class, as an empty one of which it is imported here, is to export what `forRoot` made of it, too, if that
 // is global: it is then among the imports of this module. So the plain import of a third party follows what the application has configured.
