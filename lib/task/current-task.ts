@@ -7,11 +7,11 @@ let current: BackgroundTask | undefined;
 const held = new AsyncLocalStorage<BackgroundTask>();
 
 /**
- * The task that runs, from its call up to its first `await`; `undefined` elsewhere. Take what you need first thing:
+ * The task that runs, up to its first `await`; `undefined` elsewhere. Read what you need at the beginning:
  * `const signal = currentTask()?.signal`.
  *
- * In a worker, under `Scope.DEFAULT`, and in an application that has `@BackgroundTask()` methods, it holds to the end of the task, and behind a
- * decorator that wraps the method.
+ * In a worker, under `Scope.DEFAULT`, and in an application that has `@BackgroundTask()` methods, it holds to the end of the task, also
+ * behind a decorator that wraps the method.
  */
 export function currentTask(): BackgroundTask | undefined {
   return current ?? held.getStore();
