@@ -12,6 +12,7 @@ import {
 } from 'nestjs-background-tasks';
 import { createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
+import { turns } from './support/turns.js';
 
 const UUID = /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/;
 
@@ -293,6 +294,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     await http.post('/').expect(201);
     const [another] = held;
     expect(running!.cancel()).toBe(true);
+    await turns();
     expect(runner).toMatchObject({ activeCount: 1, pendingCount: 0 });
     slow.open();
     expect(await another!.ended).toBe('completed');

@@ -1,7 +1,8 @@
 import { inOneLine } from '../task/describe-error.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Reporter } from '../task/reporter.js';
-import type { Task, TaskObserver, TaskOwner } from '../task/task.js';
+import type { TaskOwner } from '../task/held-task.js';
+import type { Task, TaskObserver } from '../task/task.js';
 import { Fifo, type Queued } from './fifo.js';
 import type { ResolvedListOptions } from './options.js';
 import { PromisedEnd } from './promised-end.js';
