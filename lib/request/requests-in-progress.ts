@@ -1,10 +1,13 @@
-import type { Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Execution } from '../runner/execution.js';
 import { RequestTasks } from './request-tasks.js';
 
 /** Where Node keeps the response that is to go out next: undocumented, and so in all its versions. */
-type ServerSocket = Socket & { readonly _httpMessage?: ServerResponse | null };
+type ServerSocket = Socket & { readonly _httpMessage?: ServerResponse<Request> | null };
+
+/** Node says of a request whether its connection was handed over, to WebSocket say: Fastify's plugin for that gives it a response that never ends. */
+type Request = IncomingMessage & { readonly upgrade?: boolean };
 
 /**
  * Has the shutdown wait for the requests that have not reached a handler yet: their bodies may still be arriving, or a guard take its time.
@@ -22,7 +25,7 @@ export function awaitRequests(server: Server, runner: Execution): void {
   server.on('connection', keep).on('secureConnection', keep);
   const awaitHandler = (response: ServerResponse): void => RequestTasks.of(response.req, runner).awaitHandler(response);
   runner.closing.addEventListener('abort', () => {
-    for (const { _httpMessage: response } of sockets) if (response) awaitHandler(response);
+    for (const { _httpMessage: response } of sockets) if (response && !response.req.upgrade) awaitHandler(response);
     server.prependListener('request', (_, response) => awaitHandler(response));
   });
 }
