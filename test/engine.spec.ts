@@ -74,6 +74,11 @@ class MailTasks {
     ran.add('ended');
   }
 
+  @BackgroundTask('quick')
+  quick(): void {
+    ran.add(currentTask()!.id);
+  }
+
   @BackgroundTask('postponed', { delay: 60_000 })
   postponed(): void {}
 
@@ -122,6 +127,11 @@ class MailController {
   @Post('report/:customer')
   report(@Param('customer') customer: string, @BackgroundTasks() tasks: BackgroundTasks) {
     return tasks.addTask(this.tasks.report, customer).id;
+  }
+
+  @Post('many/:count')
+  many(@Param('count') count: string, @BackgroundTasks() tasks: BackgroundTasks) {
+    for (let n = 0; n < Number(count); n++) tasks.addTask(this.tasks.quick);
   }
 
   @Post('options')
@@ -304,6 +314,20 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     await engine.close();
     expect(ran.all.map((line) => line.slice(0, 9)).sort()).toEqual(['mail to a', 'mail to b']);
     await expect(queue.getJobCounts()).resolves.toMatchObject({ waiting: 0, active: 0, completed: 2 });
+  });
+
+  it('has a long list in pieces, runs each of its tasks once, and knows the first of them again after the last', async () => {
+    const addBulk = jest.spyOn(Queue.prototype, 'addBulk');
+    // More than a count of completed jobs that BullMQ's users keep.
+    const { http } = await createApp('Express', moduleOf({}));
+    await http.post('/many/1100').expect(201);
+    expect(addBulk.mock.calls.map(([jobs]) => jobs.length)).toEqual([200, 200, 200, 200, 200, 100]);
+    await ran.atLeast(1_100);
+    const [piece] = addBulk.mock.calls[0]!;
+    await queue.addBulk(piece.slice(0, 1));
+    await http.post('/many/1').expect(201);
+    await ran.atLeast(1_101);
+    expect(new Set(ran.all).size).toBe(1_101);
   });
 
   it('fails a task that the worker has no provider for, and says which', async () => {
