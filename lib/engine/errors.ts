@@ -1,5 +1,4 @@
-import { countedNames } from '../task/describe-error.js';
-import { RefusedError, taskCalled } from '../task/errors.js';
+import { RefusedError, tasksCalled } from '../task/errors.js';
 
 /** The engine did not take tasks in time. Nest answers 503 for it under `flush: 'before-response'`. Its `cause` is what the engine said last. */
 export class BackgroundTasksEngineError extends RefusedError {
@@ -12,12 +11,4 @@ export class BackgroundTasksEngineError extends RefusedError {
   ) {
     super('ENGINE', `${tasksCalled(tasks)} ${what}`);
   }
-}
-
-function tasksCalled(names: readonly string[]): string {
-  const [first] = names;
-  if (first !== undefined && names.length === 1) return taskCalled(first);
-  const counts = new Map<string, number>();
-  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return `Background tasks ${countedNames(counts)}`;
 }

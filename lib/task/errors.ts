@@ -1,5 +1,5 @@
 import { HttpException } from '@nestjs/common';
-import { inOneLine, quoted } from './describe-error.js';
+import { countedNames, inOneLine, quoted } from './describe-error.js';
 
 /** What went wrong, stable across releases: switch on this, not on the message. */
 export type BackgroundTasksErrorCode =
@@ -45,6 +45,15 @@ Object.defineProperty(BackgroundTasksError.prototype, BRAND, { value: true });
 /** A task as errors and logs call it. */
 export function taskCalled(name: string): string {
   return `Background task ${quoted(name)}`;
+}
+
+/** The same for several: each name with how many have it. */
+export function tasksCalled(names: readonly string[]): string {
+  const [first] = names;
+  if (first !== undefined && names.length === 1) return taskCalled(first);
+  const counts = new Map<string, number>();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return `Background tasks ${countedNames(counts)}`;
 }
 
 /** A task was cancelled while it ran: the reason of its signal. */

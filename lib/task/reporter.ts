@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
 import { discardsObserved, publishDiscard } from './channels.js';
 import { countedNames, isError, messageOf, quoted, stackOf } from './describe-error.js';
-import { RefusedError, taskCalled } from './errors.js';
+import { RefusedError, taskCalled, tasksCalled } from './errors.js';
 import { Floodgate } from './floodgate.js';
 import type { Task } from './task.js';
 
@@ -91,7 +91,8 @@ export class Reporter {
     if (!first) return;
     if (error instanceof RefusedError) first.within(() => this.refused(error));
     // It is not the engine that has failed.
-    else first.within(() => this.#logFailure(first, error));
+    else
+      first.within(() => this.#log('error', `${tasksCalled(tasks.map(({ name }) => name))} failed: ${messageOf(error)}`, stackOf(error)));
   }
 
   warn(warning: string): void {
