@@ -62,6 +62,14 @@ describe('sample/14-orders', () => {
 
   const rows = async (query: string): Promise<unknown[]> => (await pool.query(query)).rows.map((row) => Object.values(row).join(' '));
 
+  /** Resolves once these have been seen: it is written after their answers. */
+  async function visits(...users: string[]): Promise<void> {
+    for (;;) {
+      const seen = await rows('SELECT "user" FROM visits');
+      if (users.every((user) => seen.includes(user))) return;
+    }
+  }
+
   it('lets nobody in without a token', async () => {
     expect((await request('PUT', '/orders/0', undefined)).status).toBe(401);
   });
@@ -75,7 +83,7 @@ describe('sample/14-orders', () => {
       'Mail for grace of globex: order 2 is closed, says order-mail',
     );
     expect(await rows('SELECT id, tenant, state FROM orders ORDER BY id')).toEqual(['1 acme closed', '2 globex closed']);
-    expect(await rows('SELECT "user" FROM visits ORDER BY 1')).toEqual(['ada', 'grace']);
+    await visits('ada', 'grace');
     // One of the request, and one of the job, for each: the first may have found the order placed, or closed already.
     await mails.atLeast(4);
     expect(mails.all.filter((mail) => mail.startsWith('Mail for ada of acme: order 1 is ')).length).toBe(2);
@@ -89,7 +97,7 @@ describe('sample/14-orders', () => {
     await mails.containing('Mail for alan of acme: order 4 is closed, says order-mail');
     expect(mails.all.filter((mail) => mail.includes('unpaid'))).toEqual([]);
     expect(await rows("SELECT id FROM orders WHERE id LIKE 'unpaid%'")).toEqual([]);
-    expect(await rows('SELECT "user" FROM visits WHERE "user" = \'alan\'')).toEqual(['alan']);
+    await visits('alan');
     expect(problems).toEqual([]);
   }, 30_000);
 });
