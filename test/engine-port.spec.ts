@@ -41,13 +41,14 @@ class TestEngine implements BackgroundTasksEngine {
   readonly taken: EngineEntry[] = [];
   gate: Gate = gate();
   refusals = 0;
+  refusal: unknown = new Error('not now');
   closed = 0;
   /** Where its worker would have tasks run. */
   host!: EngineHost;
 
   async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {
     this.attempts.add(entries);
-    if (this.refusals-- > 0) throw new Error('not now');
+    if (this.refusals-- > 0) throw this.refusal;
     await this.gate.opened;
     signal.throwIfAborted();
     this.taken.push(...entries);
@@ -364,6 +365,11 @@ describe.each(platforms)('an engine on %s', (platform) => {
 
   it.each([
     ['refuses', 'it said last: not now', () => (engine.refusals = Infinity)],
+    [
+      'refuses with what cannot be put into text',
+      'it said last: [Object: null prototype] {}',
+      () => Object.assign(engine, { refusals: Infinity, refusal: Object.create(null) }),
+    ],
     ['does not answer', 'it did not answer', () => undefined],
   ])('that %s in time makes the request fail, and none of its tasks run', async (_how, what, misbehave) => {
     const { http, runner, logs } = await createApp(platform, moduleOf({ flushTimeout: 30 }));

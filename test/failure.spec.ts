@@ -60,6 +60,13 @@ const failures: { how: string; task: () => unknown; logged: string; timeout?: nu
     logged: 'failed: Symbol(odd)',
   },
   {
+    how: "throws Node's error for a host that refuses on all its addresses",
+    task: () => {
+      throw Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' });
+    },
+    logged: 'failed: ECONNREFUSED',
+  },
+  {
     how: 'returns a thenable whose then throws',
     task: () => ({
       then() {

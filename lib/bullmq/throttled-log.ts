@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { messageOf } from '../task/describe-error.js';
 
 /** Milliseconds for which further errors of a connection stay unlogged: one that is away reports every attempt. */
 const QUIET_TIME = 10_000;
@@ -11,8 +12,6 @@ export function throttledLog(what: string): (error: Error) => void {
     const now = performance.now();
     if (now < quietUntil) return;
     quietUntil = now + QUIET_TIME;
-    logger.warn(
-      `${what}: ${error.message || String('code' in error ? error.code : error.name)}; further errors are not logged for ${QUIET_TIME / 1_000} s`,
-    );
+    logger.warn(`${what}: ${messageOf(error)}; further errors are not logged for ${QUIET_TIME / 1_000} s`);
   };
 }

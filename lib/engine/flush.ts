@@ -1,5 +1,5 @@
 import type { Queued } from '../list/fifo.js';
-import { isError, messageOf, typeOf } from '../task/describe-error.js';
+import { messageOf } from '../task/describe-error.js';
 import type { EngineEntry } from './engine.js';
 import { BackgroundTasksEngineError } from './errors.js';
 import type { DeliverableTask } from './named-task.js';
@@ -55,13 +55,8 @@ export class Flush implements Queued<Flush> {
     this.#isGivenUp = true;
     this.whenGivenUp?.();
     const names = this.#tasks.slice(this.#acknowledged).map(({ name }) => name);
-    const answer = this.refusal === undefined ? 'it did not answer' : `it said last: ${said(this.refusal)}`;
+    const said = this.refusal === undefined ? 'it did not answer' : `it said last: ${messageOf(this.refusal)}`;
     const rest = this.#acknowledged > 0 ? `; it has the other ${this.#acknowledged}` : '';
-    this.#reject(new BackgroundTasksEngineError(names, `${what}; ${answer}${rest}`, this.refusal));
+    this.#reject(new BackgroundTasksEngineError(names, `${what}; ${said}${rest}`, this.refusal));
   }
-}
-
-/** Node's error for a host that refuses on all its addresses has a code, and no message. */
-function said(error: unknown): string {
-  return messageOf(error) || (isError(error) && 'code' in error ? String(error.code) : typeOf(error));
 }

@@ -1,5 +1,6 @@
 import type { AnyFunction } from '../task/background-task.js';
 import { type Around, type CallThrough, callThrough } from '../task/call-through.js';
+import { messageOf } from '../task/describe-error.js';
 import { BackgroundTasksError, BackgroundTasksShutdownError } from '../task/errors.js';
 import { TIMEOUT } from '../task/options.js';
 import type { Reporter } from '../task/reporter.js';
@@ -73,7 +74,7 @@ export class TaskHost implements EngineHost {
     try {
       await close();
     } catch (error) {
-      this.#reporter.refused(error instanceof Error ? error : new Error(String(error)));
+      this.#reporter.refused(error instanceof Error ? error : new Error(messageOf(error)));
     }
   }
 

@@ -27,10 +27,15 @@ export function nameOf(func: { readonly name: unknown }): string {
 
 export function messageOf(error: unknown): string {
   try {
-    return bounded(isError(error) ? String(error.message) : inspect(error, { depth: 1 }), LONGEST_MESSAGE);
+    return bounded(isError(error) ? textOf(error) : inspect(error, { depth: 1 }), LONGEST_MESSAGE);
   } catch {
     return 'an error that cannot be printed';
   }
+}
+
+/** Node's error for a host that refuses on all its addresses has a code, and no message. */
+function textOf(error: Error): string {
+  return String(error.message) || String('code' in error ? error.code : error.name);
 }
 
 /** The stack of an error, with those of its causes, and of the errors that it gathers. */
