@@ -317,6 +317,17 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(lines.of('debug')).toEqual([`Background task "odd" was discarded: it was cancelled: ${logged}`]);
   });
 
+  it('stays as it is, if the reason cannot be put into text', async () => {
+    const { http, runner } = await serve((tasks) => {
+      const task = tasks.addTask(() => {});
+      expect(() => task.cancel(Object.create(null))).toThrow(TypeError);
+      return [task];
+    });
+    await http.post('/').expect(201);
+    expect(await ends()).toEqual(['completed']);
+    expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
+  });
+
   it('that its run() is for lists made by hand, it says: it would run twice', async () => {
     const ran: string[] = [];
     const { http, runner } = await serve((tasks) => [tasks.addTask({ name: 'once' }, () => void ran.push('once'))]);

@@ -1,13 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module } from '@nestjs/common';
-import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, type BackgroundTasksModuleOptions } from 'nestjs-background-tasks';
 import { createApp, platforms } from './support/app.js';
 
 /** The characters that the log of one failure takes at most. */
 const MOST = 8_000;
 
 describe.each(platforms)('what is logged of one failure on %s', (platform) => {
-  async function linesOf(name: string, error: () => unknown) {
+  async function linesOf(name: string, error: () => unknown, options: BackgroundTasksModuleOptions = {}) {
     @Controller()
     class FailingController {
       @Get()
@@ -19,7 +19,7 @@ describe.each(platforms)('what is logged of one failure on %s', (platform) => {
       }
     }
 
-    @Module({ imports: [BackgroundTasksModule], controllers: [FailingController] })
+    @Module({ imports: [BackgroundTasksModule.forRoot(options)], controllers: [FailingController] })
     class FailingModule {}
 
     const { http, runner, logs } = await createApp(platform, FailingModule);
@@ -78,6 +78,11 @@ describe.each(platforms)('what is logged of one failure on %s', (platform) => {
       `Background task "${shown}" failed: oh`,
       `Background task "${shown}" was discarded: it runs on failure, and the outcome of its request was success`,
     ]);
+  });
+
+  it('has the name in one line in what it says of the option around, too', async () => {
+    const [line] = await linesOf('a\nb', () => new Error('oh'), { around: () => undefined });
+    expect(line!.message).toMatch(/^Background task "a\\nb" was not run: the option `around`/);
   });
 
   it('has the beginning of a very long name', async () => {

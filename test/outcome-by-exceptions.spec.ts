@@ -82,6 +82,17 @@ class Values {
     return new StreamableFile(new Readable({ read: () => undefined, construct: (done) => done(new Error('ENOENT')) }));
   }
 
+  @Get('like-a-file')
+  likeAFile(@BackgroundTasks() tasks: BackgroundTasks) {
+    this.#add(tasks);
+    return {
+      title: 'a video',
+      getStream() {
+        throw new Error('not while it is sent');
+      },
+    };
+  }
+
   @Get('value')
   value(@BackgroundTasks() tasks: BackgroundTasks) {
     this.#add(tasks);
@@ -169,6 +180,13 @@ describe.each(platforms)('the outcome on %s', (platform) => {
       });
     });
     await http.get('/value').expect(503);
+    await runner.onIdle();
+    expect(ran).toEqual(['success', 'always']);
+  });
+
+  it('leaves alone what only looks like a file', async () => {
+    const { http, runner } = await start(() => undefined);
+    await http.get('/like-a-file').expect(200, { title: 'a video' });
     await runner.onIdle();
     expect(ran).toEqual(['success', 'always']);
   });

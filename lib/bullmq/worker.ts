@@ -41,10 +41,11 @@ export class BullmqWorker implements EngineWorker {
   /** A backend that failed to connect at first would fail for ever: it is made anew until its server is there. */
   async #start(): Promise<void> {
     const { signal } = this.#closing;
+    const closing = aborted(signal);
     while (!signal.aborted) {
       const worker = this.#make();
       try {
-        await Promise.race([worker.waitUntilReady(), aborted(signal)]);
+        await Promise.race([worker.waitUntilReady(), closing]);
         this.#worker = worker;
         if (!signal.aborted) worker.run().catch(this.#log);
         return;

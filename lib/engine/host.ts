@@ -1,7 +1,7 @@
 import type { AnyFunction } from '../task/background-task.js';
 import { type Around, type CallThrough, callThrough } from '../task/call-through.js';
-import { messageOf } from '../task/describe-error.js';
-import { BackgroundTasksError, BackgroundTasksShutdownError } from '../task/errors.js';
+import { messageOf, quoted } from '../task/describe-error.js';
+import { BackgroundTasksError, BackgroundTasksShutdownError, taskCalled } from '../task/errors.js';
 import { TIMEOUT } from '../task/options.js';
 import type { Reporter } from '../task/reporter.js';
 import { Task, type TaskObserver } from '../task/task.js';
@@ -120,7 +120,7 @@ function argsOf(job: EngineJob): readonly unknown[] {
 function unreadable({ name }: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
     'INVALID_TASK',
-    `Background task "${name}" came from the engine with data that this package has not written: expected its \`args\` to be an array, as JSON, ` +
+    `${taskCalled(name)} came from the engine with data that this package has not written: expected its \`args\` to be an array, as JSON, ` +
       'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only',
   );
 }
@@ -128,7 +128,7 @@ function unreadable({ name }: EngineJob): BackgroundTasksError {
 function unknown({ name, provider }: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
     'INVALID_TASK',
-    `Background task "${name}" came from the engine, and no provider of this application has a @BackgroundTask("${name}") method: ` +
+    `${taskCalled(name)} came from the engine, and no provider of this application has a @BackgroundTask(${quoted(name)}) method: ` +
       `add ${provider} to the \`providers\` of a module of the worker, or deploy the worker before what adds its tasks`,
   );
 }

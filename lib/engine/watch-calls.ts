@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { AnyFunction } from '../task/background-task.js';
 import { currentTask } from '../task/current-task.js';
+import { taskCalled } from '../task/errors.js';
 import { type NamedMethod, classOf } from './named-methods.js';
 import { NamedTask } from './named-task.js';
 
@@ -24,7 +25,7 @@ export function watchCalls(method: NamedMethod, func: AnyFunction): AnyFunction 
 function warn(method: NamedMethod, task: string): void {
   const call = `${classOf(method)}.${String(method.key)}`;
   new Logger('BackgroundTasks').warn(
-    `Background task "${task}" calls the @BackgroundTask("${method.name}") method, which therefore runs in process, without its engine, attempts ` +
+    `${taskCalled(task)} calls the @BackgroundTask("${method.name}") method, which therefore runs in process, without its engine, attempts ` +
       `and timeout: write \`addTask(${call}, …)\` instead of \`addTask(() => ${call}(…))\``,
   );
 }

@@ -1,4 +1,4 @@
-import type { HttpServer } from '@nestjs/common';
+import { type HttpServer, StreamableFile } from '@nestjs/common';
 import { type HttpRequest, type HttpResponse, rawRequest, rawResponse } from './http.js';
 import { RequestTasks } from './request-tasks.js';
 
@@ -36,11 +36,11 @@ export function observeFailures(adapter: HttpServer): void {
 
 /** A `StreamableFile` answers for its stream, with an error or by cutting the response off. */
 function observeStream(response: HttpResponse, body: unknown): void {
-  if (typeof body !== 'object' || body === null || !('getStream' in body) || typeof body.getStream !== 'function') return;
-  const stream: NodeJS.ReadableStream & { errored?: unknown } = body.getStream();
-  const tasks = tasksOfResponse(response);
-  if (stream.errored) tasks?.failSending();
-  else stream.once('error', () => tasks?.failSending());
+  const tasks = body instanceof StreamableFile ? tasksOfResponse(response) : undefined;
+  if (!tasks) return;
+  const stream = (body as StreamableFile).getStream();
+  if (stream.errored) tasks.failSending();
+  else stream.once('error', () => tasks.failSending());
 }
 
 function tasksOfResponse(response: HttpResponse): RequestTasks | undefined {

@@ -1,6 +1,6 @@
 import type { BackgroundTask } from './background-task.js';
 import { holdTask } from './current-task.js';
-import { BackgroundTasksError } from './errors.js';
+import { BackgroundTasksError, taskCalled } from './errors.js';
 
 /** The option `around` of an application. */
 export type Around = (task: BackgroundTask, next: () => Promise<void>) => unknown;
@@ -51,6 +51,6 @@ function tooLate(task: BackgroundTask): unknown {
 function notCalled({ name }: BackgroundTask): BackgroundTasksError {
   return new BackgroundTasksError(
     'INVALID_TASK',
-    `Background task "${name}" was not run: the option \`around\` of BackgroundTasksModule ended without a call of \`next()\`; have it return \`next()\``,
+    `${taskCalled(name)} was not run: the option \`around\` of BackgroundTasksModule ended without a call of \`next()\`; have it return \`next()\``,
   );
 }

@@ -30,10 +30,12 @@ export class Task extends HeldTask implements BackgroundTask {
   awaitedBy: TaskObserver | undefined;
 
   cancel(reason = 'no reason was given'): boolean {
-    if (this.state === 'active') return this.giveUp(new BackgroundTasksCancelledError(this.name, String(reason)));
+    // First of all: what is no text may throw here.
+    const why = String(reason);
+    if (this.state === 'active') return this.giveUp(new BackgroundTasksCancelledError(this.name, why));
     if (this.state !== 'pending') return false;
     this.end('cancelled');
-    this.owner?.cancelled(this, String(reason));
+    this.owner?.cancelled(this, why);
     return true;
   }
 
