@@ -12,7 +12,7 @@ import {
 } from 'nestjs-background-tasks';
 import { createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
-import { turns } from './support/turns.js';
+import { Recorder } from './support/recorder.js';
 
 const UUID = /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/;
 
@@ -176,15 +176,17 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
 
   it('is found although its id is asked for when it runs, and never when it had ended', async () => {
     let id: string | undefined;
+    const started = gate();
     const { runner, http } = await serve((tasks) => {
       tasks.addTask(() => {
         id = currentTask()!.id;
+        started.open();
         return slow.opened;
       });
-      const quick = tasks.addTask(() => {});
-      return [quick].slice(1);
+      return [];
     });
     await http.post('/').expect(201);
+    await started.opened;
     expect(runner.find(id!)).toBeDefined();
     slow.open();
     await runner.onIdle();
@@ -194,15 +196,20 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
   it('one that waits is cancelled: discarded, with the reason', async () => {
     const ran: string[] = [];
     const errors: unknown[] = [];
+    const started = gate();
     const { http, runner, logs } = await serve(
       (tasks) => [
-        tasks.addTask(() => slow.opened),
+        tasks.addTask(() => {
+          started.open();
+          return slow.opened;
+        }),
         tasks.addTask({ name: 'unwanted' }, () => void ran.push('unwanted')),
         tasks.addTask(() => void ran.push('sibling')),
       ],
       { onError: (error) => void errors.push(error) },
     );
     const { body: ids } = await http.post('/').expect(201);
+    await started.opened;
     expect(runner.pendingCount).toBe(2);
     await http.delete(`/${ids[1]}`).expect(200, { cancelled: true });
     expect(runner).toMatchObject({ pendingCount: 1, discardedCount: 1 });
@@ -283,9 +290,19 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
   });
 
   it('frees its room under maxPending and concurrency when it is cancelled', async () => {
-    const { http, runner } = await serve((tasks) => [tasks.addTask(() => slow.opened)], { concurrency: 1, maxPending: 1 });
+    const started = new Recorder<string>();
+    const { http, runner } = await serve(
+      (tasks) => [
+        tasks.addTask(() => {
+          started.add(currentTask()!.name);
+          return slow.opened;
+        }),
+      ],
+      { concurrency: 1, maxPending: 1 },
+    );
     await http.post('/').expect(201);
     const [running] = held;
+    await started.atLeast(1);
     expect(runner.activeCount).toBe(1);
     await http.post('/').expect(201);
     const [waiting] = held;
@@ -294,7 +311,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     await http.post('/').expect(201);
     const [another] = held;
     expect(running!.cancel()).toBe(true);
-    await turns();
+    await started.atLeast(2);
     expect(runner).toMatchObject({ activeCount: 1, pendingCount: 0 });
     slow.open();
     expect(await another!.ended).toBe('completed');
