@@ -125,6 +125,16 @@ describe.each(platforms)('waitUntil on %s', (platform) => {
     expect(log).toEqual([]);
   });
 
+  it('that rejects is logged, and fails nothing', async () => {
+    const { http, runner, logs } = await serve((tasks) => void tasks.addTask(() => void log.push('task')), {
+      waitUntil: () => Promise.reject(new Error('no platform')),
+    });
+    await http.get('/').expect(200);
+    await runner.onIdle();
+    expect(log).toEqual(['task']);
+    expect(logs.of('error')).toEqual(['waitUntil failed, and the platform may not wait for the tasks of a request: no platform']);
+  });
+
   it('is not called for a task that is refused', async () => {
     const { http, runner } = await serve(
       (tasks) => {

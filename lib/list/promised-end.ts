@@ -5,7 +5,8 @@ export class PromisedEnd {
   /** Fulfils the promise. */
   keep!: () => void;
 
-  constructor(waitUntil: (end: Promise<void>) => unknown) {
-    waitUntil(new Promise((resolve) => (this.keep = resolve)));
+  /** What `waitUntil` throws is thrown on, for the request to fail; what it rejects with is told. */
+  constructor(waitUntil: (end: Promise<void>) => unknown, rejected: (error: unknown) => void) {
+    Promise.resolve(waitUntil(new Promise((resolve) => (this.keep = resolve)))).catch(rejected);
   }
 }

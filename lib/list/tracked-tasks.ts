@@ -105,7 +105,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
 
   /** Promises, for a task that is about to be added, the end of the list: once, until it has come. */
   promiseEnd(waitUntil: (end: Promise<void>) => unknown): void {
-    this.#promised ??= new PromisedEnd(waitUntil);
+    this.#promised ??= new PromisedEnd(waitUntil, (error) => this.runner.reporter.waitUntilRejected(error));
     this.#promised.open += 1;
   }
 

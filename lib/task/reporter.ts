@@ -95,6 +95,10 @@ export class Reporter {
       first.within(() => this.#log('error', `${tasksCalled(tasks.map(({ name }) => name))} failed: ${messageOf(error)}`, stackOf(error)));
   }
 
+  waitUntilRejected(error: unknown): void {
+    this.#log('error', `waitUntil failed, and the platform may not wait for the tasks of a request: ${messageOf(error)}`, stackOf(error));
+  }
+
   warn(warning: string): void {
     this.#log('warn', warning);
   }
