@@ -9,7 +9,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
   const log: string[] = [];
 
   /** Serves `POST /`, whose task closes the application as the test says. */
-  async function serve(close: (app: INestApplication) => unknown) {
+  async function serve(close: (app: INestApplication) => unknown, timeout?: number) {
     log.length = 0;
     const slow = gate();
     const disconnected = gate();
@@ -19,7 +19,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     class ClosingController {
       @Post()
       post(@BackgroundTasks() tasks: BackgroundTasks) {
-        tasks.addTask(function closes() {
+        tasks.addTask({ timeout }, function closes() {
           return close(app);
         });
       }
@@ -70,6 +70,18 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     expect(logs.of('warn')).toEqual([
       'A background task awaits the end of this shutdown, which does not wait for it in turn; close the application without `await` in a task',
     ]);
+  });
+
+  it('and is given up meanwhile, has the shutdown wait for the others all the same', async () => {
+    const { http, logs, slow, disconnected } = await serve((app) => app.close(), 10);
+    await http.post('/other').expect(201);
+    await http.post('/').expect(201);
+    await logs.saying('did not end within its timeout');
+    for (let turn = 0; turn < 5; turn++) await setImmediate();
+    expect(log).toEqual([]);
+    slow.open();
+    await disconnected;
+    expect(log).toEqual(['other task', 'disconnected']);
   });
 
   it('without waiting for it, is waited for as any other', async () => {

@@ -110,6 +110,8 @@ export class Execution implements DeliveringRunner {
   }
 
   report(task: Task, error: unknown): void {
+    // It may be the one that awaits the shutdown, which would go on beside another one in its place.
+    if (task.details?.givenUp) this.work.closing = 0;
     if (task.state === 'cancelled') {
       this.reporter.cancelled(task, error);
       return this.#over(task);
