@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { setImmediate, setTimeout } from 'node:timers';
+import { clearTimeout, setImmediate, setTimeout } from 'node:timers';
 import { DeliverableTasks } from '../engine/deliverable-tasks.js';
 import type { Execution } from '../runner/execution.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
