@@ -133,12 +133,14 @@ describe.each(platforms)('a task that fails on %s', (platform) => {
   });
 
   it('is logged with what caused it, and with the errors that it gathers', async () => {
-    const cause = new Error('connection refused', { cause: 'no route' });
-    const error = new AggregateError([new RangeError('one')], 'many', { cause });
+    // What is logged is bounded, and the paths of a stack may be long.
+    const withoutFrames = (each: Error): Error => Object.assign(each, { stack: String(each) });
+    const cause = withoutFrames(new Error('connection refused', { cause: 'no route' }));
+    const error = withoutFrames(new AggregateError([withoutFrames(new RangeError('one'))], 'many', { cause }));
     const { http, runner, logs } = await serve({}, () => fail(error));
     await http.get('/').expect(200);
     await runner.onIdle();
-    expect(logs.lines[0]?.stack?.split('\n').filter((line) => !line.trim().startsWith('at '))).toEqual([
+    expect(logs.lines[0]?.stack?.split('\n')).toEqual([
       'AggregateError: many',
       '  [cause]: Error: connection refused',
       "  [cause]: 'no route'",
