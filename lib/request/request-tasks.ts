@@ -93,7 +93,7 @@ export class RequestTasks extends DeliverableTasks {
     this.#handlersAtWork -= 1;
     if (this.#handlersAtWork > 0) return;
     // What the handler returned may be an Observable, which is at work as soon as Nest subscribes to it.
-    if (this.#over) setImmediate(this.#flushIfOver);
+    if (this.#over) setImmediate(() => this.#flushIfOver());
     this.#await(false);
   }
 
@@ -151,7 +151,7 @@ export class RequestTasks extends DeliverableTasks {
       this.#answered = response.headersSent || response.writableEnded;
       if (this.#reachedHandler || this.#answered) return this.#flushIfOver();
       // The client left early: what becomes of the request shows when it reaches a handler, or is answered all the same. Neither may happen.
-      this.#leftAlone = setTimeout(this.#flushIfOver, LEFT_ALONE);
+      this.#leftAlone = setTimeout(() => this.#flushIfOver(), LEFT_ALONE);
       onceAnswered(response, () => {
         this.#answered = true;
         this.#flushIfOver();
@@ -161,14 +161,14 @@ export class RequestTasks extends DeliverableTasks {
     onCutOff(response, () => this.failSending());
   }
 
-  readonly #flushIfOver = (): void => {
+  #flushIfOver(): void {
     if (!this.#over || this.#handlersAtWork > 0 || this.outcome) return;
     const outcome = this.#failed || this.#failedUnseen() ? 'failure' : 'success';
     if (this.#refusedEarly) this.reportRefusal(this.#refusedEarly);
     clearTimeout(this.#leftAlone);
     this.#request = this.#response = undefined;
     this.flush(outcome);
-  };
+  }
 
   /** Whether the response is an error that nobody has told of. */
   #failedUnseen(): boolean {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { PerRequest } from './per-request.js';
 
 /** Calls the listener once, when the last byte is out or the connection is gone. */
 export function onceOver(response: ServerResponse, listener: () => void): void {
@@ -35,14 +36,21 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
   response.once('socket', () => listeners.delete(listener));
 }
 
+const cutOffListeners = new PerRequest<() => void>('cut off');
+
 /** Calls the listener when the server cuts the response off: a file, or a generator, that failed half-way. A client that leaves does not do it. */
 export function onCutOff(response: ServerResponse, listener: () => void): void {
-  const destroy = response.destroy.bind(response);
-  response.destroy = (error) => {
-    // When a connection has closed, Node 24 destroys the responses that waited on it.
-    if (!response.req.socket.destroyed) listener();
-    return destroy(error);
-  };
+  const earlier = cutOffListeners.get(response);
+  cutOffListeners.set(response, earlier ? () => [earlier, listener].forEach((call) => call()) : listener);
+  // One function for all: with another one for each response, V8 keeps finished requests through several collections of young garbage.
+  response.destroy = destroyObserved;
+}
+
+function destroyObserved(this: ServerResponse, error?: Error): ServerResponse {
+  // When a connection has closed, Node 24 destroys the responses that waited on it.
+  if (!this.req.socket.destroyed) cutOffListeners.get(this)?.();
+  const { destroy }: ServerResponse = Object.getPrototypeOf(this);
+  return destroy.call(this, error) as ServerResponse;
 }
 
 /** Calls the listener when the head of a response is written. What HTTP/2 writes of itself is not seen. */
