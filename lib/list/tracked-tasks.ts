@@ -4,6 +4,7 @@ import type { Reporter } from '../task/reporter.js';
 import type { TaskOwner } from '../task/held-task.js';
 import type { Task, TaskObserver } from '../task/task.js';
 import { Fifo, type Queued } from './fifo.js';
+import type { Linked } from './linked-set.js';
 import type { ResolvedListOptions } from './options.js';
 import { PromisedEnd } from './promised-end.js';
 import { TaskList } from './task-list.js';
@@ -32,8 +33,11 @@ export interface ListRunner {
 }
 
 /** A list that the runner tracks from its first task on, and runs once it is flushed. */
-export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Queued<TrackedTasks> {
+export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Queued<TrackedTasks>, Linked<TrackedTasks> {
   behind: TrackedTasks | undefined;
+  older: TrackedTasks | undefined;
+  newer: TrackedTasks | undefined;
+  isLinked = false;
   /** The task whose end is awaited. */
   running: Task | undefined;
   protected readonly runner: ListRunner;

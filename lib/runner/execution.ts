@@ -2,6 +2,7 @@ import type { DeliveringRunner } from '../engine/deliverable-tasks.js';
 import type { DeliverableTask, NamedTask } from '../engine/named-task.js';
 import type { EngineSender } from '../engine/sender.js';
 import { TaskList } from '../list/task-list.js';
+import { LinkedSet } from '../list/linked-set.js';
 import type { TrackedTasks } from '../list/tracked-tasks.js';
 import { type CallThrough, callThrough } from '../task/call-through.js';
 import { messageOf } from '../task/describe-error.js';
@@ -24,7 +25,7 @@ export class Execution implements DeliveringRunner {
   /** The tasks that were discarded since the application started. */
   discarded = 0;
   /** The lists that hold tasks, or run one. */
-  readonly #lists = new Set<TrackedTasks>();
+  readonly #lists = new LinkedSet<TrackedTasks>();
   /** The flushed lists. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TrackedTasks>;
   readonly #closing: Closing;
@@ -188,8 +189,7 @@ export class Execution implements DeliveringRunner {
     this.#closed = true;
     this.#sender?.giveUp(reason);
     if (this.work.isQuiet) return;
-    const lists = [...this.#lists];
-    this.#lists.clear();
+    const lists = this.#lists.clear();
     await this.#closing.giveUp(lists, reason, (task, error) => this.#tell(task, error));
   }
 
