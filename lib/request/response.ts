@@ -49,8 +49,8 @@ export function onCutOff(response: ServerResponse, listener: () => void): void {
 function destroyObserved(this: ServerResponse, error?: Error): ServerResponse {
   // When a connection has closed, Node 24 destroys the responses that waited on it.
   if (!this.req.socket.destroyed) cutOffListeners.get(this)?.();
-  const { destroy }: ServerResponse = Object.getPrototypeOf(this);
-  return destroy.call(this, error) as ServerResponse;
+  const prototype: ServerResponse = Object.getPrototypeOf(this);
+  return prototype.destroy.call(this, error) as ServerResponse;
 }
 
 /** Calls the listener when the head of a response is written. What HTTP/2 writes of itself is not seen. */
