@@ -17,7 +17,7 @@ console.log(`\n### Memory of ${TASKS} pending tasks\n`);
 printTable(
   ['', 'bytes/task'],
   [
-    ['`addTask(func, n)`', bytes(pending.list)],
+    ['`addTask(func, n)` (target: 200)', bytes(pending.list)],
     ['`AsyncResource.bind(() => func(n))` in an array', bytes(pending.bound)],
   ],
 );

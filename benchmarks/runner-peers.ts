@@ -108,6 +108,39 @@ serve({
     return { 'ns/task': (milliseconds * 1e6) / total, 'CPU ns/task': ((user + system) * 1e3) / total };
   },
 
+  /** Milliseconds: the longest stall of the event loop while so many tasks are added, a thousand at a time, and then run. */
+  async longestStall(kind: string, count: number) {
+    const all = await Lists.open();
+    const [list] = await all.make(1);
+    const task = tasks[kind]!;
+    ran = 0;
+    const longest = { adding: 0, running: 0 };
+    let phase: keyof typeof longest = 'adding';
+    let last = performance.now();
+    let over = false;
+    const look = (): void => {
+      const now = performance.now();
+      longest[phase] = Math.max(longest[phase], now - last);
+      last = now;
+      if (!over) setImmediate(look);
+    };
+    look();
+    // Holds the others back.
+    let start!: () => void;
+    list!.addTask(() => new Promise<void>((resolve) => (start = resolve)));
+    for (let n = 0; n < count; n += 1) {
+      if (n % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+      list!.addTask(task, n);
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    phase = 'running';
+    start();
+    await all.onIdle();
+    over = true;
+    if (ran !== count) throw new Error(`${ran} tasks ran, of ${count}`);
+    return longest;
+  },
+
   /** Bytes that a task takes until it starts: in a list, and bound by hand. */
   async bytesPerPendingTask(count: number) {
     const [list] = await (await Lists.open()).make(1);

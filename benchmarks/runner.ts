@@ -38,12 +38,12 @@ printTargets([
   [
     'one list / loop that keeps the context, async task',
     inTurn.ratio('one list, async task', 'loop that keeps the context, async task', 'ns/task'),
-    '',
+    '1.5',
   ],
   [
     'one list / loop that keeps the context, sync task',
     inTurn.ratio('one list, sync task', 'loop that keeps the context, sync task', 'ns/task'),
-    '',
+    '1.5',
   ],
 ]);
 
@@ -55,3 +55,14 @@ const atOnce = await compare(`${COUNT} async tasks, 16 at once`, 'a list per tas
 });
 const fastest = ['p-queue', 'fastq', 'p-limit'].reduce((a, b) => (atOnce.median(a, 'ns/task') < atOnce.median(b, 'ns/task') ? a : b));
 printTargets([[`16 at once / ${fastest}, the fastest`, atOnce.ratio('a list per task', fastest, 'ns/task'), '1.0']]);
+
+const MANY = quick ? 100_000 : 1_000_000;
+const child = await Child.fork(new URL('runner-peers.js', import.meta.url));
+const stalls: [string, string, string][] = [];
+for (const kind of ['sync', 'async']) {
+  const { adding, running } = await child.call<{ adding: number; running: number }>('longestStall', kind, MANY);
+  stalls.push([`longest stall, ${MANY} ${kind} tasks are added, a thousand at a time, ms`, adding.toFixed(1), '20']);
+  stalls.push([`longest stall, ${MANY} ${kind} tasks run, ms`, running.toFixed(1), '20']);
+}
+await child.close();
+printTargets(stalls);

@@ -18,7 +18,10 @@ declare function generic<T>(value: T): T;
 
 tasks.addTask(sendMail, 'a');
 tasks.addTask(sendMail, 'a', 'b');
-tasks.addTask(noArguments);
+const added: BackgroundTask = tasks.addTask(noArguments);
+const end: Promise<'completed' | 'failed' | 'discarded' | 'cancelled' | 'queued'> = added.ended;
+const cancelled: boolean = added.cancel('a reason');
+export const held = [added.id satisfies string, end, cancelled];
 tasks.addTask(rest, 1, 'a', 'b');
 tasks.addTask(literal, 'created', { x: 1 });
 tasks.addTask(generic, 1);

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 
 /** Milliseconds of synchronous work after which the event loop gets its turn. */
-export const TIME_SLICE = 10;
+export const TIME_SLICE = 5;
 
 /** Calls a function with each item, and lets the event loop live meanwhile. */
 export async function inSlices<Item>(items: readonly Item[], func: (item: Item) => void): Promise<void> {

@@ -34,6 +34,7 @@ export class Task extends HeldTask implements BackgroundTask {
     const why = String(reason);
     if (this.state === 'active') return this.giveUp(new BackgroundTasksCancelledError(this.name, why));
     if (this.state !== 'pending') return false;
+    this.asked();
     this.end('cancelled');
     this.owner?.cancelled(this, why);
     return true;
