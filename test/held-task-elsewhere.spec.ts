@@ -30,7 +30,7 @@ describe.each(platforms)('a task that is kept, on %s', (platform) => {
     const add = (request: object, tasks: BackgroundTasks): void => {
       const [argument, closure, stored] = [{}, {}, {}];
       store.run(stored, () => {
-        kept = tasks.addTask(function work(_: object) {
+        kept = tasks.addTask(function work(_argument: object) {
           return closure;
         }, argument);
       });
