@@ -84,13 +84,19 @@ describe('registerRequestByContextId with what is no request', () => {
   @Module({ imports: [BackgroundTasksModule], providers: [Service] })
   class JobModule {}
 
-  it('gives a list that refuses tasks, and names what it got', async () => {
+  it.each([
+    ['an object of type "Job"', new Job()],
+    // What an event was emitted with, for a listener that is request-scoped.
+    ['a string', 'order 7'],
+    ['a number', 0],
+    ['null', null],
+  ])('gives a list that refuses tasks, and names what it got: %s', async (what, request) => {
     const { app } = await createApp('Express', JobModule);
     const contextId = ContextIdFactory.create();
-    app.registerRequestByContextId(new Job(), contextId);
+    app.registerRequestByContextId(request, contextId);
     const service = await app.resolve(Service, contextId);
     expect(() => service.add('task')).toThrow(
-      expect.objectContaining({ code: 'UNSUPPORTED_CONTEXT', message: expect.stringContaining('an object of type "Job"') }),
+      expect.objectContaining({ code: 'UNSUPPORTED_CONTEXT', message: expect.stringContaining(what) }),
     );
   });
 });

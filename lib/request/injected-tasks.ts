@@ -19,8 +19,10 @@ export function listOf(request: object, type: string, runner: Execution): Handle
 }
 
 /** What is injected as `BackgroundTasks` for what Nest injects as REQUEST, which is undefined where something was resolved outside any. */
-export function injectedTasks(injected: object | undefined, runner: Execution): TaskList {
-  if (!injected) return DeliverableTasks.outsideRequest(runner);
+export function injectedTasks(injected: unknown, runner: Execution): TaskList {
+  if (injected === undefined) return DeliverableTasks.outsideRequest(runner);
+  // For a listener of `@nestjs/event-emitter`, it is what the event was emitted with.
+  if (typeof injected !== 'object' || injected === null) return new UnsupportedTasks(injected);
   const raw = rawRequest(injected);
   if (responseOf(raw)) return RequestTasks.of(raw, runner);
   const message = rpc.messageOfHost(injected);
@@ -32,9 +34,9 @@ export function injectedTasks(injected: object | undefined, runner: Execution): 
 
 /** What is injected where there is nothing to wait for: to inject it is no error, to add a task to it is. */
 class UnsupportedTasks extends TaskList {
-  readonly #injected: object;
+  readonly #injected: unknown;
 
-  constructor(injected: object) {
+  constructor(injected: unknown) {
     super();
     this.#injected = injected;
   }
@@ -48,7 +50,8 @@ class UnsupportedTasks extends TaskList {
   }
 }
 
-function describe(injected: object): string {
+function describe(injected: unknown): string {
+  if (typeof injected !== 'object' || injected === null) return `${injected === null ? 'null' : `a ${typeof injected}`}; ${WHAT_TO_DO}`;
   if (rpc.isHost(injected)) return `${WITHOUT_CONTEXT} (type "rpc")`;
   if ('on' in injected && ('handshake' in injected || 'readyState' in injected)) {
     return (
@@ -56,5 +59,9 @@ function describe(injected: object): string {
       '`forRoot({ scope: Scope.DEFAULT })`'
     );
   }
-  return `an object of type "${injected.constructor?.name ?? 'Object'}"; take \`@BackgroundTasks()\` as a parameter of the handler`;
+  return `an object of type "${injected.constructor?.name ?? 'Object'}"; ${WHAT_TO_DO}`;
 }
+
+const WHAT_TO_DO =
+  'in a listener of events, a command or a job, inject `BackgroundTasksRunner` and add the task in `within()`; in a handler, take ' +
+  '`@BackgroundTasks()` as a parameter';
