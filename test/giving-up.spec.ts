@@ -11,6 +11,7 @@ import {
   RequestTimeoutException,
   UseInterceptors,
 } from '@nestjs/common';
+import { ApplicationConfig } from '@nestjs/core';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { type Observable, catchError, from, map, race, throwError, timeout } from 'rxjs';
 import { type TestApp, createApp, platforms } from './support/app.js';
@@ -102,6 +103,16 @@ describe.each(platforms)('an interceptor that gives up on %s', (platform) => {
     await app.http.get('/race').expect(200, 'from elsewhere');
     await ended(app);
     expect(log).toEqual(['handler ends', 'success', 'always', 'added last']);
+  });
+
+  it('is no other one behind what a library has put in front of all interceptors', async () => {
+    const first: NestInterceptor = { intercept: (_context, next) => next.handle() };
+    const app = await createApp(platform, SlowModule, {
+      configure: (nestApp) => void nestApp.get(ApplicationConfig).getGlobalInterceptors().unshift(first),
+    });
+    await app.http.get('/timeout').expect(408);
+    await ended(app);
+    expect(log).toEqual(['handler ends', 'failure', 'always', 'added last']);
   });
 
   it.each([

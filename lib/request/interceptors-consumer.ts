@@ -26,8 +26,8 @@ const wrapped = new WeakSet<object>();
  * first, and calls them. For no interceptors, it calls the handler.
  *
  * Where Nest has it otherwise, or something has sealed it, nothing is done here: ours is an interceptor like any other, and is called as such.
- * So it is, too, where it is not the first one, as if another copy of this package had been before it. It belongs to one
- * application, and is how those of one process are told apart.
+ * So it is, too, where it is not the first one, as if another copy of this package had been before it; of the end of the handler it is told. It
+ * belongs to one application, and is how those of one process are told apart.
  */
 export function runWithoutObservables(creator: ExternalContextCreator): void {
   const { interceptorsConsumer } = creator as unknown as { interceptorsConsumer?: object };
@@ -36,9 +36,9 @@ export function runWithoutObservables(creator: ExternalContextCreator): void {
   if (!prototype || wrapped.has(prototype) || typeof intercept !== 'function') return;
   wrapped.add(prototype);
   Reflect.set(prototype, 'intercept', function (this: unknown, interceptors, args, instance, handler, next, type) {
-    const ours = Array.isArray(interceptors) ? interceptors[0] : undefined;
-    if (!(ours instanceof BackgroundTasksInterceptor)) return intercept.call(this, interceptors, args, instance, handler, next, type);
-    if (type !== 'http' || sendsEvents(handler)) {
+    const ours = Array.isArray(interceptors) ? interceptors.find(isOurs) : undefined;
+    if (!ours) return intercept.call(this, interceptors, args, instance, handler, next, type);
+    if (ours !== interceptors[0] || type !== 'http' || sendsEvents(handler)) {
       return intercept.call(this, interceptors, args, instance, handler, untilEnded(ours, type, args, handler, next), type);
     }
     if (interceptors.length === 1) return ours.aroundInterceptors(args, instance, handler, next);
@@ -46,6 +46,10 @@ export function runWithoutObservables(creator: ExternalContextCreator): void {
     const observed = untilEnded(ours, type, args, handler, next);
     return ours.aroundInterceptors(args, instance, handler, () => intercept.call(this, others, args, instance, handler, observed, type));
   } satisfies Intercept);
+}
+
+function isOurs(interceptor: unknown): interceptor is BackgroundTasksInterceptor {
+  return interceptor instanceof BackgroundTasksInterceptor;
 }
 
 function untilEnded(ours: BackgroundTasksInterceptor, type: string, args: readonly unknown[], handler: Handler, next: Next): Next {
