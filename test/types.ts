@@ -71,6 +71,11 @@ export class Tasks {
   named(): void {}
   @BackgroundTask({ attempts: 3 })
   unnamed(): void {}
+  @BackgroundTask({ deduplication: { id: (customer: string, year: number) => `${customer} ${year}`, ttl: 1_000 } })
+  report(_customer: string, _year: number): void {}
+  // @ts-expect-error: no key
+  @BackgroundTask({ deduplication: { ttl: 1_000 } })
+  keyless(): void {}
 }
 
 export function handle(error: unknown): string | number | undefined {
