@@ -20,7 +20,8 @@ export class BullmqEngine implements BackgroundTasksEngine {
   #queue: Promise<Queue<JobData>> | undefined;
   /** The same, also while it connects. */
   #latest: Queue<JobData> | undefined;
-  #worker: BullmqWorker | undefined;
+  /** Those of the applications that are open. */
+  readonly #workers = new Map<EngineHost, BullmqWorker | undefined>();
   #closed = false;
 
   constructor(options: ResolvedBullmqOptions) {
@@ -44,27 +45,32 @@ export class BullmqEngine implements BackgroundTasksEngine {
   }
 
   async work(host: EngineHost): Promise<EngineWorker | undefined> {
-    // An application that has closed leaves the engine to the next one: a test makes many from one module.
+    // Applications that have closed leave the engine to the next one: a test makes many from one module.
+    if (this.#workers.size === 0) this.#queue = this.#latest = undefined;
     this.#closed = false;
-    this.#queue = this.#latest = this.#worker = undefined;
+    this.#workers.set(host, undefined);
     // For the first request not to wait. One that comes while the server is away says so; a driver that is missing is so at once.
     const connecting = this.#connected();
     connecting.catch(() => undefined);
     await Promise.race([connecting, setImmediate()]).catch((error: unknown) => {
       if (error instanceof BackgroundTasksError) throw error;
     });
-    if (this.#options.worker) this.#worker = new BullmqWorker(this.#options, host);
-    return this.#worker;
+    if (!this.#options.worker) return undefined;
+    const worker = new BullmqWorker(this.#options, host);
+    this.#workers.set(host, worker);
+    return worker;
   }
 
-  async close(): Promise<void> {
-    this.#closed = true;
-    const queue = this.#latest;
+  async close(host: EngineHost): Promise<void> {
+    const worker = this.#workers.get(host);
+    this.#workers.delete(host);
+    const queue = this.#workers.size === 0 ? this.#latest : undefined;
+    this.#closed = this.#workers.size === 0;
     const closed = queue?.close().catch(this.#log);
     // A server that hangs does not say goodbye.
     await Promise.race([closed, setTimeout(CLOSE_TIME, undefined, { ref: false })]);
     await Promise.race([
-      Promise.allSettled([queue?.disconnect(), this.#worker?.disconnect()]),
+      Promise.allSettled([queue?.disconnect(), worker?.disconnect()]),
       setTimeout(CLOSE_TIME, undefined, { ref: false }),
     ]);
   }

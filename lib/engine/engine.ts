@@ -59,6 +59,6 @@ export interface BackgroundTasksEngine {
    * missing, keeps the application from starting.
    */
   work(host: EngineHost): EngineWorker | undefined | Promise<EngineWorker | undefined>;
-  /** Lets go of its connections. */
-  close(): Promise<void>;
+  /** Lets go of what it has for an application, and of its connections when no other one that it works for is open. */
+  close(host: EngineHost): Promise<void>;
 }

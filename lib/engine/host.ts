@@ -44,7 +44,7 @@ export class TaskHost implements EngineHost {
 
   /** Never rejects. */
   close(): Promise<void> {
-    return this.#contained(() => this.#options.engine?.close());
+    return this.#contained(() => this.#options.engine?.close(this));
   }
 
   async run(job: EngineJob, signal: AbortSignal): Promise<void> {
