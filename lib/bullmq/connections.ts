@@ -1,6 +1,6 @@
 import type { ResolvedBullmqOptions } from './options.js';
 
-// A connection whose other end is gone without a word, behind a firewall that drops, say, is noticed by its silence alone.
+// A connection whose other end is gone without a word, such as behind a firewall that drops packets, is noticed by its silence alone.
 
 /** Milliseconds after which a connection that was lost, or that was never there, is tried again. */
 const retryStrategy = (times: number): number => Math.min(times * 100, 1_000);

@@ -91,7 +91,7 @@ export class BullmqEngine implements BackgroundTasksEngine {
       this.#latest = queue;
       mendConnections(queue);
       queue.on('error', (error) => {
-        // What a connection fails with as it is closed is nobody's business.
+        // What a connection fails with as it is closed interests nobody.
         if (!this.#closed) this.#log(error);
       });
       await queue.waitUntilReady();

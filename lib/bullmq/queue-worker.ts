@@ -9,7 +9,7 @@ export const RETRY_DELAY = 1_000;
 /** Seconds for which a worker waits for tasks at most: by then it looks whether there are some that its connection has not told it of. */
 const LONGEST_WAIT = 5;
 
-/** How often the end of a task is written down if that fails. A deadlock, or a server that starts anew, is over by then. */
+/** How often the end of a task is written down if that fails. A deadlock, or the restart of a server, is over by then. */
 const TRIES = 3;
 
 /** BullMQ's worker, where it would lose a task, or its end. */
@@ -52,7 +52,7 @@ export class QueueWorker extends Worker<JobData> {
     return undefined as never;
   }
 
-  /** With a task that is due in an hour, BullMQ waits for an hour on Postgres, be its connection dead. */
+  /** With a task that is due in an hour, BullMQ waits for an hour on Postgres, even if its connection is dead. */
   protected override getBlockTimeout(blockUntil: number): number {
     return Math.min(super.getBlockTimeout(blockUntil), LONGEST_WAIT);
   }

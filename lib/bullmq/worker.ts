@@ -38,7 +38,7 @@ export class BullmqWorker implements EngineWorker {
     await this.#worker?.abandon();
   }
 
-  /** A backend that failed to connect at first would fail for ever: it is made anew until its server is there. */
+  /** A backend that failed to connect at first would fail for ever: another one is made until its server is there. */
   async #start(): Promise<void> {
     const { signal } = this.#closing;
     const closing = aborted(signal);

@@ -1,13 +1,13 @@
 import type { AnyFunction } from '../task/background-task.js';
 import { type Expectation, invalid, milliseconds } from '../task/validation.js';
 
-/** Keeps an engine from having a task several times: while it has one with a key, others with that key come to nothing. */
+/** Keeps an engine from having a task several times: while it has a task with a key, further tasks with that key come to nothing. */
 export interface DeduplicationOptions {
   /** The key among the tasks of this method, or what makes it of the task's arguments, in `addTask`. */
   id: string | ((...args: never[]) => string);
-  /** Milliseconds for which a key is taken, in the place of the time until its task has ended. @default until the task has ended */
+  /** Milliseconds for which a key is taken. @default until its task has ended */
   ttl?: number | undefined;
-  /** Whether the milliseconds begin anew with each other task of the key. @default false */
+  /** Whether each further task of the key starts the milliseconds again. @default false */
   extend?: boolean | undefined;
   /** Whether another task of the key takes the place of one that still waits for its `delay`. @default false */
   replace?: boolean | undefined;

@@ -52,7 +52,7 @@ export class DeliverableTasks extends TrackedTasks {
 
   /**
    * Hands over what the engine is to have before the client has its answer. Rejects, once each task is reported, if the engine does not take
-   * in time what was added since `before`, be it that a handler at work beside this one has handed it over.
+   * in time what was added since `before`, also if a handler at work beside this one has handed it over.
    */
   flushFirst(outcome: Outcome, before?: ReadonlySet<Promise<void>>): Promise<void> | undefined {
     // The client has waited long enough: what a failure adds goes after the answer.

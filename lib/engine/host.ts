@@ -112,7 +112,7 @@ function argsOf(job: EngineJob): readonly unknown[] {
     const args: unknown = JSON.parse(job.args);
     if (Array.isArray(args) && (job.timeout === undefined || TIMEOUT.accepts(job.timeout))) return args;
   } catch {
-    // The error quotes the data, which is nobody's business.
+    // The error quotes the data, which must not be logged.
   }
   throw unreadable(job);
 }

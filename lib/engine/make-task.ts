@@ -14,7 +14,7 @@ import { BACKGROUND_TASK_EXPECTATIONS, type BackgroundTaskOptions } from './opti
 export function makeTask(first: unknown, rest: unknown[]): Task {
   const func = typeof first === 'function' ? first : rest.shift();
   if (typeof func !== 'function') {
-    // Without options in front, what follows is an argument, which is nobody's business.
+    // Without options in front, what follows is an argument, which must not be quoted.
     throw invalid(
       'INVALID_TASK',
       'a task',

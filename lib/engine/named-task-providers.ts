@@ -43,7 +43,7 @@ export class NamedTaskProviders {
 
   /**
    * Looks at every provider.
-   * @throws BackgroundTasksError `INVALID_TASK` if a name is taken twice, or a provider is made anew for each request.
+   * @throws BackgroundTasksError `INVALID_TASK` if a name is taken twice, or a provider is created for each request.
    */
   discover(): void {
     for (const module of this.modules.values()) {

@@ -43,7 +43,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
   protected readonly runner: ListRunner;
   protected readonly waiting = new Fifo<Task>();
   protected outcome: Outcome | undefined;
-  /** Whether the runner has the list, be it to wait for its turn or because one of its tasks runs. */
+  /** Whether the runner has the list: it waits for its turn, or one of its tasks runs. */
   #handedOver = false;
   /** The end that a platform was promised. */
   #promised: PromisedEnd | undefined;

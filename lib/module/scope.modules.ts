@@ -8,7 +8,7 @@ import { RequestTasks } from '../request/request-tasks.js';
 import { Execution } from '../runner/execution.js';
 import { CoreModule } from './core.module.js';
 
-/** `Scope.REQUEST`: what is injected is the list of the request, and what injects it is made anew for each. */
+/** `Scope.REQUEST`: what is injected is the list of the request, and what injects it is created for each request. */
 @Module({
   imports: [CoreModule],
   providers: [{ provide: BackgroundTasks, scope: Scope.REQUEST, inject: [REQUEST, Execution], useFactory: injectedTasks }],

@@ -159,7 +159,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
             subscriber.error(error);
           },
           complete: () => {
-            // Nest fails for want of a value to send.
+            // Nest fails, as there is no value to send.
             if (isEmpty) tasks.fail();
             subscriber.complete();
           },

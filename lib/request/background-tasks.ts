@@ -39,7 +39,7 @@ export const BackgroundTasks: BackgroundTasksConstructor = classAndDecorator(
 TaskList.makeTask = makeTask;
 
 Injectable({ scope: Scope.REQUEST })(BackgroundTasks);
-// Listed as a provider, Nest would make lists that nobody runs: it stops at boot for want of this, and says so.
+// If it is listed as a provider, Nest would make lists that nobody runs. As it finds no such dependency, it stops at boot, and says this.
 Inject('the list of a request: import BackgroundTasksModule, and leave BackgroundTasks out of `providers`')(BackgroundTasks, undefined, 0);
 
 const HandlerParameter = createParamDecorator((_: unknown, context: ExecutionContext) => tasksOf(context));

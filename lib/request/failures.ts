@@ -7,7 +7,7 @@ type OnError = (error: unknown, request: HttpRequest, response: unknown, next: u
 
 /**
  * Tells the list of a request of the exceptions that no interceptor sees: those of sending what the interceptors let through, and those that
- * reach the error handler of the platform, be it that a filter answers them with 200.
+ * reach the error handler of the platform, also if a filter answers them with 200.
  */
 export function observeFailures(adapter: HttpServer): void {
   const methods = adapter as unknown as Record<'reply' | 'render' | 'redirect', Send> & {

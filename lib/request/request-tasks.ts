@@ -39,7 +39,7 @@ export class RequestTasks extends DeliverableTasks {
   #awaited = false;
   /** The status by the time that a handler had returned something whose first part Nest reads later. */
   #statusBefore: number | undefined;
-  /** Whether somebody has answered the client, be it that it had left. */
+  /** Whether somebody has answered the client, also if the client had left. */
   #answered = false;
   #leftAlone: NodeJS.Timeout | undefined;
 

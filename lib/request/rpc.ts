@@ -4,7 +4,7 @@ interface RequestContextHost {
   getPattern(): unknown;
 }
 
-/** The object that stands for a message: its context, which a transport makes anew for each. Undefined for a transport that gives none. */
+/** The object that stands for a message: its context, of which a transport makes one for each. Undefined for a transport that gives none. */
 export function messageOf([, context]: readonly unknown[]): object | undefined {
   return objectOrNone(context);
 }

@@ -59,7 +59,7 @@ export class Closing {
     return this.#givenUp.has(task);
   }
 
-  /** Says that the function of a task has ended, be it that it had been given up here. */
+  /** Says that the function of a task has ended, which may have been given up here. */
   ended(task: Task): void {
     if (!this.#givenUp.delete(task)) return;
     this.#work.lingering -= 1;

@@ -1,4 +1,4 @@
-/** Counts what is at work in an application, and tells who waits for the end of it. */
+/** Counts what is at work in an application, and tells those that wait for its end. */
 export class Workload {
   /** The handlers at work, with tasks or without: each may still add one. */
   handlers = 0;

@@ -11,7 +11,7 @@ type Call = () => PromiseLike<unknown> | undefined;
 /** What an application calls its tasks through. */
 export type CallThrough = (task: BackgroundTask, call: Call) => PromiseLike<unknown> | undefined;
 
-/** What tasks are called through: `undefined` where a plain call does, for which nobody is to pay. */
+/** What tasks are called through: `undefined` where a plain call is enough, which costs nothing. */
 export function callThrough(holdsCurrentTask: boolean, around: Around | undefined): CallThrough | undefined {
   const throughAround: CallThrough | undefined = around && ((task, call) => callAround(around, task, call));
   if (!holdsCurrentTask) return throughAround;

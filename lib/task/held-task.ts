@@ -145,7 +145,7 @@ export abstract class HeldTask extends AsyncResource {
     this.owner?.over();
   }
 
-  /** What few tasks need, for who holds on to this one. */
+  /** What few tasks need: only those that somebody holds on to. */
   asked(): Details {
     if (!this.details) {
       this.details = {};

@@ -151,7 +151,7 @@ function attemptOf({ attempt, attempts }: Task): string {
   return attempts > 1 ? ` (attempt ${attempt} of ${attempts})` : '';
 }
 
-/** Whether the error is what a task ends with that heeds its signal: its timeout, say, has been logged already. */
+/** Whether the error is what a task ends with that heeds its signal. Why the signal fired has been logged already. */
 function obeyed(task: Task, error: unknown): boolean {
   try {
     // `fetch` rejects with the reason itself, Node's own functions with an error that has it for its cause.

@@ -83,7 +83,7 @@ export class Task extends HeldTask implements BackgroundTask {
     else this.completed(observer);
   }
 
-  /** The same, for who traces it, and needs a promise of its end. */
+  /** The same where the task is traced, which needs a promise of its end. */
   startTraced(timeout: number | undefined, observer: TaskObserver, through: CallThrough | undefined): void {
     let end: Promise<void> | undefined;
     try {
