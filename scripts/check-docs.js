@@ -22,7 +22,7 @@ for (const page of pages) {
     // In a guide the first line of a snippet names its file, for the reader to find the rest.
     const [, named, rest] = /^\/\/ (\S+\.\w+)\n(.*)$/s.exec(code) ?? [];
     const source = comment ?? named;
-    if (!source) problems.push(`${where}: a snippet without the name of its file`);
+    if (!source || (comment && page !== 'README.md')) problems.push(`${where}: a snippet without the name of its file in its first line`);
     else if (!existsSync(source)) problems.push(`${where}: there is no ${source}`);
     else if (!hasInOrder(flat(readFileSync(source, 'utf8')), flat(comment ? code : rest))) {
       problems.push(`${where}: the snippet differs from ${source}`);
