@@ -28,6 +28,19 @@ export class Fifo<Item extends Queued<Item>> {
     return item;
   }
 
+  /** Takes every item out, however many there are, at once. */
+  takeAll(): Fifo<Item> {
+    const all = new Fifo<Item>();
+    all.#first = this.#first;
+    all.#last = this.#last;
+    this.#first = this.#last = undefined;
+    return all;
+  }
+
+  *[Symbol.iterator](): Iterator<Item> {
+    for (let item = this.#first; item; item = item.behind) yield item;
+  }
+
   /** Takes every item out. */
   clear(): Item[] {
     const items: Item[] = [];

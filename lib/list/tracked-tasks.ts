@@ -185,8 +185,8 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
   }
 
   /** Takes every waiting task off the list. */
-  clear(): Task[] {
-    return this.waiting.clear().filter(waits);
+  clear(): Fifo<Task> {
+    return this.waiting.takeAll();
   }
 
   /** Why a task does not run, if it does not. */

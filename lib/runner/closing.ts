@@ -22,13 +22,13 @@ export class Closing {
   /** Gives up the tasks of these lists. `tell` is called with each that never started. */
   async giveUp(lists: readonly TrackedTasks[], reason: string, tell: (task: Task, error: Error) => void): Promise<void> {
     // Off their lists at once, or the next one would start in the place of one that is given up.
-    const waiting = lists.flatMap((list) => list.clear());
+    const waiting = lists.map((list) => list.clear());
     const running = new Map<string, number>();
     await inSlices(lists, ({ running: task }) => task && this.#giveUp(task, reason) && count(running, task.name));
     this.#reporter.lost(running, 'was given up', 'were given up', reason);
     const neverStarted = new Map<string, number>();
     const lost: Task[] = [];
-    await inSlices(waiting, (task) => {
+    await inSlices(each(waiting), (task) => {
       // The signal of another one may have cancelled it.
       if (task.hasEnded) return;
       task.end('discarded');
@@ -74,6 +74,10 @@ function withoutStack(make: () => Error): Error {
   const error = make();
   Error.stackTraceLimit = stackTraceLimit;
   return error;
+}
+
+function* each(lists: readonly Iterable<Task>[]): Iterable<Task> {
+  for (const list of lists) yield* list;
 }
 
 function count(names: Map<string, number>, name: string): void {
