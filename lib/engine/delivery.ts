@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from 'node:timers';
 import type { BackgroundTasksEngine } from './engine.js';
 import { Flush } from './flush.js';
 import { GroupCommit } from './group-commit.js';

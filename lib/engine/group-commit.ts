@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from 'node:timers';
 import { setTimeout as wait } from 'node:timers/promises';
 import { Fifo } from '../list/fifo.js';
 import type { BackgroundTasksEngine, EngineEntry } from './engine.js';

@@ -80,7 +80,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     // Nest 12 lets the messages of a microservice be seen before their guards, too.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
     runWithoutObservables(resolvers);
-    aroundResolvers(resolvers, (args, resolve) => interceptor.aroundResolver(args, resolve));
+    aroundResolvers(resolvers, (args, resolve) => interceptor.resolvers.around(args, resolve));
   }
 
   onModuleInit(): void {

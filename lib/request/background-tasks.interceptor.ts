@@ -4,13 +4,12 @@ import { ModuleRef } from '@nestjs/core';
 import { Observable, isObservable } from 'rxjs';
 import { heldBack } from '../engine/held-back.js';
 import { Execution } from '../runner/execution.js';
-import { RefusedError } from '../task/errors.js';
 import { BackgroundTasks } from './background-tasks.js';
 import { CurrentTasks } from './current-tasks.js';
-import { graphqlContext, isAsyncIterable, onceEnded, requestOfOperation, startsSubscription } from './graphql.js';
 import { type Handler, answersByHand, isStreaming, sendsEvents } from './handlers.js';
 import { rawRequest } from './http.js';
 import { type HandledTasks, listOf } from './injected-tasks.js';
+import { Resolvers } from './resolvers.js';
 import { lists, requestOf } from './tasks-of.js';
 import { beginMessage } from './ws.js';
 
@@ -19,18 +18,15 @@ import { beginMessage } from './ws.js';
 export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
   /** What a test put in the place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
   #override: BackgroundTasks | undefined;
-  /** What ends each of the GraphQL subscriptions that are open. */
-  readonly #subscriptions = new Set<() => void>();
+  /** @internal */
+  readonly resolvers: Resolvers;
 
   /** @internal */
   constructor(
     private readonly runner: Execution,
     private readonly moduleRef: ModuleRef,
   ) {
-    // GraphQL ends its subscriptions late in the shutdown, which would wait for them.
-    runner.closing.addEventListener('abort', () => {
-      for (const settle of this.#subscriptions) settle();
-    });
+    this.resolvers = new Resolvers(runner, (request) => this.#open(request, 'graphql'));
   }
 
   onModuleInit(): void {
@@ -92,42 +88,6 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
       return await next();
     } finally {
       tasks.handlerSettled();
-    }
-  }
-
-  /**
-   * Does for a GraphQL resolver, its guards and filters included, what `intercept` does for a handler.
-   * @internal
-   */
-  async aroundResolver(args: readonly unknown[], resolve: () => Promise<unknown>): Promise<unknown> {
-    const tasks = this.#open(requestOfOperation(graphqlContext(args)), 'graphql');
-    if (!tasks) return resolve();
-    let settled = false;
-    const settle = (failure?: { error: unknown }): void => {
-      if (settled) return;
-      settled = true;
-      this.#subscriptions.delete(settle);
-      if (failure) tasks.fail(failure.error);
-      tasks.handlerSettled();
-    };
-    tasks.handlerStarted();
-    const before = tasks.unacknowledged;
-    try {
-      const result = await this.runner.enter(tasks, resolve);
-      if (startsSubscription(args) && isAsyncIterable(result)) {
-        this.#subscriptions.add(settle);
-        return onceEnded(result, (step) => this.runner.enter(tasks, step), settle);
-      }
-      // A filter returns the error that GraphQL is to report.
-      const failure = result instanceof Error ? { error: result } : undefined;
-      const acknowledged = tasks.flushFirst(failure ? 'failure' : 'success', before);
-      if (acknowledged) await (failure ? acknowledged.catch(() => undefined) : acknowledged);
-      settle(failure);
-      return result;
-    } catch (error) {
-      settle({ error });
-      // The message of an error goes to the client.
-      throw error instanceof RefusedError ? error.toResponse() : error;
     }
   }
 

@@ -1,3 +1,5 @@
+import { setTimeout } from 'node:timers';
+
 /** How many lines of one kind are written in a second. */
 const MOST_LINES = 5;
 

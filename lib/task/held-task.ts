@@ -15,6 +15,9 @@ export interface TaskOwner {
   over(): void;
 }
 
+/** In the place of the list of a task that it has let go of. */
+const NO_LONGER_IN_A_LIST: TaskOwner = { known: new Map(), cancelled() {}, over() {} };
+
 /** `'delivering'`: it is on its way to an engine. */
 type TaskState = 'pending' | 'active' | 'delivering' | TaskEnd;
 
@@ -143,6 +146,7 @@ export abstract class HeldTask extends AsyncResource {
     this.args = NO_ARGS;
     if (this.details) forgetContext(this);
     this.owner?.over();
+    if (this.owner) this.owner = NO_LONGER_IN_A_LIST;
   }
 
   /** What few tasks need: only those that somebody holds on to. */
