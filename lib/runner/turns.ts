@@ -32,18 +32,21 @@ export class Turns<Item extends Queued<Item>> {
   readonly #onWakeUp = (): void => {
     this.#wakeUp = undefined;
     this.#sliceEnd = performance.now() + TIME_SLICE;
-    this.#handOut();
+    this.#handOut(true);
   };
 
-  #handOut(): void {
+  /** One turn at least after a wake-up, even if the process itself had to wait for its own turn meanwhile. */
+  #handOut(wokenUp = false): void {
     if (this.#handingOut || this.#wakeUp) return;
     this.#handingOut = true;
+    let mayTake = wokenUp;
     try {
       while (!this.#waiting.isEmpty && this.#hasRoom()) {
-        if (performance.now() > this.#sliceEnd) {
+        if (!mayTake && performance.now() > this.#sliceEnd) {
           this.#wakeUp = setImmediate(this.#onWakeUp);
           break;
         }
+        mayTake = false;
         this.#take(this.#waiting.shift()!);
       }
     } finally {
