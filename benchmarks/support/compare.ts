@@ -12,9 +12,9 @@ export type Figures = Record<string, number>;
 /** `--quick` shows that everything runs; its numbers say little. */
 export const quick = process.argv.includes('--quick');
 
-const ROUNDS = quick ? 3 : 15;
+const ROUNDS = quick ? 3 : 9;
 /** Rounds that do not count: what V8 compiles, it compiles in these. */
-const WARM_UP_ROUNDS = quick ? 1 : 3;
+const WARM_UP_ROUNDS = quick ? 1 : 2;
 
 /** What the peers measured, round by round. */
 export class Comparison {

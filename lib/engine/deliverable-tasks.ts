@@ -1,9 +1,10 @@
-import { type ListRunner, type Outcome, TrackedTasks } from '../list/tracked-tasks.js';
+import type { ListRunner } from '../list/list-runner.js';
+import { type Outcome, TrackedTasks } from '../list/tracked-tasks.js';
 import type { Task } from '../task/task.js';
 import { type DeliverableTask, type NamedTask, isForEngine } from './named-task.js';
 
 /** What a list needs of the runner for the tasks that go to the engine. */
-export interface DeliveringRunner extends ListRunner {
+export interface DeliveringRunner extends ListRunner<TrackedTasks> {
   /** Whether the engine is to have a task before the client has its answer. */
   goesFirst(task: NamedTask): boolean;
   /** Hands tasks that their list has let go of to the engine; rejects once each is reported if that fails. */

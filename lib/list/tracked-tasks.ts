@@ -1,36 +1,15 @@
 import { inOneLine } from '../task/describe-error.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
-import type { Reporter } from '../task/reporter.js';
 import type { TaskOwner } from '../task/held-task.js';
 import type { Task, TaskObserver } from '../task/task.js';
 import { Fifo, type Queued } from './fifo.js';
 import type { Linked } from './linked-set.js';
-import type { ResolvedListOptions } from './options.js';
+import type { ListRunner } from './list-runner.js';
 import { PromisedEnd } from './promised-end.js';
 import { TaskList } from './task-list.js';
 
 /** How a request ended. */
 export type Outcome = 'success' | 'failure';
-
-/** What a list needs of the runner. */
-export interface ListRunner {
-  readonly options: ResolvedListOptions;
-  readonly reporter: Reporter;
-  /** The tasks that have not ended and were asked for their ids, by these. */
-  readonly known: Map<string, Task>;
-  /** Takes responsibility for a task that is about to be added to a list; throws if it is not taken. */
-  admit(task: Task, list: TrackedTasks): void;
-  /** Gives a flushed list its turns until it is empty. */
-  enqueue(list: TrackedTasks): void;
-  /** Goes on after a task of the list. */
-  ended(list: TrackedTasks): void;
-  /** Logs a task's error and hands it to `onError`, or says that it was cancelled. */
-  report(task: Task, error: unknown): void;
-  /** Says how the function of a task ended that had been given up. */
-  endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void;
-  /** Lets go of a task that its list will not run. */
-  discard(task: Task, reason: string): void;
-}
 
 /** A list that the runner tracks from its first task on, and runs once it is flushed. */
 export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Queued<TrackedTasks>, Linked<TrackedTasks> {
@@ -40,7 +19,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
   isLinked = false;
   /** The task whose end is awaited. */
   running: Task | undefined;
-  protected readonly runner: ListRunner;
+  protected readonly runner: ListRunner<TrackedTasks>;
   protected readonly waiting = new Fifo<Task>();
   protected outcome: Outcome | undefined;
   /** Whether the runner has the list: it waits for its turn, or one of its tasks runs. */
@@ -50,7 +29,7 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
   /** Whether a task has failed after which no other runs. */
   #stopped = false;
 
-  constructor(runner: ListRunner) {
+  constructor(runner: ListRunner<TrackedTasks>) {
     super();
     this.runner = runner;
   }

@@ -5,13 +5,12 @@ import { TaskList } from '../list/task-list.js';
 import { LinkedSet } from '../list/linked-set.js';
 import type { TrackedTasks } from '../list/tracked-tasks.js';
 import { type CallThrough, callThrough } from '../task/call-through.js';
-import { messageOf } from '../task/describe-error.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError } from '../task/errors.js';
 import { Reporter } from '../task/reporter.js';
 import type { Task } from '../task/task.js';
 import { Closing } from './closing.js';
 import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
-import { inSlices } from './slices.js';
+import { Reports } from './reports.js';
 import { Turns } from './turns.js';
 import { Workload } from './workload.js';
 
@@ -22,13 +21,12 @@ export class Execution implements DeliveringRunner {
   readonly work = new Workload();
   readonly known = new Map<string, Task>();
   readonly #shutdown = new AbortController();
-  /** The tasks that were discarded since the application started. */
-  discarded = 0;
   /** The lists that hold tasks, or run one. */
   readonly #lists = new LinkedSet<TrackedTasks>();
   /** The flushed lists. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TrackedTasks>;
   readonly #closing: Closing;
+  readonly #reports: Reports;
   readonly #sender: EngineSender | undefined;
   #through: CallThrough | undefined;
   #closed = false;
@@ -39,6 +37,7 @@ export class Execution implements DeliveringRunner {
     this.#sender = sender;
     this.#through = callThrough(false, options.around);
     this.#closing = new Closing(this.work, reporter);
+    this.#reports = new Reports(this.work, reporter, this.#closing);
     this.#turns = new Turns(
       () => this.work.active < options.concurrency,
       (list) => this.#takeTurn(list),
@@ -111,40 +110,16 @@ export class Execution implements DeliveringRunner {
   }
 
   report(task: Task, error: unknown): void {
-    // It may be the one that awaits the shutdown, which would go on beside another one in its place.
-    if (task.details?.givenUp) this.work.closing = 0;
-    if (task.state === 'cancelled') {
-      this.reporter.cancelled(task, error);
-      return this.#over(task);
-    }
-    // What a shutdown gives up is logged in one line.
-    if (this.#closing.gaveUp(task)) this.#tell(task, error);
-    else this.#reported(task, this.reporter.failed(task, error));
-  }
-
-  #tell(task: Task, error: unknown): void {
-    this.#reported(task, this.reporter.tell(task, error));
-  }
-
-  #reported(task: Task, told: Promise<void> | undefined): void {
-    if (!told) return this.#over(task);
-    this.work.reporting += 1;
-    void told.then(() => {
-      this.work.reporting -= 1;
-      this.#over(task);
-    });
-  }
-
-  #over(task: Task): void {
-    task.release();
-    this.work.decreased();
+    this.#reports.failed(task, error);
   }
 
   discard(task: Task, reason: string): void {
-    this.work.pending -= 1;
-    this.discarded += 1;
-    this.reporter.discarded(task, reason);
-    this.#over(task);
+    this.#reports.discarded(task, reason);
+  }
+
+  /** The tasks that were discarded since the application started. */
+  get discarded(): number {
+    return this.#reports.discardedCount;
   }
 
   /** Whether `@BackgroundTask()` methods go to an engine. */
@@ -163,25 +138,12 @@ export class Execution implements DeliveringRunner {
       await this.#sender?.deliver(tasks);
     } catch (error) {
       const missing = tasks.filter(({ state }) => state === 'delivering');
-      this.#neverDelivered(missing, error);
+      this.#reports.notDelivered(missing, error);
       throw error;
     } finally {
       this.work.pending -= tasks.length;
       this.work.decreased();
     }
-  }
-
-  #neverDelivered(tasks: readonly Task[], error: unknown): void {
-    this.reporter.notDelivered(tasks, error);
-    this.work.reporting += 1;
-    void inSlices(tasks, (task) => {
-      task.end('discarded');
-      this.reporter.neverStarts(task, messageOf(error));
-      this.#tell(task, error);
-    }).then(() => {
-      this.work.reporting -= 1;
-      this.work.decreased();
-    });
   }
 
   /** Refuses tasks from now on, and gives up those that have not ended, reporting each one. */
@@ -190,7 +152,7 @@ export class Execution implements DeliveringRunner {
     this.#sender?.giveUp(reason);
     if (this.work.isQuiet) return;
     const lists = this.#lists.clear();
-    await this.#closing.giveUp(lists, reason, (task, error) => this.#tell(task, error));
+    await this.#closing.giveUp(lists, reason, (task, error) => this.#reports.tell(task, error));
   }
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
