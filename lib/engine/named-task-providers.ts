@@ -1,10 +1,11 @@
-import { Injectable, type Type } from '@nestjs/common';
-import { ModulesContainer } from '@nestjs/core';
+import type { Type } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
 import { BackgroundTasksError } from '../task/errors.js';
 import { type NamedMethod, classOf, declaredBy, namedMethodsOf } from './named-methods.js';
 
 /** What Nest knows of a provider. */
-type ProviderWrapper = ReturnType<ModulesContainer['get']> extends { providers: Map<unknown, infer Wrapper> } | undefined ? Wrapper : never;
+export type ProviderWrapper =
+  ReturnType<ModulesContainer['get']> extends { providers: Map<unknown, infer Wrapper> } | undefined ? Wrapper : never;
 
 /** The provider of a named method, and the module that has it. */
 interface Provider {
@@ -13,7 +14,6 @@ interface Provider {
 }
 
 /** The `@BackgroundTask()` methods of an application, each with the provider that it runs on. */
-@Injectable()
 export class NamedTaskProviders {
   readonly #providers = new Map<NamedMethod, Provider>();
   readonly #methods = new Map<string, NamedMethod>();

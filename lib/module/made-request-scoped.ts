@@ -1,9 +1,7 @@
 import { Scope } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
+import type { ProviderWrapper } from '../engine/named-task-providers.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
-
-/** What Nest knows of a provider. */
-type Wrapper = ReturnType<ModulesContainer['get']> extends { providers: Map<unknown, infer Provider> } | undefined ? Provider : never;
 
 const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];
 
@@ -40,12 +38,12 @@ export function madeRequestScoped(modules: ModulesContainer): string | undefined
 }
 
 /** Whether something that it depends on makes a class request-scoped, and not the class itself. */
-function isRequestScoped(wrapper: Wrapper): boolean {
+function isRequestScoped(wrapper: ProviderWrapper): boolean {
   return wrapper.scope !== Scope.REQUEST && wrapper.inject == null && !wrapper.isDependencyTreeStatic();
 }
 
 /** What a class has that wants a singleton. */
-function countsOn(metatype: Wrapper['metatype']): string | undefined {
+function countsOn(metatype: ProviderWrapper['metatype']): string | undefined {
   const prototype: unknown = typeof metatype === 'function' ? metatype.prototype : undefined;
   if (!metatype || typeof prototype !== 'object' || prototype === null) return undefined;
   if ('getPassportInstance' in prototype) return 'a Passport strategy, which registers itself when it is created';
@@ -70,10 +68,10 @@ function methodsOf(prototype: object): object[] {
 }
 
 /** The shortest way from a class to `BackgroundTasks`, through nothing that is request-scoped of itself. */
-function chainFrom(wrapper: Wrapper): Wrapper[] | undefined {
+function chainFrom(wrapper: ProviderWrapper): ProviderWrapper[] | undefined {
   const seen = new Set([wrapper]);
   for (let chains = [[wrapper]]; chains.length > 0;) {
-    const longer: Wrapper[][] = [];
+    const longer: ProviderWrapper[][] = [];
     for (const chain of chains) {
       for (const dependency of dependenciesOf(chain.at(-1)!)) {
         if (seen.has(dependency)) continue;
@@ -87,7 +85,7 @@ function chainFrom(wrapper: Wrapper): Wrapper[] | undefined {
   return undefined;
 }
 
-function dependenciesOf(wrapper: Wrapper): Wrapper[] {
+function dependenciesOf(wrapper: ProviderWrapper): ProviderWrapper[] {
   const properties = (wrapper.getPropertiesMetadata() ?? []).map((property) => property.wrapper);
   return [...(wrapper.getCtorMetadata() ?? []), ...properties, ...(wrapper.getEnhancersMetadata() ?? [])].filter(Boolean);
 }

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { Execution } from '../runner/execution.js';
 import { RequestTasks } from './request-tasks.js';
 
-/** Where Node keeps the response that is to go out next: undocumented, and so in all its versions. */
+/** Where Node keeps the response that is to go out next: undocumented. Where it is not, requests count from their handlers on. */
 type ServerSocket = Socket & { readonly _httpMessage?: ServerResponse<Request> | null };
 
 /** Node says of a request whether its connection was handed over, to WebSocket say: Fastify's plugin for that gives it a response that never ends. */
