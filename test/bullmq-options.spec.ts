@@ -1,4 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { Pool } from 'pg';
 import { BackgroundTasksError } from 'nestjs-background-tasks';
 import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 
@@ -21,7 +23,8 @@ describe('bullmqEngine()', () => {
     ['an empty URL, of a variable that is not set', { connection: '' }, 'the option `connection` of bullmqEngine()'],
     ['what is no URL', { connection: 'localhost' }, 'the option `connection` of bullmqEngine()'],
     ['a URL of something else', { connection: 'http://127.0.0.1:6379' }, 'the option `connection` of bullmqEngine()'],
-    ['a client', { connection: { duplicate: () => ({}) } }, 'the option `connection` of bullmqEngine()'],
+    ['a client of ioredis', { connection: new Redis({ lazyConnect: true }) }, 'the option `connection` of bullmqEngine()'],
+    ['a pool of pg', { connection: new Pool() }, 'connection options, and not a client or a pool'],
     ['a queue that BullMQ refuses', { connection, queue: 'a:b' }, 'the option `queue` of bullmqEngine() to be a name without a colon'],
     ['a worker that is no settings', { connection, worker: true }, 'the option `worker` of bullmqEngine() to be false or an object'],
     ['no concurrency', { connection, worker: { concurrency: 0 } }, '`concurrency` of `worker` of bullmqEngine() to be an integer from 1'],

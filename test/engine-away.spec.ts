@@ -163,6 +163,27 @@ describe.each(ownBackends)('$name is away', (backend) => {
   }, 30_000);
 
   it.each(['crash', 'freeze'] as const)(
+    'is not waited for by a shutdown, if no task runs: %s',
+    async (how) => {
+      const app = await start({ flushTimeout: 200 });
+      await expectService(app);
+      await server[how]();
+      try {
+        // The worker has noticed by then.
+        await expectNoService(app, 200);
+        const start = performance.now();
+        await app.app.close();
+        // Of a shutdownTimeout of 30 s.
+        expect(performance.now() - start).toBeLessThan(10_000);
+      } finally {
+        if (how === 'crash') await server.start();
+        else server.thaw();
+      }
+    },
+    40_000,
+  );
+
+  it.each(['crash', 'freeze'] as const)(
     'does not keep the application from closing: %s',
     async (how) => {
       const running = await start({ flush: 'after-response', shutdownTimeout: 100 });

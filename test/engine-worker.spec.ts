@@ -183,6 +183,19 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
   });
 
+  it('may lose its server while it connects, as may the queue', async () => {
+    held.open();
+    // At each moment of it. What nobody catches fails the test.
+    for (let answer = 1; ran.all.length === 0; answer++) {
+      const cut = proxy.cutAtAnswer(answer);
+      const { app } = await start();
+      await add('held');
+      await Promise.race([cut, ran.atLeast(1)]);
+      proxy.restore();
+      await app.close();
+    }
+  });
+
   it('may close while it still connects, as may the queue', async () => {
     // At each moment of it. What nobody catches fails the test.
     for (let turns = 0; turns < 20; turns++) {

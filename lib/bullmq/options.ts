@@ -93,10 +93,10 @@ export function checkPriority(task: string, priority: number | undefined): void 
 /** The error does not quote the value: a URL may have a password. */
 function checkConnection(connection: unknown): asserts connection is string | object {
   if (typeof connection === 'string' && URL.canParse(connection) && /^(rediss?|postgres(ql)?):/.test(connection)) return;
-  if (typeof connection === 'object' && connection !== null && !('duplicate' in connection)) return;
+  if (typeof connection === 'object' && connection !== null && !('connect' in connection)) return;
   throw new BackgroundTasksError(
     'INVALID_OPTION',
     `Expected the option \`connection\` of bullmqEngine() to be a URL that begins with redis:, rediss:, postgres: or postgresql:, or connection ` +
-      `options, and not a client, as the engine makes connections of its own; got ${describeArgument(connection)}`,
+      `options, and not a client or a pool, as the engine makes connections of its own; got ${describeArgument(connection)}`,
   );
 }

@@ -8,6 +8,9 @@ import type { ResolvedBullmqOptions } from './options.js';
 import { QueueWorker, RETRY_DELAY } from './queue-worker.js';
 import { throttledLog } from './throttled-log.js';
 
+/** Milliseconds that the server is given to answer a worker that closes, once no task runs. Whether it is away, nothing tells. */
+const ANSWER_TIME = 3_000;
+
 /** Runs the tasks of a queue in this process. */
 export class BullmqWorker implements EngineWorker {
   readonly #options: ResolvedBullmqOptions;
@@ -15,6 +18,7 @@ export class BullmqWorker implements EngineWorker {
   readonly #log: (error: Error) => void;
   readonly #closing = new AbortController();
   readonly #started: Promise<void>;
+  readonly #running = new Set<Promise<void>>();
   #worker: QueueWorker | undefined;
 
   constructor(options: ResolvedBullmqOptions, host: EngineHost) {
@@ -30,7 +34,8 @@ export class BullmqWorker implements EngineWorker {
     const giveBack = (): void => this.#worker?.cancelAllJobs(String(deadline.reason));
     if (deadline.aborted) giveBack();
     deadline.addEventListener('abort', giveBack);
-    await this.#worker?.close();
+    const silence = Promise.allSettled(this.#running).then(() => setTimeout(ANSWER_TIME, undefined, { ref: false }));
+    await Promise.race([this.#worker?.close(), silence]);
   }
 
   /** Lets go of what did not close in time. */
@@ -76,13 +81,17 @@ export class BullmqWorker implements EngineWorker {
   async #process(job: Job<JobData>, token: string | undefined, signal: AbortSignal | undefined): Promise<void> {
     // One that was being fetched when the worker began to close.
     if (this.#closing.signal.aborted) return giveBack(job, token);
+    const run = this.#host.run(engineJobOf(job), signal ?? this.#closing.signal);
+    this.#running.add(run);
     try {
-      await this.#host.run(engineJobOf(job), signal ?? this.#closing.signal);
+      await run;
     } catch (thrown) {
       if (signal?.aborted) return giveBack(job, token);
       const failure = failureOf(thrown);
       this.#worker?.failures.add(failure);
       throw failure;
+    } finally {
+      this.#running.delete(run);
     }
   }
 }

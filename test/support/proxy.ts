@@ -11,6 +11,8 @@ export interface Proxy {
   drop(): void;
   /** Ends the connections that are open, and refuses new ones. */
   cut(): void;
+  /** The same, as the server sends something for this time from now on. */
+  cutAtAnswer(count: number): Promise<void>;
   /** Takes new connections again. */
   restore(): void;
   close(): Promise<void>;
@@ -21,6 +23,7 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
   const open = new Set<Socket>();
   let refusing = false;
   const watchers = new Set<(sent: string) => void>();
+  let answered = (): void => undefined;
   const server = createServer((client) => {
     if (refusing) {
       client.destroy();
@@ -30,6 +33,7 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
     client.on('data', (data) => {
       for (const watcher of watchers) watcher(data.toString('latin1'));
     });
+    upstream.on('data', () => answered());
     for (const [socket, other] of [
       [client, upstream],
       [upstream, client],
@@ -47,6 +51,11 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
   const dropped = new WeakSet<Socket>();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  function cut(): void {
+    refusing = true;
+    for (const socket of open) socket.destroy();
+  }
+
   const url = new URL(serverUrl);
   url.port = String((server.address() as { port: number }).port);
   return {
@@ -68,12 +77,19 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
         socket.resume();
       }
     },
-    cut() {
-      refusing = true;
-      for (const socket of open) socket.destroy();
-    },
+    cut,
+    cutAtAnswer: (count) =>
+      new Promise((resolve) => {
+        let answers = 0;
+        answered = () => {
+          if (++answers !== count) return;
+          cut();
+          resolve();
+        };
+      }),
     restore() {
       refusing = false;
+      answered = () => undefined;
     },
     async close() {
       server.close();
