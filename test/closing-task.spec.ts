@@ -12,6 +12,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
   async function serve(close: (app: INestApplication) => unknown, timeout?: number) {
     log.length = 0;
     const slow = gate();
+    const closing = gate();
     const disconnected = gate();
     let app!: INestApplication;
 
@@ -20,6 +21,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
       @Post()
       post(@BackgroundTasks() tasks: BackgroundTasks) {
         tasks.addTask({ timeout }, function closes() {
+          closing.open();
           return close(app);
         });
       }
@@ -43,7 +45,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
 
     const served = await createApp(platform, ClosingModule);
     app = served.app;
-    return { ...served, runner: served.runner, slow, disconnected: disconnected.opened };
+    return { ...served, runner: served.runner, slow, closing: closing.opened, disconnected: disconnected.opened };
   }
 
   it.each<[string, (app: INestApplication) => unknown]>([
@@ -57,9 +59,10 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     ],
     ['and something else', (app) => Promise.all([setImmediate(), app.close()])],
   ])('%s, is not waited for by that shutdown, while others are', async (_, close) => {
-    const { http, logs, runner, slow, disconnected } = await serve(close);
+    const { http, logs, runner, slow, closing, disconnected } = await serve(close);
     await http.post('/other').expect(201);
     await http.post('/').expect(201);
+    await closing;
     await setImmediate();
     expect(log).toEqual([]);
     slow.open();

@@ -1,4 +1,3 @@
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Module, Post } from '@nestjs/common';
@@ -48,18 +47,16 @@ describe.each(platforms)('a shutdown with many tasks on %s', (platform) => {
     let discards = 0;
     const count = (): void => void (discards += 1);
     subscribe(DISCARDS, count);
-    const delay = monitorEventLoopDelay({ resolution: 5 });
-    delay.enable();
+    const longestTurn = watchTurns();
     const start = performance.now();
     await app.close();
     const took = performance.now() - start;
     await runner.onIdle();
-    delay.disable();
+    const stall = longestTurn();
     unsubscribe(DISCARDS, count);
 
     expect(took).toBeLessThan(100 + 1_000 + 900);
-    // On a machine that does other things, too: without slices, it is seconds.
-    expect(delay.max / 1e6).toBeLessThan(250);
+    expect(stall).toBeLessThan(100);
     expect(Object.fromEntries(reported)).toEqual({ endless: 1, mail: 60_000, audit: 40_000 });
     expect(discards).toBe(100_000);
     expect(await last.ended).toBe('discarded');
@@ -80,3 +77,19 @@ describe.each(platforms)('a shutdown with many tasks on %s', (platform) => {
     expect(logs.of('error')).toHaveLength(2);
   });
 });
+
+/** Returns a function that returns the milliseconds of processor time that the longest turn of the event loop took since. */
+function watchTurns(): () => number {
+  let longest = 0;
+  let begun = process.cpuUsage();
+  let next = setImmediate(function turn() {
+    const { user, system } = process.cpuUsage(begun);
+    longest = Math.max(longest, (user + system) / 1_000);
+    begun = process.cpuUsage();
+    next = setImmediate(turn);
+  });
+  return () => {
+    clearImmediate(next);
+    return longest;
+  };
+}

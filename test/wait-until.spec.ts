@@ -48,16 +48,20 @@ describe.each(platforms)('waitUntil on %s', (platform) => {
   }
 
   it('is called once for a request, in the context of its first addTask(), and fulfilled when all of its tasks are over', async () => {
+    const second = gate();
     const { http, runner } = await serve((tasks) => {
       tasks.addTask(() => void log.push('first'));
-      tasks.addTask(() => slow.opened);
+      tasks.addTask(() => {
+        second.open();
+        return slow.opened;
+      });
       tasks.addTask(() => {
         log.push('third');
         tasks.addTask(() => void log.push('nested'));
       });
     });
     await http.get('/').expect(200);
-    await setImmediate();
+    await second.opened;
     expect(log).toEqual(['called in the handler', 'first']);
     slow.open();
     await runner.onIdle();
