@@ -5,7 +5,7 @@ import type { Execution } from '../runner/execution.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { responseOf } from './http.js';
-import { onCutOff, onceAnswered, onceHeadWritten, onceOver } from './response.js';
+import { destroyTelling, onceAnswered, onceHeadWritten, onceOver } from './response.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -64,6 +64,11 @@ export class RequestTasks extends DeliverableTasks {
   static latest(request: object): RequestTasks | undefined {
     const latest = lists.get(request);
     return latest instanceof RequestTasks ? latest : undefined;
+  }
+
+  /** Tells the lists of a request, whichever their applications, that the server has cut its response off: those that wait for its end. */
+  static cutOff(request: object): void {
+    for (let tasks = RequestTasks.latest(request); tasks; tasks = tasks.#outer) if (tasks.#response) tasks.failSending();
   }
 
   /** Has the shutdown wait for a request that has not reached a handler: until one has ended, or the answer has begun that it gets without. */
@@ -158,7 +163,7 @@ export class RequestTasks extends DeliverableTasks {
       });
     });
     // Once the response is over, it is destroyed as a matter of course.
-    onCutOff(response, () => this.failSending());
+    response.destroy = destroyOfRequest;
   }
 
   #flushIfOver(): void {
@@ -177,3 +182,5 @@ export class RequestTasks extends DeliverableTasks {
     return this.#statusBefore !== undefined && this.#statusBefore !== status && status >= 400;
   }
 }
+
+const destroyOfRequest = destroyTelling((request) => RequestTasks.cutOff(request));

@@ -1,6 +1,5 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { PerRequest } from './per-request.js';
 
 /** Calls the listener once, when the last byte is out or the connection is gone. */
 export function onceOver(response: ServerResponse, listener: () => void): void {
@@ -12,7 +11,8 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
   };
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
   if (response.writableFinished || response.destroyed) return once();
-  response.once('finish', once).once('close', once);
+  // Not with `once()`, which costs as much again: both come, or one does, and nothing after them.
+  response.on('finish', once).on('close', once);
   // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
   // Or, over HTTP/2, its stream has closed already.
   if (!response.socket) onceConnectionCloses(response, once);
@@ -36,21 +36,18 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
   response.once('socket', () => listeners.delete(listener));
 }
 
-const cutOffListeners = new PerRequest<() => void>('cut off');
-
-/** Calls the listener when the server cuts the response off: a file, or a generator, that failed half-way. A client that leaves does not do it. */
-export function onCutOff(response: ServerResponse, listener: () => void): void {
-  const earlier = cutOffListeners.get(response);
-  cutOffListeners.set(response, earlier ? () => [earlier, listener].forEach((call) => call()) : listener);
-  // One function for all: with another one for each response, V8 keeps finished requests through several collections of young garbage.
-  response.destroy = destroyObserved;
-}
-
-function destroyObserved(this: ServerResponse, error?: Error): ServerResponse {
-  // When a connection has closed, Node 24 destroys the responses that waited on it.
-  if (!this.req.socket.destroyed) cutOffListeners.get(this)?.();
-  const prototype: ServerResponse = Object.getPrototypeOf(this);
-  return prototype.destroy.call(this, error) as ServerResponse;
+/**
+ * A `destroy()` that tells of the request when the server cuts its response off: a file, or a generator, that failed half-way. A client that
+ * leaves does not do it. It is one for all responses: with another one for each, V8 keeps finished requests through several collections of
+ * young garbage.
+ */
+export function destroyTelling(cutOff: (request: IncomingMessage) => void): ServerResponse['destroy'] {
+  return function destroy(this: ServerResponse, error) {
+    // When a connection has closed, Node 24 destroys the responses that waited on it.
+    if (!this.req.socket.destroyed) cutOff(this.req);
+    const prototype: ServerResponse = Object.getPrototypeOf(this);
+    return prototype.destroy.call(this, error) as ServerResponse;
+  };
 }
 
 /** Calls the listener when the head of a response is written. What HTTP/2 writes of itself is not seen. */
