@@ -58,7 +58,7 @@ export class TaskHost implements EngineHost {
       const endedLate: TaskObserver['endedLate'] = (_, how, error) => this.#reporter.endedLate(task, how, error);
       await task.settled(task.options.timeout ?? this.#options.timeout, endedLate, this.#through);
     } catch (error) {
-      if (signal.aborted) this.#reporter.givenBack(task, String(signal.reason));
+      if (signal.aborted) this.#reporter.warn(givenBack(task, String(signal.reason)));
       else await this.#reporter.failed(task, error);
       throw error;
     } finally {
@@ -123,6 +123,10 @@ function unreadable({ name }: EngineJob): BackgroundTasksError {
     `${taskCalled(name)} came from the engine with data that this package has not written: expected its \`args\` to be an array, as JSON, ` +
       'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only',
   );
+}
+
+function givenBack({ name }: Task, reason: string): string {
+  return `${taskCalled(name)} is left to the engine, which will have it run again: ${reason}`;
 }
 
 function unknown({ name, provider }: EngineJob): BackgroundTasksError {

@@ -89,21 +89,18 @@ export class TrackedTasks extends TaskList implements TaskObserver, TaskOwner, Q
   /** Promises, for a task that is about to be added, the end of the list: once, until it has come. */
   promiseEnd(waitUntil: (end: Promise<void>) => unknown): void {
     this.#promised ??= new PromisedEnd(waitUntil, (error) => this.runner.reporter.waitUntilRejected(error));
-    this.#promised.open += 1;
+    this.#promised.taskAdded();
   }
 
   over(): void {
     if (!this.#promised) return;
-    this.#promised.open -= 1;
+    this.#promised.taskOver();
     this.#keepPromise();
   }
 
-  /** Before the outcome is known, more tasks may come. */
+  /** Before the outcome is known, more tasks may come. A late one needs another promise. */
   #keepPromise(): void {
-    if (!this.outcome || this.#promised?.open !== 0) return;
-    this.#promised.keep();
-    // A late task needs another one.
-    this.#promised = undefined;
+    if (this.outcome && this.#promised?.keep()) this.#promised = undefined;
   }
 
   /** Whether everything that was flushed has run. */

@@ -45,7 +45,7 @@ export class Reports {
 
   /** Of tasks that the engine did not take. */
   notDelivered(tasks: readonly Task[], error: unknown): void {
-    this.#reporter.notDelivered(tasks, error);
+    this.#reporter.failedTogether(tasks, error);
     this.#work.reporting += 1;
     void inSlices(tasks, (task) => {
       task.end('discarded');

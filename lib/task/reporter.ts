@@ -85,12 +85,12 @@ export class Reporter {
     this.#log('error', `${total} background tasks ${many}: ${reason}: ${countedNames(names)}`);
   }
 
-  /** Tasks that did not get to their engine: in one line, however many they are. */
-  notDelivered(tasks: readonly Task[], error: unknown): void {
+  /** Tasks that one error has cost, in one line, however many they are. */
+  failedTogether(tasks: readonly Task[], error: unknown): void {
     const [first] = tasks;
     if (!first) return;
+    // Its message names the tasks itself.
     if (error instanceof RefusedError) first.within(() => this.refused(error));
-    // It is not the engine that has failed.
     else
       first.within(() => this.#log('error', `${tasksCalled(tasks.map(({ name }) => name))} failed: ${messageOf(error)}`, stackOf(error)));
   }
@@ -112,10 +112,6 @@ export class Reporter {
       'warn',
       'A background task awaits the end of this shutdown, which does not wait for it in turn; close the application without `await` in a task',
     );
-  }
-
-  givenBack(task: Task, reason: string): void {
-    this.#log('warn', `${taskCalled(task.name)} is left to the engine, which will have it run again: ${reason}`);
   }
 
   /** Logs an error once: it may come by several handlers, such as the resolvers of one GraphQL field. */
