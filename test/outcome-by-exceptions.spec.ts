@@ -30,6 +30,7 @@ beforeEach(() => {
 
 /** What the spec uses of the responses of both platforms. */
 interface Reply {
+  readonly raw: ServerResponse;
   status(code: number): this;
   send(body: unknown): void;
 }
@@ -74,6 +75,14 @@ class Values {
   byHand(@Res() response: Reply, @BackgroundTasks() tasks: BackgroundTasks) {
     this.#add(tasks);
     response.send({ big: 1n });
+  }
+
+  @Get('cut-off')
+  cutOff(@Res() response: Reply | ServerResponse, @BackgroundTasks() tasks: BackgroundTasks) {
+    this.#add(tasks);
+    const raw = 'raw' in response ? response.raw : (response as ServerResponse);
+    raw.write('first');
+    setImmediate(() => raw.destroy());
   }
 
   @Get('missing-file')
@@ -182,6 +191,24 @@ describe.each(platforms)('the outcome on %s', (platform) => {
     await http.get('/value').expect(503);
     await runner.onIdle();
     expect(ran).toEqual(['success', 'always']);
+  });
+
+  it('is a failure when the response is cut off, and middleware that has put a `destroy` of its own on it is called', async () => {
+    let destroyed = 0;
+    const { url, runner } = await start((app) => {
+      app.use((_request: IncomingMessage, response: ServerResponse, next: () => void) => {
+        const destroy = response.destroy.bind(response);
+        response.destroy = (error) => {
+          destroyed += 1;
+          return destroy(error);
+        };
+        next();
+      });
+    });
+    await expect(fetch(`${url}/cut-off`).then((response) => response.text())).rejects.toThrow();
+    await runner.onIdle();
+    expect(ran).toEqual(['failure', 'always']);
+    expect(destroyed).toBe(1);
   });
 
   it('leaves alone what only looks like a file', async () => {

@@ -163,7 +163,7 @@ export class RequestTasks extends DeliverableTasks {
       });
     });
     // Once the response is over, it is destroyed as a matter of course.
-    response.destroy = destroyOfRequest;
+    response.destroy = isReplaced(response) ? destroyTelling(cutOff, response.destroy.bind(response)) : destroyOfRequest;
   }
 
   #flushIfOver(): void {
@@ -183,4 +183,10 @@ export class RequestTasks extends DeliverableTasks {
   }
 }
 
-const destroyOfRequest = destroyTelling((request) => RequestTasks.cutOff(request));
+const cutOff = (request: object): void => RequestTasks.cutOff(request);
+const destroyOfRequest = destroyTelling(cutOff);
+
+/** Whether middleware, or another copy of this package, has put a `destroy` of its own on a response. */
+function isReplaced(response: ServerResponse): boolean {
+  return Object.hasOwn(response, 'destroy') && response.destroy !== destroyOfRequest;
+}

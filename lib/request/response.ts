@@ -39,12 +39,16 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
 /**
  * A `destroy()` that tells of the request when the server cuts its response off: a file, or a generator, that failed half-way. A client that
  * leaves does not do it. It is one for all responses: with another one for each, V8 keeps finished requests through several collections of
- * young garbage.
+ * young garbage. Another one is only for a response whose `destroy` something else has replaced, which is called then.
  */
-export function destroyTelling(cutOff: (request: IncomingMessage) => void): ServerResponse['destroy'] {
+export function destroyTelling(
+  cutOff: (request: IncomingMessage) => void,
+  replaced?: (error?: Error) => ServerResponse,
+): ServerResponse['destroy'] {
   return function destroy(this: ServerResponse, error) {
     // When a connection has closed, Node 24 destroys the responses that waited on it.
     if (!this.req.socket.destroyed) cutOff(this.req);
+    if (replaced) return replaced(error);
     const prototype: ServerResponse = Object.getPrototypeOf(this);
     return prototype.destroy.call(this, error) as ServerResponse;
   };
