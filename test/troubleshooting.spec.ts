@@ -6,6 +6,7 @@ import { Test } from '@nestjs/testing';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import type { BackgroundTasks as ImportedAsType } from 'nestjs-background-tasks';
 import { createApp, platforms } from './support/app.js';
+import { gate } from './support/gate.js';
 
 // What docs/troubleshooting.md says that a user sees is what a user sees.
 
@@ -102,6 +103,33 @@ describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
     class AppModule {}
     return AppModule;
   }
+
+  it('has what Node says when an application starts before the last one has ended its tasks, and what changes that', async () => {
+    const opened = gate();
+
+    @Controller()
+    class SlowController {
+      @Get()
+      get(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(() => opened.opened);
+        return 'answer';
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule], controllers: [SlowController] })
+    class SlowModule {}
+
+    const before = await createApp(platform, SlowModule);
+    await before.http.get('/').expect(200);
+    const closed = before.app.close();
+    const { port } = new URL(before.url);
+    const startAgain = () => createApp(platform, SlowModule, { port });
+    const error: unknown = await startAgain().catch((reason: unknown) => reason);
+    expect(guide).toContain(`${String(error).split(' 127.0.0.1')[0]} …`);
+    opened.open();
+    await closed;
+    await (await startAgain()).http.get('/').expect(200, 'answer');
+  });
 
   it('has what becomes of a request whose Passport strategy injects the list, and what changes that', async () => {
     const { http, logs } = await createApp(platform, moduleWith(Scope.REQUEST));

@@ -27,6 +27,8 @@ export interface TestApp {
 export interface TestAppOptions {
   /** In the place of the platform's plain adapter. */
   adapter?: AbstractHttpAdapter;
+  /** In the place of a free one. */
+  port?: string;
   /** Between `compile()` and the application: overrides. */
   build?(builder: TestingModuleBuilder): void;
   /** Between the application and `listen()`: global pipes, prefixes and the like. */
@@ -43,11 +45,11 @@ export function adapterOf(platform: Platform): AbstractHttpAdapter {
   return platform === 'Express' ? new ExpressAdapter() : new FastifyAdapter();
 }
 
-/** Serves a module on a free port of 127.0.0.1, until the test ends. */
+/** Serves a module on a port of 127.0.0.1, until the test ends. */
 export async function createApp(
   platform: Platform,
   module: Type,
-  { adapter = adapterOf(platform), build, configure }: TestAppOptions = {},
+  { adapter = adapterOf(platform), port = '0', build, configure }: TestAppOptions = {},
 ): Promise<TestApp> {
   const builder = Test.createTestingModule({ imports: [module] });
   build?.(builder);
@@ -55,7 +57,7 @@ export async function createApp(
   const testingModule = await builder.setLogger(logs).compile();
   const app = testingModule.createNestApplication(adapter, { logger: logs });
   configure?.(app);
-  await app.listen(0, '127.0.0.1');
+  await app.listen(port, '127.0.0.1');
   open.push(app);
   const url = (await app.getUrl()).replace('[::1]', '127.0.0.1');
   return {
