@@ -211,6 +211,20 @@ describe.each(platforms)('closing on %s', (platform) => {
     expect(logs.lines).toMatchObject([{ level: 'log' }]);
   });
 
+  it('the port is free for the next application although nobody awaits the end of this one, where there is nothing to wait for', async () => {
+    @Module({ imports: [BackgroundTasksModule], controllers: [TaskController] })
+    class AppModule {}
+
+    const { app, http, runner, url } = await createApp(platform, AppModule);
+    await http.post('/').expect(201);
+    await runner.onIdle();
+    const closed = app.close();
+    const next = await createApp(platform, AppModule, { port: new URL(url).port });
+    await next.http.post('/').expect(201);
+    await Promise.all([closed, next.runner.onIdle()]);
+    expect(ran).toEqual(['task', 'task']);
+  });
+
   it("an application's hook that throws comes after the tasks, and close() ends as it would without this package", async () => {
     let thrown = false;
 

@@ -67,12 +67,14 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   }
 
   async #quiet(worker: Promise<void>): Promise<void> {
-    do {
-      await worker;
+    await worker;
+    // Without a turn of the event loop where there is nothing to wait for: whoever does not await `app.close()`, as for a hot reload, may listen
+    // on the same port right after.
+    while (!this.runner.work.isQuiet) {
       await this.runner.work.onQuiet();
       // What a request does right after its handler, such as an exception filter that adds a task, has had its turn after this.
       await setImmediate();
-    } while (!this.runner.work.isQuiet);
+    }
   }
 }
 
