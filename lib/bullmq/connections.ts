@@ -1,4 +1,3 @@
-import type { EventEmitter } from 'node:events';
 import type { ResolvedBullmqOptions } from './options.js';
 
 // A connection whose other end is gone without a word, such as behind a firewall that drops packets, is noticed by its silence alone.
@@ -28,15 +27,6 @@ function asRedis(connection: string | object): object {
 
 function asPostgres(connection: string | object, limits: object): object {
   // Keep-alive, for whatever stands in between not to forget a connection that is idle.
-  const defaults = { ...limits, keepAlive: true, keepAliveInitialDelayMillis: 10_000, verify: survive };
+  const defaults = { ...limits, keepAlive: true, keepAliveInitialDelayMillis: 10_000 };
   return typeof connection === 'string' ? { ...defaults, connectionString: connection } : { ...defaults, ...connection };
-}
-
-/**
- * What pg does with a new connection. One that is lost while BullMQ looks at its tables says so to nobody, which ends the process. The query
- * that was under way fails with the same error.
- */
-function survive(client: EventEmitter, verified: () => void): void {
-  client.on('error', () => undefined);
-  verified();
 }

@@ -8,6 +8,7 @@ import { producerConnection } from './connections.js';
 import { type JobData, jobOf } from './job.js';
 import { type ResolvedBullmqOptions, checkPriority } from './options.js';
 import { missingDriver } from './packages.js';
+import { mendedBackend } from './postgres.js';
 import { throttledLog } from './throttled-log.js';
 import { BullmqWorker } from './worker.js';
 
@@ -25,7 +26,8 @@ export class BullmqEngine implements BackgroundTasksEngine {
   #closed = false;
 
   constructor(options: ResolvedBullmqOptions) {
-    this.#options = options;
+    const { backend } = options;
+    this.#options = { ...options, backend: backend && mendedBackend(backend) };
     this.#log = throttledLog(`Queue "${options.queue}"`);
   }
 
