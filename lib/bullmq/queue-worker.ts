@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import { DelayedError, UnrecoverableError, Worker } from 'bullmq';
-import { mendConnections } from './bullmq-5.js';
+import { mendConnections, stopWaiting } from './bullmq-5.js';
 import type { JobData } from './job.js';
 
 /** Milliseconds before a worker that could not start, or whose server refuses it, tries again. */
@@ -16,6 +16,7 @@ const TRIES = 3;
 export class QueueWorker extends Worker<JobData> {
   /** The failures of tasks. */
   readonly failures = new WeakSet<Error>();
+  readonly #abandoned = new AbortController();
 
   constructor(...worker: ConstructorParameters<typeof Worker<JobData>>) {
     super(...worker);
@@ -24,19 +25,14 @@ export class QueueWorker extends Worker<JobData> {
 
   /** Without its server, a worker does not get as far as to stop renewing locks, and the process would not end. */
   async abandon(): Promise<void> {
+    this.#abandoned.abort();
+    stopWaiting(this);
     await this.lockManager.close();
     await this.disconnect();
   }
 
   protected override async handleCompleted(...end: Parameters<Worker<JobData>['handleCompleted']>) {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await super.handleCompleted(...end);
-      } catch (error) {
-        if (tries === TRIES) throw error;
-        await setTimeout(RETRY_DELAY);
-      }
-    }
+    return this.#writtenDown(() => super.handleCompleted(...end));
   }
 
   /**
@@ -45,7 +41,7 @@ export class QueueWorker extends Worker<JobData> {
    */
   protected override async handleFailed(...failure: Parameters<Worker<JobData>['handleFailed']>) {
     const [error] = failure;
-    if (this.failures.has(error) || error instanceof UnrecoverableError) return super.handleFailed(...failure);
+    if (this.failures.has(error) || error instanceof UnrecoverableError) return this.#writtenDown(() => super.handleFailed(...failure));
     // The job was given back, as the worker closes.
     if (!(error instanceof DelayedError)) this.emit('error', error);
     // As BullMQ's own does when it has no other task at hand, whatever its type says.
@@ -55,5 +51,20 @@ export class QueueWorker extends Worker<JobData> {
   /** With a task that is due in an hour, BullMQ waits for an hour on Postgres, even if its connection is dead. */
   protected override getBlockTimeout(blockUntil: number): number {
     return Math.min(super.getBlockTimeout(blockUntil), LONGEST_WAIT);
+  }
+
+  /** What writes down the end of a task, tried again if that fails. A worker that is abandoned leaves the task to its lock. */
+  async #writtenDown<Next>(write: () => Promise<Next>): Promise<Next> {
+    const { signal } = this.#abandoned;
+    for (let tries = 1; !signal.aborted; tries++) {
+      try {
+        return await write();
+      } catch (error) {
+        if (tries === TRIES) throw error;
+        await setTimeout(RETRY_DELAY, undefined, { signal }).catch(() => undefined);
+      }
+    }
+    // As BullMQ's own does when it has no other task at hand, whatever its type says.
+    return undefined as never;
   }
 }
