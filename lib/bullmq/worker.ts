@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { EngineHost, EngineWorker } from '../engine/engine.js';
@@ -17,24 +18,29 @@ export class BullmqWorker implements EngineWorker {
   readonly #host: EngineHost;
   readonly #log: (error: Error) => void;
   readonly #closing = new AbortController();
+  /** Fires when the tasks that run are to be given back. */
+  readonly #deadline = new AbortController();
   readonly #started: Promise<void>;
-  readonly #running = new Set<Promise<void>>();
+  /** The runs, by the ids of their jobs. */
+  readonly #running = new Map<string, Promise<void>>();
   #worker: QueueWorker | undefined;
 
   constructor(options: ResolvedBullmqOptions, host: EngineHost) {
     this.#options = options;
     this.#host = host;
     this.#log = throttledLog(`The worker of queue "${options.queue}"`);
+    // Each task that runs listens to it.
+    setMaxListeners(0, this.#deadline.signal);
     this.#started = this.#start();
   }
 
   async close(deadline: AbortSignal): Promise<void> {
     this.#closing.abort();
     await this.#started;
-    const giveBack = (): void => this.#worker?.cancelAllJobs(String(deadline.reason));
+    const giveBack = (): void => this.#deadline.abort(deadline.reason);
     if (deadline.aborted) giveBack();
     deadline.addEventListener('abort', giveBack);
-    const silence = Promise.allSettled(this.#running).then(() => setTimeout(ANSWER_TIME, undefined, { ref: false }));
+    const silence = Promise.allSettled(this.#running.values()).then(() => setTimeout(ANSWER_TIME, undefined, { ref: false }));
     await Promise.race([this.#worker?.close(), silence]);
   }
 
@@ -65,8 +71,7 @@ export class BullmqWorker implements EngineWorker {
   #make(): QueueWorker {
     const { queue, backend, worker: settings } = this.#options;
     const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY };
-    // The signal is handed to processors that have a third parameter, and to no others.
-    const worker = new QueueWorker(queue, (job, token, signal) => this.#process(job, token, signal), options, backend as undefined);
+    const worker = new QueueWorker(queue, (job, token) => this.#process(job, token), options, backend as undefined);
     worker.on('error', (error) => {
       // What was waiting for a task when its connection was closed says so.
       if (!this.#closing.signal.aborted || error.message !== 'Connection is closed.') this.#log(error);
@@ -78,20 +83,24 @@ export class BullmqWorker implements EngineWorker {
     return worker;
   }
 
-  async #process(job: Job<JobData>, token: string | undefined, signal: AbortSignal | undefined): Promise<void> {
-    // One that was being fetched when the worker began to close.
-    if (this.#closing.signal.aborted) return giveBack(job, token);
-    const run = this.#host.run(engineJobOf(job), signal ?? this.#closing.signal);
-    this.#running.add(run);
+  async #process(job: Job<JobData>, token: string | undefined): Promise<void> {
+    const id = job.id!;
+    const { signal: deadline } = this.#deadline;
+    // A job is handed out again if its lock has run out. One that still runs here has a new lock then, and is not run twice at once.
+    let run = this.#running.get(id);
+    if (!run) {
+      // One that was being fetched when the worker began to close.
+      if (this.#closing.signal.aborted) return giveBack(job, token);
+      run = this.#host.run(engineJobOf(job), deadline).finally(() => this.#running.delete(id));
+      this.#running.set(id, run);
+    }
     try {
       await run;
     } catch (thrown) {
-      if (signal?.aborted) return giveBack(job, token);
+      if (deadline.aborted) return giveBack(job, token);
       const failure = failureOf(thrown);
       this.#worker?.failures.add(failure);
       throw failure;
-    } finally {
-      this.#running.delete(run);
     }
   }
 }
