@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Injectable, Module } from '@nestjs/common';
@@ -19,6 +20,8 @@ let reported: Recorder<string>;
 let held: Gate;
 /** What the task `odd` throws. */
 let thrown: unknown;
+/** What it does before that. */
+let onOdd: () => void;
 /** What the task `held` does first, and when its signal fires. */
 let onStart: () => void;
 let onAbort: () => void;
@@ -28,6 +31,7 @@ class WorkTasks {
   @BackgroundTask('odd', { attempts: 2 })
   odd(): void {
     ran.add('odd');
+    onOdd();
     throw thrown;
   }
 
@@ -62,7 +66,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     ran = new Recorder();
     reported = new Recorder();
     held = gate();
-    onStart = onAbort = () => undefined;
+    onOdd = onStart = onAbort = () => undefined;
     queue = queueOn(backend, server.url, `test-${randomUUID()}`);
     await queue.waitUntilReady();
   });
@@ -183,17 +187,71 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
   });
 
-  it('may lose its server while it connects, as may the queue', async () => {
+  // As Postgres says it when it shuts down, or when an administrator ends its connections.
+  const lastWords = Buffer.from('E\0\0\0$SFATAL\0C57P01\0Mthe server ends\0\0', 'latin1');
+
+  it.each([['without a word', undefined], ...(backend.name === 'Postgres' ? ([['with last words', lastWords]] as const) : [])])(
+    'may lose its server %s while it connects, as may the queue',
+    async (_how, words) => {
+      held.open();
+      // At each moment of it. What nobody catches fails the test.
+      for (let answer = 1; ran.all.length === 0; answer++) {
+        const cut = proxy.cutAtAnswer(answer, words);
+        const { app } = await start();
+        await add('held');
+        await Promise.race([cut, ran.atLeast(1)]);
+        proxy.restore();
+        await app.close();
+      }
+    },
+  );
+
+  it('does not run a task a second time that it still runs, if its lock ran out as the server was away', async () => {
+    const { app } = await start();
+    const id = await add('held');
+    await ran.atLeast(1);
+    proxy.cut();
+    await stalled();
+    proxy.restore();
+    // Until it has been handed out once more, and the next one after it.
+    while ((await stateOf(id)).state !== 'active') await setImmediate();
+    thrown = new Error('no such customer');
+    await add('odd');
+    await reported.atLeast(1);
     held.open();
-    // At each moment of it. What nobody catches fails the test.
-    for (let answer = 1; ran.all.length === 0; answer++) {
-      const cut = proxy.cutAtAnswer(answer);
-      const { app } = await start();
-      await add('held');
-      await Promise.race([cut, ran.atLeast(1)]);
-      proxy.restore();
-      await app.close();
-    }
+    while ((await stateOf(id)).state === 'active') await setImmediate();
+    await app.close();
+    expect(ran.all).toEqual(['held', 'odd']);
+    expect(reported.all).toEqual(['odd, attempt 1: no such customer']);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
+  });
+
+  /** Resolves once a task has been taken from a worker that does not renew its lock. */
+  async function stalled(): Promise<void> {
+    const guard = new Worker(queue.name, null, { ...queue.opts, stalledInterval: 100 }, queueFactory());
+    guard.on('error', () => undefined);
+    await guard.waitUntilReady();
+    const taken = once(guard, 'stalled');
+    await guard.startStalledCheckTimer();
+    await taken;
+    await guard.close();
+  }
+
+  it('writes down that a task failed, also if its connection breaks then', async () => {
+    thrown = new Error('no such customer');
+    onOdd = () => {
+      onOdd = () => undefined;
+      proxy.cut();
+    };
+    const { app } = await start({ lockDuration: 10_000 });
+    const id = await add('odd');
+    await reported.atLeast(1);
+    proxy.restore();
+    while ((await stateOf(id)).state !== 'failed') await setImmediate();
+    await app.close();
+    expect(ran.all).toEqual(['odd']);
+    expect(reported.all).toEqual(['odd, attempt 1: no such customer']);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
   });
 
   it('may close while it still connects, as may the queue', async () => {

@@ -11,8 +11,8 @@ export interface Proxy {
   drop(): void;
   /** Ends the connections that are open, and refuses new ones. */
   cut(): void;
-  /** The same, as the server sends something for this time from now on. */
-  cutAtAnswer(count: number): Promise<void>;
+  /** The same, as the server sends something for this time from now on. With last words, each client has these, and what was sent before. */
+  cutAtAnswer(count: number, lastWords?: Buffer): Promise<void>;
   /** Takes new connections again. */
   restore(): void;
   close(): Promise<void>;
@@ -21,6 +21,7 @@ export interface Proxy {
 export async function startProxy(serverUrl: string): Promise<Proxy> {
   const target = new URL(serverUrl);
   const open = new Set<Socket>();
+  const clients = new Set<Socket>();
   let refusing = false;
   const watchers = new Set<(sent: string) => void>();
   let answered = (): void => undefined;
@@ -30,6 +31,8 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
       return;
     }
     const upstream = connect(Number(target.port), target.hostname);
+    clients.add(client);
+    client.once('close', () => clients.delete(client));
     client.on('data', (data) => {
       for (const watcher of watchers) watcher(data.toString('latin1'));
     });
@@ -55,6 +58,14 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
     refusing = true;
     for (const socket of open) socket.destroy();
   }
+  function cutWith(lastWords: Buffer): void {
+    refusing = true;
+    for (const client of clients) client.cork();
+    // Once the client has what is being sent, and in one go with that.
+    queueMicrotask(() => {
+      for (const client of clients) client.end(lastWords);
+    });
+  }
 
   const url = new URL(serverUrl);
   url.port = String((server.address() as { port: number }).port);
@@ -78,12 +89,13 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
       }
     },
     cut,
-    cutAtAnswer: (count) =>
+    cutAtAnswer: (count, lastWords) =>
       new Promise((resolve) => {
         let answers = 0;
         answered = () => {
           if (++answers !== count) return;
-          cut();
+          if (lastWords) cutWith(lastWords);
+          else cut();
           resolve();
         };
       }),
