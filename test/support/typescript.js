@@ -1,8 +1,8 @@
 // Runs TypeScript in a plain Node process, as jest does in its own: `node --import ./test/support/typescript.js program.ts`, with Nest 12, or
 // with Nest 11 under NEST=11.
 import { readFile } from 'node:fs/promises';
-import { register } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { createRequire, register } from 'node:module';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { transform } from '@swc/core';
 
@@ -10,7 +10,7 @@ import { transform } from '@swc/core';
 if (isMainThread) register(import.meta.url);
 
 const library = new URL('../../lib', import.meta.url).href;
-const nest11 = new URL('../nest-11/package.json', import.meta.url).href;
+const nest11 = createRequire(new URL('../nest-11/package.json', import.meta.url));
 
 export function resolve(specifier, context, next) {
   if (/^nestjs-background-tasks(\/|$)/.test(specifier))
@@ -21,7 +21,8 @@ export function resolve(specifier, context, next) {
       specifier,
     )
   )
-    return next(specifier, { ...context, parentURL: nest11 });
+    // Nest 11 is CommonJS, and leaves extensions out. From Node 22 on, what it requires comes through here.
+    return { url: pathToFileURL(nest11.resolve(specifier)).href, shortCircuit: true };
   const isSource = specifier.startsWith('.') && context.parentURL?.endsWith('.ts');
   return next(isSource ? specifier.replace(/\.js$/, '.ts') : specifier, context);
 }
