@@ -1,5 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
+import { connect } from 'node:http2';
+import { connect as connectSocket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Req, StreamableFile } from '@nestjs/common';
@@ -218,6 +220,27 @@ describe('tasks on Fastify', () => {
       expect(await over).toMatchObject({ complete: false });
       await runner.onIdle();
       expect(ran).toEqual(['success', 'always']);
+    });
+
+    it.each(['stays', 'goes'])('run after the client has closed its stream without an error, and %s: Node tells nobody', async (what) => {
+      const { app, url, runner } = await http2App();
+      run = (name) => ran.push(name);
+      const served = once(app.getHttpServer(), 'session');
+      const socket = connectSocket(Number(new URL(url).port), '127.0.0.1');
+      const session = connect(url, { createConnection: () => socket });
+      // It does not read on, so that most of the answer waits.
+      const stream = session.request({ ':path': '/big' });
+      await once(stream, 'response');
+      expect(ran).toEqual([]);
+      stream.close();
+      if (what === 'goes') session.close(() => socket.destroy());
+      await runner.onIdle();
+      expect(ran).toEqual(['success', 'always']);
+      session.destroy();
+      socket.destroy();
+      // Node would not, and the server would not close.
+      const [serverSession] = await served;
+      serverSession.destroy();
     });
 
     it.each(['has its answer', 'has left'])('run when the first is added after the client %s', async (how) => {

@@ -1,12 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { forget, onceClosedByClient, streamOf } from './closed-streams.js';
 
 /** Calls the listener once, when the last byte is out or the connection is gone. */
 export function onceOver(response: ServerResponse, listener: () => void): void {
+  const stream = streamOf(response);
   let over = false;
   const once = (): void => {
     if (over) return;
     over = true;
+    if (stream) forget(stream);
     listener();
   };
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
@@ -16,6 +19,7 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
   // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
   // Or, over HTTP/2, its stream has closed already.
   if (!response.socket) onceConnectionCloses(response, once);
+  else if (stream) onceClosedByClient(stream, once);
 }
 
 /** What the responses that wait on a connection listen for: one listener for all of them, as a client may pipeline many requests. */
