@@ -9,7 +9,7 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
   const once = (): void => {
     if (over) return;
     over = true;
-    if (stream) forget(stream);
+    if (stream) forget(once);
     listener();
   };
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
