@@ -11,7 +11,7 @@ import { type Load, closeClient, load, pinClient, startPeers } from './support/h
 
 const CPU = 'CPU µs/request';
 
-const LOAD: Load = { amount: quick ? 2000 : 3000, connections: 16 };
+const LOAD: Load = { amount: quick ? 2000 : 5000, connections: 16 };
 
 // The client on one core and the servers on the other: a ratio does not depend on who starves whom then.
 const [CLIENT_CORE, SERVER_CORE] = [0, 1];

@@ -26,7 +26,7 @@ const applications = {
 const CPU = 'CPU µs/request';
 
 for (const platform of ['express', 'fastify'] as const) {
-  const { peers, close } = await startPeers(platform, applications, { amount: quick ? 1000 : 3000, connections: 16 });
+  const { peers, close } = await startPeers(platform, applications, { amount: quick ? 1000 : 5000, connections: 16 });
   const comparison = await Comparison.of(`Request overhead, ${platform}`, peers);
   comparison.print(CPU, 'bare route');
   const against = (name: keyof typeof applications, peer: keyof typeof applications): [string, string] => [

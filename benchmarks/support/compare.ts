@@ -14,7 +14,7 @@ export const quick = process.argv.includes('--quick');
 
 const ROUNDS = quick ? 3 : 9;
 /** Rounds that do not count: what V8 compiles, it compiles in these. */
-const WARM_UP_ROUNDS = quick ? 1 : 2;
+const WARM_UP_ROUNDS = quick ? 1 : 4;
 
 /** What the peers measured, round by round. */
 export class Comparison {
