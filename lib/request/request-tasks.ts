@@ -5,7 +5,7 @@ import type { Execution } from '../runner/execution.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { responseOf } from './http.js';
-import { destroyTelling, onceAnswered, onceHeadWritten, onceOver } from './response.js';
+import { observeCutOffs, onceAnswered, onceHeadWritten, onceOver } from './response.js';
 import { lists } from './tasks-of.js';
 
 /** Seconds after which a client that was refused may try again. */
@@ -163,7 +163,7 @@ export class RequestTasks extends DeliverableTasks {
       });
     });
     // Once the response is over, it is destroyed as a matter of course.
-    response.destroy = isReplaced(response) ? destroyTelling(cutOff, response.destroy.bind(response)) : destroyOfRequest;
+    observeCutOff(response);
   }
 
   #flushIfOver(): void {
@@ -183,10 +183,4 @@ export class RequestTasks extends DeliverableTasks {
   }
 }
 
-const cutOff = (request: object): void => RequestTasks.cutOff(request);
-const destroyOfRequest = destroyTelling(cutOff);
-
-/** Whether middleware, or another copy of this package, has put a `destroy` of its own on a response. */
-function isReplaced(response: ServerResponse): boolean {
-  return Object.hasOwn(response, 'destroy') && response.destroy !== destroyOfRequest;
-}
+const observeCutOff = observeCutOffs((request) => RequestTasks.cutOff(request));

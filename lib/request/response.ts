@@ -41,11 +41,20 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
 }
 
 /**
- * A `destroy()` that tells of the request when the server cuts its response off: a file, or a generator, that failed half-way. A client that
- * leaves does not do it. It is one for all responses: with another one for each, V8 keeps finished requests through several collections of
- * young garbage. Another one is only for a response whose `destroy` something else has replaced, which is called then.
+ * Returns what has responses tell of their requests when the server cuts them off: a file, or a generator, that failed half-way. A client that
+ * leaves does not do it.
  */
-export function destroyTelling(
+export function observeCutOffs(cutOff: (request: IncomingMessage) => void): (response: ServerResponse) => void {
+  // One for all responses: with another one for each, V8 keeps finished requests through several collections of young garbage.
+  const shared = destroyTelling(cutOff);
+  return (response) => {
+    // What middleware, or another copy of this package, has put there is called, too.
+    const isReplaced = Object.hasOwn(response, 'destroy') && response.destroy !== shared;
+    response.destroy = isReplaced ? destroyTelling(cutOff, response.destroy.bind(response)) : shared;
+  };
+}
+
+function destroyTelling(
   cutOff: (request: IncomingMessage) => void,
   replaced?: (error?: Error) => ServerResponse,
 ): ServerResponse['destroy'] {
