@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
-import { Controller, type INestApplication, Module, type OnModuleDestroy, Post } from '@nestjs/common';
-import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { Controller, type INestApplication, Module, type OnModuleDestroy, Post, Scope } from '@nestjs/common';
+import { BackgroundTasks, BackgroundTasksModule, type BackgroundTasksRootOptions } from 'nestjs-background-tasks';
 import { createApp, platforms } from './support/app.js';
 import { gate } from './support/gate.js';
 
@@ -9,7 +9,10 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
   const log: string[] = [];
 
   /** Serves `POST /`, whose task closes the application as the test says. */
-  async function serve(close: (app: INestApplication) => unknown, timeout?: number) {
+  async function serve(
+    close: (app: INestApplication) => unknown,
+    { timeout, options }: { timeout?: number; options?: BackgroundTasksRootOptions } = {},
+  ) {
     log.length = 0;
     const slow = gate();
     const closing = gate();
@@ -35,7 +38,10 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
       }
     }
 
-    @Module({ imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 20_000 })], controllers: [ClosingController] })
+    @Module({
+      imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 20_000, scope: Scope.DEFAULT, ...options })],
+      controllers: [ClosingController],
+    })
     class ClosingModule implements OnModuleDestroy {
       onModuleDestroy() {
         log.push('disconnected');
@@ -76,7 +82,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
   });
 
   it('and is given up meanwhile, has the shutdown wait for the others all the same', async () => {
-    const { http, logs, slow, disconnected } = await serve((app) => app.close(), 10);
+    const { http, logs, slow, disconnected } = await serve((app) => app.close(), { timeout: 10 });
     await http.post('/other').expect(201);
     await http.post('/').expect(201);
     await logs.saying('did not end within its timeout');
@@ -85,6 +91,56 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     slow.open();
     await disconnected;
     expect(log).toEqual(['other task', 'disconnected']);
+  });
+
+  it('in the first step of its function, is known under Scope.REQUEST on every version of Node', async () => {
+    const { http, runner, disconnected } = await serve((app) => app.close(), { options: { scope: Scope.REQUEST } });
+    await http.post('/').expect(201);
+    await disconnected;
+    await runner.onIdle();
+    expect(log).toEqual(['disconnected']);
+  });
+
+  it('and awaits it in `onError`, is not waited for by that shutdown, while others are', async () => {
+    let app!: INestApplication;
+    const failed = gate();
+    const onError = (): Promise<void> => {
+      failed.open();
+      return app.close();
+    };
+    const served = await serve(
+      () => {
+        throw new Error('fatal');
+      },
+      { options: { onError } },
+    );
+    app = served.app;
+    await served.http.post('/other').expect(201);
+    await served.http.post('/').expect(201);
+    await failed.opened;
+    await setImmediate();
+    expect(log).toEqual([]);
+    served.slow.open();
+    await served.disconnected;
+    await served.runner.onIdle();
+    expect(log).toEqual(['other task', 'disconnected']);
+  });
+
+  it('when a signal, or other code, has closed it already, is not waited for either', async () => {
+    const begun = gate();
+    const { app, http, runner, closing, disconnected } = await serve(async (closed) => {
+      await begun.opened;
+      await closed.close();
+    });
+    await http.post('/').expect(201);
+    await closing;
+    const closed = app.close();
+    begun.open();
+    await closed;
+    await disconnected;
+    await runner.onIdle();
+    // Nest 11 runs the hooks again.
+    expect([...new Set(log)]).toEqual(['disconnected']);
   });
 
   it('without waiting for it, is waited for as any other', async () => {

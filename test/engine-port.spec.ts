@@ -26,8 +26,6 @@ import {
   type FlushMode,
 } from 'nestjs-background-tasks';
 import { type Observable, from } from 'rxjs';
-import { DeliverableTasks } from '../lib/engine/deliverable-tasks.js';
-import { Execution } from '../lib/runner/execution.js';
 import { createApp, platforms } from './support/app.js';
 import { type Gate, gate } from './support/gate.js';
 import { Recorder } from './support/recorder.js';
@@ -315,22 +313,6 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(text.match(/data: \w+/g)).toEqual(['data: one', 'data: two']);
     expect(engine.takenCalls).toEqual(['mail ["one"]', 'mail ["two"]', 'mail ["end"]']);
     await runner.onIdle();
-  });
-
-  it('gets a task that a later failure rules in, while the list waits for its turn', async () => {
-    const { app, runner } = await createApp(platform, moduleOf({ concurrency: 1 }));
-    engine.gate.open();
-    const busy = gate();
-    const other = await app.resolve(BackgroundTasks);
-    other.addTask(() => busy.opened);
-    // As of a message that has several handlers, one after the other.
-    const list = new DeliverableTasks(app.get(Execution));
-    list.addTask(MailTasks.prototype.onFailure);
-    list.flush('success');
-    list.flush('failure');
-    busy.open();
-    await runner.onIdle();
-    expect(engine.takenCalls).toEqual(['on-failure []']);
   });
 
   // Within the time that a test has: to look through what is left before each task would take minutes.

@@ -64,7 +64,7 @@ describe.each(platforms)('a shutdown with many tasks on %s', (platform) => {
     expect(discards).toBe(100_000);
     expect(await last.ended).toBe('discarded');
     expect(logs.lines.map(({ message }) => message)).toEqual([
-      'Waiting for 100001 background tasks to end, for 100 ms at most',
+      'Waiting for 100001 background tasks to end, for 100 ms at most: "endless", "mail"',
       'Background task "endless" was given up: the application shuts down, and its shutdownTimeout of 100 ms is over',
       '100000 background tasks never started: the application shuts down, and its shutdownTimeout of 100 ms is over: "mail" (60000), "audit" (40000)',
     ]);

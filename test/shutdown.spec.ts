@@ -89,7 +89,7 @@ describe.each(platforms)('at the shutdownTimeout on %s', (platform) => {
     await http.post('/').expect(201);
     await app.close();
 
-    expect(logs.of('log')).toEqual(['Waiting for 2 background tasks to end, for 20 ms at most']);
+    expect(logs.of('log')).toEqual(['Waiting for 2 background tasks to end, for 20 ms at most: "stuck", "behind it"']);
     expect(logs.of('error')).toEqual([
       'Background task "stuck" was given up: the application shuts down, and its shutdownTimeout of 20 ms is over',
       'Background task "behind it" never started: the application shuts down, and its shutdownTimeout of 20 ms is over',

@@ -1,3 +1,6 @@
+import { Logger } from '@nestjs/common';
+import { messageOf } from '../task/describe.js';
+import { RateLimit } from '../task/log.js';
 import type { ResolvedBullmqOptions } from './options.js';
 
 // A connection whose other end is gone without a word, such as behind a firewall that drops packets, is noticed by its silence alone.
@@ -29,4 +32,15 @@ function asPostgres(connection: string | object, limits: object): object {
   // Keep-alive, for whatever stands in between not to forget a connection that is idle.
   const defaults = { ...limits, keepAlive: true, keepAliveInitialDelayMillis: 10_000 };
   return typeof connection === 'string' ? { ...defaults, connectionString: connection } : { ...defaults, ...connection };
+}
+
+/** Time for which further errors of a connection stay unlogged: one that is away reports every attempt. */
+const QUIET_MS = 10_000;
+
+/** Logs the first error of a connection in a while. BullMQ's `error` event must have a listener: without one, it would end the process. */
+export function connectionLog(name: string): (error: Error) => void {
+  const logger = new Logger('BackgroundTasks');
+  const limit = new RateLimit(1, QUIET_MS);
+  return (error) =>
+    limit.pass('', () => logger.warn(`${name}: ${messageOf(error)}; further errors are not logged for ${QUIET_MS / 1_000} s`));
 }

@@ -1,15 +1,11 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { Queue } from 'bullmq';
-import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineWorker } from '../engine/engine.js';
-import type { EngineTaskOptions } from '../engine/engine-task.options.js';
+import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineTaskOptions, EngineWorker } from '../engine/engine.js';
 import { BackgroundTasksError } from '../task/errors.js';
-import { mendConnections } from './bullmq-5.js';
-import { producerConnection } from './connections.js';
+import { connectionLog, producerConnection } from './connections.js';
 import { type JobData, jobOf } from './job.js';
 import { type ResolvedBullmqOptions, checkPriority } from './options.js';
-import { missingDriver } from './packages.js';
-import { mendedBackend } from './postgres.js';
-import { throttledLog } from './throttled-log.js';
+import { missingDriver, mendConnections, patchPgClients } from './workarounds.js';
 import { BullmqWorker } from './worker.js';
 
 /** Milliseconds that a connection is given to close by itself. */
@@ -27,8 +23,8 @@ export class BullmqEngine implements BackgroundTasksEngine {
 
   constructor(options: ResolvedBullmqOptions) {
     const { backend } = options;
-    this.#options = { ...options, backend: backend && mendedBackend(backend) };
-    this.#log = throttledLog(`Queue "${options.queue}"`);
+    this.#options = { ...options, backend: backend && patchPgClients(backend) };
+    this.#log = connectionLog(`Queue "${options.queue}"`);
   }
 
   check(task: string, { priority }: EngineTaskOptions): void {

@@ -1,7 +1,7 @@
 import type { BackgroundTasksEngine } from '../engine/engine.js';
 import { BullmqEngine } from './engine.js';
-import { assertBullmq } from './packages.js';
 import { type BullmqEngineOptions, resolveBullmqOptions } from './options.js';
+import { assertBullmq } from './workarounds.js';
 
 export type { BullmqBackend, BullmqEngineOptions, BullmqWorkerOptions } from './options.js';
 

@@ -2,12 +2,11 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { EngineHost, EngineWorker } from '../engine/engine.js';
-import { messageOf, stackOf, typeOf } from '../task/describe-error.js';
-import { workerConnection } from './connections.js';
+import { messageOf, stackOf, typeOf } from '../task/describe.js';
+import { connectionLog, workerConnection } from './connections.js';
 import { type JobData, engineJobOf, failedJobOf } from './job.js';
 import type { ResolvedBullmqOptions } from './options.js';
-import { QueueWorker, RETRY_DELAY } from './queue-worker.js';
-import { throttledLog } from './throttled-log.js';
+import { QueueWorker, RETRY_DELAY_MS } from './workarounds.js';
 
 /** Milliseconds that the server is given to answer a worker that closes, once no task runs. Whether it is away, nothing tells. */
 const ANSWER_TIME = 3_000;
@@ -28,7 +27,7 @@ export class BullmqWorker implements EngineWorker {
   constructor(options: ResolvedBullmqOptions, host: EngineHost) {
     this.#options = options;
     this.#host = host;
-    this.#log = throttledLog(`The worker of queue "${options.queue}"`);
+    this.#log = connectionLog(`The worker of queue "${options.queue}"`);
     // Each task that runs listens to it.
     setMaxListeners(0, this.#deadline.signal);
     this.#started = this.#start();
@@ -63,14 +62,14 @@ export class BullmqWorker implements EngineWorker {
       } catch (error) {
         if (!signal.aborted) this.#log(error as Error);
         worker.close(true).catch(this.#log);
-        await setTimeout(RETRY_DELAY, undefined, { signal }).catch(() => undefined);
+        await setTimeout(RETRY_DELAY_MS, undefined, { signal }).catch(() => undefined);
       }
     }
   }
 
   #make(): QueueWorker {
     const { queue, backend, worker: settings } = this.#options;
-    const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY };
+    const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY_MS };
     const worker = new QueueWorker(queue, (job, token) => this.#process(job, token), options, backend as undefined);
     worker.on('error', (error) => {
       // What was waiting for a task when its connection was closed says so.

@@ -1,5 +1,40 @@
-import type { TraceHeaders } from '../task/channels.js';
-import type { EngineEntryOptions, EngineTaskOptions } from './engine-task.options.js';
+import type { TraceHeaders } from '../task/diagnostics.js';
+
+/** Options that need an engine: in process, a crash would forget them. Without an engine, an application that uses one does not start. */
+export interface EngineTaskOptions {
+  /** How often the task is run at most, if it fails. Needs an engine. @default 1 */
+  attempts?: number | undefined;
+  /** Time between two attempts, in ms, or how it grows. Needs an engine. @default 0 */
+  backoff?: number | { type: 'fixed' | 'exponential'; delay: number } | undefined;
+  /** Time that the task waits before it may start, in ms. Needs an engine. @default 0 */
+  delay?: number | undefined;
+  /** From 1, the most urgent; BullMQ's go to 2097151. Tasks without a priority come before all of them. Needs an engine. @default none */
+  priority?: number | undefined;
+  /** Keeps the engine from having the task several times. Needs an engine. @default none */
+  deduplication?: DeduplicationOptions | undefined;
+}
+
+/** Keeps an engine from having a task several times: while it has a task with a key, further tasks with that key are ignored. */
+export interface DeduplicationOptions {
+  /** The key among the tasks of this method, or a function that makes it of the task's arguments, called in `addTask`. */
+  id: string | ((...args: never[]) => string);
+  /** Time for which a key is taken, in ms. @default until its task has ended */
+  ttl?: number | undefined;
+  /** Whether each further task with the key starts the time again. @default false */
+  extend?: boolean | undefined;
+  /** Whether another task with the key replaces one that still waits for its `delay`. @default false */
+  replace?: boolean | undefined;
+}
+
+/** The deduplication of one task, whose key is known. */
+export interface Deduplication extends DeduplicationOptions {
+  id: string;
+}
+
+/** The engine's options of one task. */
+export interface EngineEntryOptions extends EngineTaskOptions {
+  deduplication?: Deduplication | undefined;
+}
 
 /** One task on its way to an engine. */
 export interface EngineEntry {

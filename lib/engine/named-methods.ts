@@ -1,9 +1,11 @@
 import type { AnyFunction } from '../task/background-task.js';
-import type { NamedTaskOptions } from './named-task.options.js';
+import { BackgroundTasksError } from '../task/errors.js';
+import { invalid } from '../task/validation.js';
+import { type NamedTaskOptions, checkNamedTaskOptions } from './options.js';
 
 /** A method that `@BackgroundTask()` decorates. */
 export interface NamedMethod {
-  /** What the queue, logs and errors call the task. */
+  /** The name of the task in the queue, in logs and in errors. */
   readonly name: string;
   readonly options: Readonly<NamedTaskOptions>;
   /** The class, or its superclass, that declares the method. */
@@ -11,34 +13,74 @@ export interface NamedMethod {
   readonly key: PropertyKey;
 }
 
+const methodsByPrototype = new WeakMap<object, NamedMethod[]>();
+const methodsByFunction = new WeakMap<AnyFunction, NamedMethod>();
+/** Methods whose class was still being defined: a decorator above ours may replace the function that we were given. */
+const fresh: NamedMethod[] = [];
+
+/** `@BackgroundTask()`: with a name, with options, or with both. */
+export function decorateMethod(first?: string | NamedTaskOptions, second?: NamedTaskOptions): MethodDecorator {
+  assertParentheses(first, second);
+  const isNamed = typeof first !== 'object' || first === null || second !== undefined;
+  const name = isNamed ? checkName(first) : undefined;
+  const options = checkNamedTaskOptions((isNamed ? second : first) ?? {});
+  return (prototype, key, descriptor: PropertyDescriptor | undefined) => {
+    if (typeof prototype === 'function') {
+      throw invalid('INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
+    }
+    if (descriptor?.get || descriptor?.set) throw accessor(key);
+    declare({ name: name ?? `${prototype.constructor.name}.${String(key)}`, options, prototype, key });
+  };
+}
+
+function checkName(name: unknown): string | undefined {
+  if (name === undefined || isKey(name)) return name;
+  throw invalid('INVALID_OPTION', 'the name of @BackgroundTask()', 'a non-empty string', name);
+}
+
+function isKey(name: unknown): name is string {
+  return typeof name === 'string' && name !== '';
+}
+
+/** Without its parentheses, which the types do not allow, the decorator gets the method itself. */
+function assertParentheses(prototype: unknown, key: unknown): void {
+  if (typeof key !== 'string' && typeof key !== 'symbol') return;
+  throw new BackgroundTasksError(
+    'INVALID_TASK',
+    `@BackgroundTask has no parentheses on the method ${String(key)} of ${(prototype as object).constructor.name}: write @BackgroundTask()`,
+  );
+}
+
+function accessor(key: PropertyKey): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'INVALID_TASK',
+    `Expected @BackgroundTask() ${String(key)} to be a method of an instance, got an accessor`,
+  );
+}
+
+function declare(method: NamedMethod): void {
+  const siblings = methodsByPrototype.get(method.prototype);
+  if (siblings) siblings.push(method);
+  else methodsByPrototype.set(method.prototype, [method]);
+  fresh.push(method);
+}
+
 /** The class that declares a method. */
 export function classOf(method: NamedMethod): string {
   return method.prototype.constructor.name;
 }
 
-const declared = new WeakMap<object, NamedMethod[]>();
-const known = new WeakMap<AnyFunction, NamedMethod>();
-/** Those whose class was still being defined: a decorator above ours may put another function in the place of the one that we were given. */
-const fresh: NamedMethod[] = [];
-
-export function declareNamedMethod(method: NamedMethod): void {
-  const siblings = declared.get(method.prototype);
-  if (siblings) siblings.push(method);
-  else declared.set(method.prototype, [method]);
-  fresh.push(method);
-}
-
 /** The named method that a function is, on its prototype or on an instance that was looked at. */
 export function namedMethodOf(func: AnyFunction): NamedMethod | undefined {
-  for (let method = fresh.pop(); method; method = fresh.pop()) know(method, method.prototype);
-  return known.get(func);
+  for (let method = fresh.pop(); method; method = fresh.pop()) remember(method, method.prototype);
+  return methodsByFunction.get(func);
 }
 
-/** The named methods that an instance has, inherited ones included, and those that it stands in for. */
+/** The named methods of an instance, inherited ones included, and those that it stands in for. */
 export function namedMethodsOf(instance: object, standsInFor: Iterable<NamedMethod>): NamedMethod[] {
   const methods = new Set([...standsInFor, ...declaredBy(Object.getPrototypeOf(instance))]);
   // An override without the decorator, or a function that the constructor put on the instance, is the method all the same.
-  for (const method of methods) know(method, instance);
+  for (const method of methods) remember(method, instance);
   return [...methods];
 }
 
@@ -46,12 +88,12 @@ export function namedMethodsOf(instance: object, standsInFor: Iterable<NamedMeth
 export function declaredBy(prototype: object | null): NamedMethod[] {
   const methods = new Map<PropertyKey, NamedMethod>();
   for (let link = prototype; link; link = Object.getPrototypeOf(link)) {
-    for (const method of declared.get(link) ?? []) if (!methods.has(method.key)) methods.set(method.key, method);
+    for (const method of methodsByPrototype.get(link) ?? []) if (!methods.has(method.key)) methods.set(method.key, method);
   }
   return [...methods.values()];
 }
 
-function know(method: NamedMethod, owner: object): void {
+function remember(method: NamedMethod, owner: object): void {
   const func: unknown = Reflect.get(owner, method.key);
-  if (typeof func === 'function') known.set(func as AnyFunction, method);
+  if (typeof func === 'function') methodsByFunction.set(func as AnyFunction, method);
 }

@@ -1,7 +1,18 @@
+import type { AnyFunction, RunOn, TaskOptions } from '../task/background-task.js';
 import { BackgroundTasksError } from '../task/errors.js';
-import { TASK_EXPECTATIONS, type TaskOptions } from '../task/options.js';
-import { type Expectations, FUNCTION, milliseconds, oneOf } from '../task/validation.js';
-import type { BackgroundTasksEngine } from './engine.js';
+import {
+  type Expectation,
+  type Expectations,
+  FUNCTION,
+  invalid,
+  milliseconds,
+  oneOf,
+  RUN_ON,
+  TASK_EXPECTATIONS,
+  TIMEOUT,
+  validated,
+} from '../task/validation.js';
+import type { BackgroundTasksEngine, Deduplication, DeduplicationOptions, EngineTaskOptions } from './engine.js';
 
 /** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
 export type FlushMode = 'before-response' | 'after-response';
@@ -12,21 +23,21 @@ export interface BackgroundTaskOptions extends TaskOptions {
   flush?: FlushMode | undefined;
 }
 
-/** Which engine an application has, and when it gets tasks. */
+/** The engine of an application, and when it gets tasks. */
 export interface EngineOptions {
   /** Where `@BackgroundTask()` methods go, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
   engine?: BackgroundTasksEngine | undefined;
   /**
-   * Called in `addTask` for each task that goes to the engine. What it returns, JSON or a promise of that, is `task.carried` in the worker: a
-   * tenant and a user, for example, which `around` enters there. It is stored with the job, where everybody who sees the queue can read it:
-   * carry no secrets.
+   * Called in `addTask` for each task that goes to the engine. Its result, JSON or a promise of it, is `task.carried` in the worker: a tenant
+   * and a user, for example, which `around` enters there. It is stored with the job, where everybody who sees the queue can read it: carry no
+   * secrets.
    *
-   * What it throws is the task's failure. Under `flush: 'before-response'` it fails the request as well. @default none
+   * An error that it throws is the task's failure. Under `flush: 'before-response'` it fails the request as well. @default none
    */
   carry?: (() => unknown) | undefined;
   /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */
   flush?: FlushMode | undefined;
-  /** Milliseconds that the engine is given to take the tasks of a request, all retries included: 300000 at most. @default 5000 */
+  /** Time that the engine is given to take the tasks of a request, in ms, all retries included: 300000 at most. @default 5000 */
   flushTimeout?: number | undefined;
 }
 
@@ -45,9 +56,9 @@ export const ENGINE_DEFAULTS: ResolvedEngineOptions = {
 };
 
 /** An engine has to know an entry again for as long as it may be handed over. */
-const LONGEST_FLUSH = 300_000;
+const LONGEST_FLUSH_MS = 300_000;
 
-export const FLUSH = oneOf('before-response', 'after-response');
+const FLUSH = oneOf('before-response', 'after-response');
 
 export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
   engine: {
@@ -56,10 +67,83 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
   },
   carry: FUNCTION,
   flush: FLUSH,
-  flushTimeout: milliseconds(1, LONGEST_FLUSH),
+  flushTimeout: milliseconds(1, LONGEST_FLUSH_MS),
 };
 
 export const BACKGROUND_TASK_EXPECTATIONS: Expectations<BackgroundTaskOptions> = { ...TASK_EXPECTATIONS, flush: FLUSH };
+
+/** Options of `@BackgroundTask(name, options)`. */
+export interface NamedTaskOptions extends EngineTaskOptions {
+  /** Time after which one attempt is given up, in ms: its signal fires. @default the module's `timeout` */
+  timeout?: number | undefined;
+  /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
+  runOn?: RunOn | undefined;
+  /** When an engine gets the task. Needs an engine. @default the module's `flush` */
+  flush?: FlushMode | undefined;
+}
+
+const POSITIVE_INTEGER: Expectation = {
+  expected: 'a positive integer',
+  accepts: (value) => Number.isInteger(value) && Number(value) > 0,
+};
+const isMilliseconds = milliseconds(0).accepts;
+const isFlag = (value: unknown): boolean => value === undefined || typeof value === 'boolean';
+const isTtl = (value: unknown): boolean => value === undefined || milliseconds(1).accepts(value);
+const isKey = (value: unknown): value is string => typeof value === 'string' && value !== '';
+
+const ENGINE_TASK_EXPECTATIONS: Expectations<EngineTaskOptions> = {
+  attempts: POSITIVE_INTEGER,
+  backoff: { expected: "milliseconds or { type: 'fixed' | 'exponential', delay: milliseconds }", accepts: isBackoff },
+  delay: milliseconds(0),
+  priority: POSITIVE_INTEGER,
+  deduplication: {
+    expected: '{ id: a key or a function that returns one, ttl?: milliseconds, extend?: boolean, replace?: boolean }',
+    accepts: isDeduplication,
+  },
+};
+
+const NAMED_TASK_EXPECTATIONS: Expectations<NamedTaskOptions> = {
+  ...ENGINE_TASK_EXPECTATIONS,
+  timeout: TIMEOUT,
+  runOn: RUN_ON,
+  flush: FLUSH,
+};
+
+function isBackoff(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return isMilliseconds(value);
+  const { type, delay, ...others } = value as Record<string, unknown>;
+  return (type === 'fixed' || type === 'exponential') && isMilliseconds(delay) && Object.keys(others).length === 0;
+}
+
+function isDeduplication(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { id, ttl, extend, replace, ...others } = value as Record<string, unknown>;
+  return (isKey(id) || typeof id === 'function') && isTtl(ttl) && isFlag(extend) && isFlag(replace) && Object.keys(others).length === 0;
+}
+
+/**
+ * The options of `@BackgroundTask()`, validated.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function checkNamedTaskOptions(options: unknown): NamedTaskOptions {
+  return validated<NamedTaskOptions>('@BackgroundTask()', options, NAMED_TASK_EXPECTATIONS);
+}
+
+/** Those of the options that need an engine. */
+export function engineOptionsOf(options: EngineTaskOptions): EngineTaskOptions {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(ENGINE_TASK_EXPECTATIONS, name)));
+}
+
+/** @throws The error of the function for the key, and BackgroundTasksError `INVALID_TASK` if it returns no key. */
+export function deduplicationOf(task: string, { id, ...options }: DeduplicationOptions, args: readonly unknown[]): Deduplication {
+  // The decorator cannot know the types of the method's parameters.
+  const key: unknown = typeof id === 'function' ? (id as AnyFunction)(...(args as never[])) : id;
+  if (!isKey(key))
+    throw invalid('INVALID_TASK', `what \`deduplication.id\` of @BackgroundTask("${task}") returns`, 'a non-empty string', key);
+  // Methods share a queue.
+  return { ...options, id: `${task}:${key}` };
+}
 
 /** The error for an option that only an engine can keep. */
 export function needsEngine(option: string, owner: string): BackgroundTasksError {

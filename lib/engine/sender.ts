@@ -1,35 +1,35 @@
 import { randomUUID } from 'node:crypto';
-import { traceHeaders } from '../task/channels.js';
+import { clearTimeout, setTimeout } from 'node:timers';
+import { traceHeaders } from '../task/diagnostics.js';
 import type { Task } from '../task/task.js';
-import { deduplicationOf } from './deduplication.js';
-import { Delivery } from './delivery.js';
-import { engineOptionsOf } from './engine-task.options.js';
+import { Batch, Batcher } from './batcher.js';
 import type { EngineEntry } from './engine.js';
-import { carriedJson, jsonSnapshot } from './json-snapshot.js';
+import { carriedJson, jsonSnapshot } from './json.js';
+import { type NamedCall, namedCallOf } from './named-call.js';
 import { classOf } from './named-methods.js';
-import type { NamedTaskOptions } from './named-task.options.js';
-import type { NamedTaskProviders } from './named-task-providers.js';
-import { type DeliverableTask, NamedTask } from './named-task.js';
-import { type ResolvedEngineOptions, needsEngine } from './options.js';
+import type { NamedProviders } from './named-providers.js';
+import { type NamedTaskOptions, type ResolvedEngineOptions, deduplicationOf, engineOptionsOf, needsEngine } from './options.js';
 
-/** The sending half of an application: makes tasks of `@BackgroundTask()` methods ready, for their provider or for the engine. */
-export class EngineSender {
-  readonly #providers: NamedTaskProviders;
+/** The sending half of an application: prepares tasks of `@BackgroundTask()` methods for their provider or for the engine, and sends them. */
+export class Sender {
+  readonly #providers: NamedProviders;
   readonly #options: ResolvedEngineOptions;
-  readonly #delivery: Delivery | undefined;
+  readonly #batcher: Batcher | undefined;
+  readonly #inFlight = new Set<Batch>();
 
-  constructor(providers: NamedTaskProviders, options: ResolvedEngineOptions) {
+  constructor(providers: NamedProviders, options: ResolvedEngineOptions) {
     this.#providers = providers;
     this.#options = options;
-    this.#delivery = options.engine && new Delivery(options.engine, options.flushTimeout);
+    this.#batcher = options.engine && new Batcher(options.engine);
   }
 
   get hasEngine(): boolean {
-    return this.#delivery !== undefined;
+    return this.#batcher !== undefined;
   }
 
   /**
    * Finds the `@BackgroundTask()` methods; returns whether there are any.
+   *
    * @throws BackgroundTasksError `INVALID_TASK` for one that cannot be run, `INVALID_OPTION` for one that asks for what the engine has not,
    * or for what only an engine has.
    */
@@ -45,32 +45,51 @@ export class EngineSender {
 
   /**
    * Has a named task run on its provider, or go to the engine with its arguments as they are now.
+   *
    * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON, `INVALID_OPTION` for `flush` without an engine.
    */
   prepare(task: Task): void {
-    if (!(task instanceof NamedTask)) return;
-    task.provider = this.#providers.providerOf(task.method);
-    if (!this.#delivery) {
-      if (task.options.flush) throw needsEngine('flush', `addTask() for the task "${task.name}"`);
+    const call = namedCallOf(task);
+    if (!call) return;
+    call.provider = this.#providers.providerOf(call.method);
+    if (!this.#batcher) {
+      if (call.flush) throw needsEngine('flush', `addTask() for the task "${call.name}"`);
       return;
     }
-    task.entry = entryOf(task);
-    if (this.#options.carry) task.carrying = carryFor(task, this.#options.carry);
+    call.entry = entryOf(task, call);
+    if (this.#options.carry) call.carrying = carryFor(call, this.#options.carry);
   }
 
-  /** Whether the engine is to have a task before the client has its answer. */
-  goesFirst(task: NamedTask): boolean {
-    return (task.options.flush ?? this.#options.flush) === 'before-response';
+  /** True if the engine is to have a task before the client has its answer. */
+  flushesBeforeResponse(task: Task): boolean {
+    return (namedCallOf(task)?.flush ?? this.#options.flush) === 'before-response';
   }
 
-  /** Hands tasks over; rejects with a `BackgroundTasksEngineError` if the engine does not take them in time, and with what `carry` throws. */
-  async deliver(tasks: readonly DeliverableTask[]): Promise<void> {
-    await this.#delivery?.deliver(tasks);
+  /**
+   * Sends tasks to the engine, as one batch.
+   *
+   * @throws BackgroundTasksEngineError if the engine does not take all of them in time, or the batch is aborted; the error of `carry`.
+   */
+  async enqueue(tasks: readonly Task[]): Promise<void> {
+    if (!this.#batcher) return;
+    const { flushTimeout } = this.#options;
+    const batch = new Batch(tasks);
+    this.#inFlight.add(batch);
+    const timer = setTimeout(() => batch.abort(`did not get to the engine within the flushTimeout of ${flushTimeout} ms`), flushTimeout);
+    try {
+      const carrying = tasks.map((task) => namedCallOf(task)?.carrying).filter((carried) => carried !== undefined);
+      if (carrying.length > 0) await Promise.race([Promise.all(carrying), batch.end]);
+      this.#batcher.send(batch);
+      await batch.end;
+    } finally {
+      clearTimeout(timer);
+      this.#inFlight.delete(batch);
+    }
   }
 
-  /** Stops what is being handed over. */
-  giveUp(reason: string): void {
-    this.#delivery?.giveUp(reason);
+  /** Aborts the batches in flight. */
+  abort(reason: string): void {
+    for (const batch of this.#inFlight) batch.abort(`did not get to the engine: ${reason}`);
   }
 }
 
@@ -79,16 +98,16 @@ function assertNeedsNoEngine(name: string, options: NamedTaskOptions): void {
   if (option !== undefined) throw needsEngine(option, `@BackgroundTask("${name}")`);
 }
 
-/** Takes with the entry of a task what the option `carry` has for it; whoever hands the task over hears of a failure. */
-function carryFor(task: NamedTask, carry: () => unknown): Promise<void> {
-  const carrying = carriedJson(task.name, carry).then((carried) => {
-    if (task.entry) task.entry = { ...task.entry, carried };
+/** Adds the result of the option `carry` to the entry. Whoever sends the task hears of a failure. */
+function carryFor(call: NamedCall, carry: () => unknown): Promise<void> {
+  const carrying = carriedJson(call.name, carry).then((carried) => {
+    if (call.entry) call.entry = { ...call.entry, carried };
   });
   carrying.catch(() => undefined);
   return carrying;
 }
 
-function entryOf({ method, args, options }: NamedTask): EngineEntry {
+function entryOf({ args, options }: Task, { method }: NamedCall): EngineEntry {
   const { deduplication, ...engineOptions } = engineOptionsOf(method.options);
   return {
     id: randomUUID(),

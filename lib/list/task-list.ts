@@ -1,73 +1,192 @@
-import { type InspectOptions, inspect } from 'node:util';
-import { Logger } from '@nestjs/common';
-import { Task } from '../task/task.js';
-import { invalid } from '../task/validation.js';
+import { inOneLine } from '../task/describe.js';
+import type { RunOn } from '../task/background-task.js';
+import type { RunObserver, Task, TaskOwner } from '../task/task.js';
+import { Queue, type Queued } from './queue.js';
 
-/** What a `BackgroundTasks` is. The package itself extends this one: a subclass of the export takes microseconds to make. */
-export class TaskList {
-  /** Makes the tasks of all lists. A room above this one, which knows every kind of them, says how. */
-  static makeTask: (first: unknown, rest: unknown[]) => Task;
+/** How a request ended. */
+export type Outcome = 'success' | 'failure';
 
-  /** The handlers at work in this process. */
-  static handlersAtWork = 0;
-  static #warned = false;
+/** The options that decide which tasks of a list run. */
+export interface ListRules {
+  readonly runOn: RunOn;
+  readonly onTaskFailure: 'continue' | 'stop';
+}
 
-  readonly #tasks: Task[];
-  #next = 0;
+/** The runner, as far as a list needs it. */
+export interface ListRunner {
+  readonly options: ListRules;
+  readonly tasksById: Map<string, Task>;
+  completed(list: TaskList, task: Task): void;
+  failed(list: TaskList, task: Task, error: unknown): void;
+  endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void;
+  discarded(task: Task, reason: string): void;
+}
 
-  constructor(tasks: readonly Task[] = []) {
-    if (!Array.isArray(tasks) || !tasks.every((task) => task instanceof Task)) {
-      throw invalid('INVALID_TASK', 'the tasks of a list made by hand', 'an array of BackgroundTask, or nothing', tasks);
-    }
-    this.#tasks = [...tasks];
+/** The tasks of a list that go to an engine. */
+export interface ListOutbox {
+  /** Told when such a task was added to the list. */
+  added(): void;
+  /** Flushes all of them to the engine, once the outcome of the list is known. */
+  flush(): void;
+  /** Flushes one task, if it goes to the engine; returns whether it does. */
+  flushOne(task: Task): boolean;
+  /** The flushes that a response waits for now. A handler that starts later need not wait for them. */
+  readonly unacknowledged: ReadonlySet<Promise<void>>;
+  /**
+   * Flushes the tasks that the engine is to have before the client has its answer.
+   *
+   * The promise rejects, once each task is reported, if the engine does not take all of them in time, and also those that a handler at work
+   * beside this one has flushed. Flushes in `before` do not count.
+   */
+  flushBeforeResponse(outcome: Outcome, before: ReadonlySet<Promise<void>> | undefined): Promise<void> | undefined;
+}
+
+/** The list of one request: a queue of tasks, and the outcome that decides which of them run. */
+export class TaskList implements TaskOwner, RunObserver, Queued<TaskList> {
+  readonly runner: ListRunner;
+  /** The list after this one among those that wait for a turn. */
+  next: TaskList | undefined;
+  /** Undefined until the request is over. */
+  outcome: Outcome | undefined;
+  /** True while the list waits for a turn, or one of its tasks runs. */
+  isScheduled = false;
+  /** The task whose end is awaited. */
+  running: Task | undefined;
+  /** Made with the first task that goes to an engine. */
+  outbox: ListOutbox | undefined;
+  #queue = new Queue<Task>();
+  #promise: PromisedEnd | undefined;
+  /** True once a task has failed after which no other runs. */
+  #isStopped = false;
+
+  constructor(runner: ListRunner) {
+    this.runner = runner;
   }
 
+  /** The tasks that wait. */
   get tasks(): readonly Task[] {
-    return [...this.#tasks];
+    return [...this.#queue].filter(({ state }) => state === 'pending');
   }
 
-  addTask(first: unknown, ...rest: unknown[]): Task {
-    const task = TaskList.makeTask(first, rest);
-    this.add(task);
-    return task;
+  get tasksById(): Map<string, Task> {
+    return this.runner.tasksById;
   }
 
-  async run(): Promise<void> {
-    const errors: unknown[] = [];
-    while (this.#next < this.#tasks.length) {
-      const task = this.#tasks[this.#next++]!;
+  /** True if the queue is empty. Cancelled tasks stay queued until their turn. */
+  get isEmpty(): boolean {
+    return this.#queue.isEmpty;
+  }
+
+  /** True once the outcome is known and all tasks have run. */
+  get isDone(): boolean {
+    return this.outcome !== undefined && !this.isScheduled;
+  }
+
+  /** All tasks of the queue, cancelled ones included. */
+  [Symbol.iterator](): Iterator<Task> {
+    return this.#queue[Symbol.iterator]();
+  }
+
+  push(task: Task): void {
+    this.#queue.push(task);
+  }
+
+  /** Ends the wait for the outcome. */
+  settle(outcome: Outcome): void {
+    this.outcome = outcome;
+    this.outbox?.flush();
+  }
+
+  /** Takes the next task that runs in process. Tasks that the outcome rules out are discarded on the way. */
+  takeNext(): Task | undefined {
+    this.outbox?.flush();
+    // A list whose outcome was withdrawn waits for another one.
+    for (let task = this.outcome && this.#queue.shift(); task; task = this.#queue.shift()) {
       if (task.state === 'cancelled') continue;
-      try {
-        await task.run();
-      } catch (error) {
-        errors.push(error);
-      }
+      const reason = this.ruledOut(task, this.outcome);
+      if (reason !== undefined) {
+        task.change('discard');
+        this.runner.discarded(task, reason);
+      } else if (!this.outbox?.flushOne(task)) return task;
     }
-    if (errors.length > 1) throw new AggregateError(errors, `${errors.length} background tasks failed`);
-    if (errors.length === 1) throw errors[0];
+    this.isScheduled = false;
+    return undefined;
   }
 
-  toJSON(): readonly Task[] {
-    return this.tasks;
+  /** Takes out the waiting tasks that match. */
+  take<Taken extends Task>(matches: (task: Task) => task is Taken): Taken[] {
+    return this.#queue.take(matches);
   }
 
-  /** What `console.log` makes of it. */
-  [inspect.custom](_depth: number, options: InspectOptions): string {
-    return `BackgroundTasks ${inspect(this.tasks, options)}`;
+  /** Takes out every waiting task. */
+  takeAll(): Iterable<Task> {
+    return this.#queue.takeAll();
   }
 
-  /** Adds a task for code that has the list, or for code that has followed its request here. */
-  add(task: Task, _isFollowing?: boolean): void {
-    if (TaskList.handlersAtWork > 0) TaskList.#warn();
-    this.#tasks.push(task);
+  /** The reason why a task does not run, or undefined if it does. */
+  ruledOut(task: Task, outcome: Outcome | undefined): string | undefined {
+    if (this.#isStopped) return 'an earlier task of its request failed';
+    const runOn = task.options.runOn ?? this.runner.options.runOn;
+    if (runOn === 'always' || runOn === outcome) return undefined;
+    return `it runs on ${runOn}, and the outcome of its request was ${outcome}`;
   }
 
-  static #warn(): void {
-    if (this.#warned) return;
-    this.#warned = true;
-    new Logger('BackgroundTasks').warn(
-      'A list made with `new BackgroundTasks()` got a task while a request is handled, and runs only if `run()` is called: inject the list of ' +
-        'the request, or take it as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`',
-    );
+  completed(task: Task): void {
+    this.runner.completed(this, task);
+  }
+
+  failed(task: Task, error: unknown): void {
+    if (this.runner.options.onTaskFailure === 'stop' && task.state !== 'cancelled') this.#isStopped = true;
+    this.runner.failed(this, task, error);
+  }
+
+  endedLate(task: Task, how: 'completed' | 'failed', error?: unknown): void {
+    this.runner.endedLate(task, how, error);
+  }
+
+  cancelled(task: Task, reason: string): void {
+    this.runner.discarded(task, `it was cancelled: ${inOneLine(reason)}`);
+  }
+
+  /** Promises a platform the end of the list, for a task that is about to be added. A task that is added after that end gets another promise. */
+  promiseEnd(waitUntil: (end: Promise<void>) => unknown, onRejected: (error: unknown) => void): void {
+    this.#promise ??= new PromisedEnd(waitUntil, onRejected);
+    this.#promise.taskAdded();
+  }
+
+  onTaskSettled(): void {
+    this.#promise?.taskSettled();
+    this.keepPromise();
+  }
+
+  /** Fulfils the promise if all tasks have settled. Until the outcome is known, more may come. */
+  keepPromise(): void {
+    if (this.outcome && this.#promise?.keep()) this.#promise = undefined;
+  }
+}
+
+/** The promise passed to `waitUntil`. */
+class PromisedEnd {
+  #openTasks = 0;
+  #resolve!: () => void;
+
+  /** An error that `waitUntil` throws is thrown on, so that the request fails. */
+  constructor(waitUntil: (end: Promise<void>) => unknown, onRejected: (error: unknown) => void) {
+    Promise.resolve(waitUntil(new Promise((resolve) => (this.#resolve = resolve)))).catch(onRejected);
+  }
+
+  taskAdded(): void {
+    this.#openTasks += 1;
+  }
+
+  taskSettled(): void {
+    this.#openTasks -= 1;
+  }
+
+  /** Fulfils the promise, unless tasks are left. Returns whether it did. */
+  keep(): boolean {
+    if (this.#openTasks > 0) return false;
+    this.#resolve();
+    return true;
   }
 }

@@ -1,14 +1,51 @@
-import { type ConfigurableModuleAsyncOptions, type DynamicModule, Global, Module } from '@nestjs/common';
+import { type ConfigurableModuleAsyncOptions, ConfigurableModuleBuilder, type DynamicModule, Global, Module, Scope } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
+import type { NestModule } from '../nest-internals/modules.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
-import { ConfigurableModuleClass, ConfiguredBackgroundTasksModule } from './module-definition.js';
+import { invalid } from '../task/validation.js';
+import { DefaultScopeModule, RequestScopeModule } from './core.module.js';
 import {
   type BackgroundTasksModuleExtras,
   type BackgroundTasksModuleOptions,
   type BackgroundTasksRootOptions,
+  MODULE_OPTIONS,
+  MODULE_SCOPE,
   checkAsyncOptions,
 } from './options.js';
-import { DefaultScopeModule, RequestScopeModule } from './scope.modules.js';
+
+/** Holds the options where the core finds them, also if what the user imported is not global. */
+@Module({})
+class BackgroundTasksOptionsModule {}
+
+/** What `forRoot` and `forRootAsync` import in the place of `BackgroundTasksModule`, which is global and request-scoped. */
+@Module({})
+class ConfiguredBackgroundTasksModule {}
+
+const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({
+  optionsInjectionToken: MODULE_OPTIONS,
+})
+  .setClassMethodName('forRoot')
+  .setFactoryMethodName('createBackgroundTasksOptions')
+  .setExtras<BackgroundTasksModuleExtras>(
+    { isGlobal: true, scope: Scope.REQUEST },
+    (definition, { isGlobal = true, scope = Scope.REQUEST }) => {
+      const scopeModule = moduleOf(scope);
+      const providers = [...(definition.providers ?? []), { provide: MODULE_SCOPE, useValue: scope }];
+      return {
+        module: ConfiguredBackgroundTasksModule,
+        global: isGlobal,
+        imports: [scopeModule, { ...definition, providers, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
+        exports: [scopeModule],
+      };
+    },
+  )
+  .build();
+
+function moduleOf(scope: Scope): typeof RequestScopeModule | typeof DefaultScopeModule {
+  if (scope === Scope.REQUEST) return RequestScopeModule;
+  if (scope === Scope.DEFAULT) return DefaultScopeModule;
+  throw invalid('INVALID_OPTION', 'the option `scope` of BackgroundTasksModule', 'Scope.REQUEST or Scope.DEFAULT', scope);
+}
 
 /** What is injected where nothing configures the module for everybody. Nest looks at it after `BackgroundTasksModule`, which imports it. */
 @Global()
@@ -20,8 +57,6 @@ class UnconfiguredModule {
     for (const module of modules.values()) if (module.metatype === RequestScopeModule) module.providers.delete(BackgroundTasks);
   }
 }
-
-type NestModule = ReturnType<ModulesContainer['get']> & object;
 
 function isDefaultScopeForAll({ metatype, isGlobal, imports }: NestModule): boolean {
   return (

@@ -1,70 +1,77 @@
-import { type FactoryProvider, Module, type NestModule, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
-import { ApplicationConfig, ExternalContextCreator, HttpAdapterHost, ModulesContainer } from '@nestjs/core';
-import { TaskHost } from '../engine/host.js';
-import { NamedTaskProviders } from '../engine/named-task-providers.js';
-import { EngineSender } from '../engine/sender.js';
+import { type FactoryProvider, Module, type NestModule, type OnApplicationBootstrap, type OnModuleInit, Scope } from '@nestjs/common';
+import { ApplicationConfig, ExternalContextCreator, HttpAdapterHost, ModuleRef, ModulesContainer, REQUEST } from '@nestjs/core';
+import { NamedProviders } from '../engine/named-providers.js';
+import { Sender } from '../engine/sender.js';
+import { WorkerHost } from '../engine/worker-host.js';
+import { Connections, aroundRequests, linkResponses, observeFailures } from '../nest-internals/adapter.js';
+import { addOutermostInterceptor, aroundResolvers, runWithoutObservables } from '../nest-internals/interceptors.js';
+import { internalsWarning, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
 import { BackgroundTasksInterceptor } from '../request/background-tasks.interceptor.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
-import { aroundResolvers } from '../request/graphql.js';
-import { observeFailures } from '../request/failures.js';
-import { linkResponses } from '../request/http.js';
-import { runWithoutObservables } from '../request/interceptors-consumer.js';
-import { awaitRequests } from '../request/requests-in-progress.js';
-import { BackgroundTasksRunner } from '../runner/background-tasks.runner.js';
-import { Execution } from '../runner/execution.js';
+import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
+import { HttpLifetime } from '../request/http-lifetime.js';
+import { CurrentRequest, tasksOfRequest } from '../request/lists.js';
+import { Runner } from '../runner/runner.js';
 import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
-import { Reporter } from '../task/reporter.js';
+import { TaskLog } from '../task/log.js';
 import { frozenPlatform } from './frozen-platform.js';
 import { madeRequestScoped } from './made-request-scoped.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');
 
-/** The rooms below know nothing of Nest's injection: here is what each gets. */
+/** The layers below know nothing of Nest's injection: this says what each class gets. */
 const PARTS: FactoryProvider[] = [
   { provide: RESOLVED_OPTIONS, inject: [{ token: MODULE_OPTIONS, optional: true }], useFactory: resolveOptions },
-  { provide: Reporter, inject: [RESOLVED_OPTIONS], useFactory: ({ onError }: ResolvedOptions) => new Reporter(onError) },
-  { provide: NamedTaskProviders, inject: [ModulesContainer], useFactory: (modules: ModulesContainer) => new NamedTaskProviders(modules) },
+  { provide: TaskLog, inject: [RESOLVED_OPTIONS], useFactory: ({ onError }: ResolvedOptions) => new TaskLog(onError) },
+  { provide: NamedProviders, inject: [ModulesContainer], useFactory: (modules: ModulesContainer) => new NamedProviders(modules) },
   {
-    provide: EngineSender,
-    inject: [NamedTaskProviders, RESOLVED_OPTIONS],
-    useFactory: (providers: NamedTaskProviders, options: ResolvedOptions) => new EngineSender(providers, options),
+    provide: Sender,
+    inject: [NamedProviders, RESOLVED_OPTIONS],
+    useFactory: (providers: NamedProviders, options: ResolvedOptions) => new Sender(providers, options),
   },
   {
-    provide: TaskHost,
-    inject: [NamedTaskProviders, RESOLVED_OPTIONS, Reporter],
-    useFactory: (providers: NamedTaskProviders, options: ResolvedOptions, reporter: Reporter) => new TaskHost(providers, options, reporter),
+    provide: WorkerHost,
+    inject: [NamedProviders, RESOLVED_OPTIONS, TaskLog],
+    useFactory: (providers: NamedProviders, options: ResolvedOptions, log: TaskLog) => new WorkerHost(providers, options, log),
   },
   {
-    provide: Execution,
-    inject: [RESOLVED_OPTIONS, Reporter, EngineSender],
-    useFactory: (options: ResolvedOptions, reporter: Reporter, sender: EngineSender) => new Execution(options, reporter, sender),
+    provide: Runner,
+    inject: [RESOLVED_OPTIONS, TaskLog, Sender],
+    useFactory: (options: ResolvedOptions, log: TaskLog, sender: Sender) => new Runner(options, log, sender),
   },
-  { provide: BackgroundTasksRunner, inject: [Execution], useFactory: (execution: Execution) => new BackgroundTasksRunner(execution) },
+  { provide: CurrentRequest, inject: [Runner], useFactory: (runner: Runner) => new CurrentRequest(runner) },
   {
-    provide: Shutdown,
-    inject: [Execution, TaskHost],
-    useFactory: (execution: Execution, host: TaskHost) => new Shutdown(execution, host),
+    provide: BackgroundTasksRunner,
+    inject: [Runner, CurrentRequest],
+    useFactory: (runner: Runner, current: CurrentRequest) => new BackgroundTasksRunner(runner, current),
+  },
+  { provide: Shutdown, inject: [Runner, WorkerHost], useFactory: (runner: Runner, host: WorkerHost) => new Shutdown(runner, host) },
+  {
+    provide: BackgroundTasksInterceptor,
+    inject: [Runner, CurrentRequest, ModuleRef],
+    useFactory: (runner: Runner, current: CurrentRequest, moduleRef: ModuleRef) =>
+      new BackgroundTasksInterceptor(runner, current, moduleRef),
   },
 ];
 
 /** The one instance of everything in an application, however many modules import `BackgroundTasksModule`. */
-@Module({
-  providers: [...PARTS, BackgroundTasksInterceptor],
-  exports: [BackgroundTasksRunner, BackgroundTasksInterceptor, Execution],
-})
+@Module({ providers: PARTS, exports: [BackgroundTasksRunner, BackgroundTasksInterceptor, Runner, CurrentRequest] })
 export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap {
+  /** What works less well with this version of Nest. */
+  readonly #losses: (string | undefined)[] = [];
+
   constructor(
     private readonly modules: ModulesContainer,
     private readonly adapterHost: HttpAdapterHost,
-    private readonly reporter: Reporter,
-    private readonly execution: Execution,
-    private readonly sender: EngineSender,
-    private readonly taskHost: TaskHost,
+    private readonly log: TaskLog,
+    private readonly runner: Runner,
+    private readonly sender: Sender,
+    private readonly workerHost: WorkerHost,
+    private readonly contexts: ExternalContextCreator,
     config: ApplicationConfig,
     interceptor: BackgroundTasksInterceptor,
-    resolvers: ExternalContextCreator,
   ) {
     if (![...modules.values()].some((module) => module.providers.has(BackgroundTasks))) {
       throw new BackgroundTasksError(
@@ -72,18 +79,19 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
         'A module that observes background tasks is imported without BackgroundTasksModule: add that to the imports of the root module',
       );
     }
-    // Nest runs the hooks of modules by their distance from the root module, and of global modules last of all: a user's database would
-    // be gone by then. Nest leaves the setter undocumented; without it, the order would be the plain one.
-    for (const module of modules.values()) if (module.metatype === CoreModule) module.distance = -1;
-    // In front of the interceptors of the application, which an APP_INTERCEPTOR of a library would run inside of: they may still fail the request.
-    config.getGlobalInterceptors().unshift(interceptor);
     // Nest 12 lets the messages of a microservice be seen before their guards, too.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
-    runWithoutObservables(resolvers);
-    aroundResolvers(resolvers, (args, resolve) => interceptor.resolvers.around(args, resolve));
+    const unwrapped = aroundResolvers(contexts, (args, resolve) => interceptor.resolvers.around(args, resolve));
+    interceptor.resolvers.areWrapped = unwrapped === undefined;
+    this.#losses.push(
+      shutDownFirst(modules, CoreModule),
+      onCloseCalled(modules, () => runner.closeRequested()),
+      addOutermostInterceptor(config, interceptor),
+      unwrapped,
+    );
   }
 
-  onModuleInit(): void {
+  async onModuleInit(): Promise<void> {
     const configurations = [...this.modules.values()].filter((module) => module.providers.has(MODULE_OPTIONS));
     assertSameOptions(
       configurations.map((module) => ({
@@ -91,20 +99,55 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
         scope: module.getProviderByKey(MODULE_SCOPE).instance,
       })),
     );
-    if (this.sender.discover()) this.execution.holdCurrentTask();
-    for (const warning of [madeRequestScoped(this.modules), frozenPlatform(this.execution, process.env)]) {
-      if (warning) this.reporter.warn(warning);
+    if (this.sender.discover()) this.runner.holdCurrentTask();
+    this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
+    for (const warning of [internalsWarning(this.#losses), madeRequestScoped(this.modules), frozenPlatform(this.runner, process.env)]) {
+      if (warning) this.log.warn(warning);
     }
   }
 
   async onApplicationBootstrap(): Promise<void> {
-    await this.taskHost.start();
+    await this.workerHost.start();
   }
 
   configure(): void {
     const { httpAdapter } = this.adapterHost;
     linkResponses(httpAdapter);
-    awaitRequests(httpAdapter.getHttpServer(), this.execution);
-    observeFailures(httpAdapter);
+    const connections = new Connections(httpAdapter.getHttpServer());
+    this.runner.closing.addEventListener('abort', () =>
+      connections.forEachResponse((response) => HttpLifetime.of(response.req, this.runner).awaitHandler(response)),
+    );
+    observeFailures(httpAdapter, {
+      sendFailed: (request) => HttpLifetime.latest(request)?.markSendFailed(),
+      requestFailed: (request, error) => HttpLifetime.latest(request)?.markFailed(error),
+    });
+  }
+}
+
+/** `Scope.REQUEST`: the injected list is that of the request, and a provider that injects it is created for each request. */
+@Module({
+  imports: [CoreModule],
+  providers: [{ provide: BackgroundTasks, scope: Scope.REQUEST, inject: [REQUEST, Runner], useFactory: tasksOfRequest }],
+  exports: [BackgroundTasks, CoreModule],
+})
+export class RequestScopeModule {}
+
+/** `Scope.DEFAULT`: the injected list is a singleton, which finds the list of the request through an `AsyncLocalStorage`. */
+@Module({
+  imports: [CoreModule],
+  providers: [{ provide: BackgroundTasks, inject: [CurrentRequest], useFactory: ({ injected }: CurrentRequest) => injected }],
+  exports: [BackgroundTasks, CoreModule],
+})
+export class DefaultScopeModule implements NestModule {
+  constructor(
+    private readonly adapterHost: HttpAdapterHost,
+    private readonly runner: Runner,
+    private readonly current: CurrentRequest,
+  ) {
+    current.follow();
+  }
+
+  configure(): void {
+    aroundRequests(this.adapterHost.httpAdapter, (request, func) => this.current.runInRequest(HttpLifetime.of(request, this.runner), func));
   }
 }

@@ -1,4 +1,4 @@
-import type { Execution } from '../runner/execution.js';
+import type { Runner } from '../runner/runner.js';
 
 /** Platforms that freeze a process once it has answered, by what they set in its environment. */
 const PLATFORMS = {
@@ -9,7 +9,7 @@ const PLATFORMS = {
 };
 
 /** What to say of the platform, if it freezes the process while tasks are to run, and nothing is configured against it. */
-export function frozenPlatform({ options, hasEngine }: Execution, environment: NodeJS.ProcessEnv): string | undefined {
+export function frozenPlatform({ options, hasEngine }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
   if (options.waitUntil || hasEngine) return undefined;
   const platform = Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
   return (

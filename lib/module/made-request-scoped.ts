@@ -1,6 +1,6 @@
 import { Scope } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
-import type { ProviderWrapper } from '../engine/named-task-providers.js';
+import type { ProviderWrapper } from '../nest-internals/modules.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
 
 const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];

@@ -1,12 +1,29 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { type BatchObservableCallback, context, metrics, trace } from '@opentelemetry/api';
-import { jobOf } from '../engine/named-task.js';
-import type { BackgroundTasksRunner } from '../runner/background-tasks.runner.js';
+import {
+  type BatchObservableCallback,
+  type Context,
+  INVALID_SPAN_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  context,
+  diag,
+  metrics,
+  propagation,
+  trace,
+} from '@opentelemetry/api';
+import { jobOf } from '../engine/named-call.js';
+import type { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
 import type { BackgroundTask } from '../task/background-task.js';
-import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, traceTasks } from '../task/channels.js';
+import { messageOf, stackOf, typeOf } from '../task/describe.js';
+import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, type TraceHeaders, traceTasks } from '../task/diagnostics.js';
 import { BackgroundTasksShutdownError } from '../task/errors.js';
-import { SCOPE, contained } from './contained.js';
-import { NO_SPAN, headersOfTrace, recordError, startSpan } from './spans.js';
+
+/** The name of the instrumentation scope. */
+const SCOPE = 'nestjs-background-tasks';
+
+const log = diag.createComponentLogger({ namespace: SCOPE });
 
 /** Seconds: the boundaries of OpenTelemetry's conventions for HTTP, and further on, as a task may take its time. */
 const DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 300];
@@ -88,4 +105,48 @@ function isGivenBack(task: BackgroundTask, error: unknown): boolean {
 
 function sum(runners: ReadonlySet<BackgroundTasksRunner>, countOf: (runner: BackgroundTasksRunner) => number): number {
   return [...runners].reduce((total, runner) => total + countOf(runner), 0);
+}
+
+/** Has OpenTelemetry do something. That a processor, sampler or propagator throws is told where it tells its own errors; tasks go on. */
+function contained<Result>(work: () => Result): Result | undefined {
+  try {
+    return work();
+  } catch (error) {
+    try {
+      log.error('OpenTelemetry failed, and the background task goes on without it', error);
+    } catch {
+      // Nor does a logger that throws stop a task.
+    }
+    return undefined;
+  }
+}
+
+/** In the place of one that could not be started. */
+const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
+
+/** Starts the span of a task, and returns it with the context that it is active in. In a worker, it goes on with the trace that the task was added in. */
+function startSpan(tracer: Tracer, task: BackgroundTask): [Span, Context] {
+  const { name } = task;
+  const job = jobOf(task);
+  const parent = job?.trace ? propagation.extract(context.active(), job.trace) : context.active();
+  const attributes = { 'background_task.name': name, ...(job && { 'background_task.attempt': job.attempt }) };
+  const kind = job ? SpanKind.CONSUMER : SpanKind.INTERNAL;
+  const span = tracer.startSpan(`background task ${name}`, { kind, attributes }, parent);
+  return [span, trace.setSpan(parent, span)];
+}
+
+/** Gives a span what its task failed with; returns the `error.type`. */
+function recordError(span: Span, error: unknown): string {
+  const [type, message, stack] = [typeOf(error), messageOf(error), stackOf(error)];
+  span.setAttribute('error.type', type);
+  span.recordException({ name: type, message, ...(stack && { stack }) });
+  span.setStatus({ code: SpanStatusCode.ERROR, message });
+  return type;
+}
+
+/** The active trace, for a worker to go on with. */
+function headersOfTrace(): TraceHeaders {
+  const headers: Record<string, string> = {};
+  contained(() => propagation.inject(context.active(), headers));
+  return headers;
 }

@@ -1,6 +1,6 @@
 import { Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
 import { CoreModule } from '../module/core.module.js';
-import { BackgroundTasksRunner } from '../runner/background-tasks.runner.js';
+import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
 import { observeTasks } from './observe-tasks.js';
 
 /** The runners of the applications that are open: what OpenTelemetry observes, it observes of the process. */

@@ -1,67 +1,79 @@
-import type { ExternalContextCreator } from '@nestjs/core';
-import { rawRequest, responseOf } from './http.js';
+import type { Runner } from '../runner/runner.js';
+import { RefusedError } from '../task/errors.js';
+import { graphqlContext, requestOfOperation, startsSubscription } from './context.js';
+import type { Lifetime } from './lifetime.js';
+import type { CurrentRequest } from './lists.js';
+import { HandlerRun } from './run-handler.js';
 
-/** What the resolvers of an operation share: Nest puts the HTTP request into it, as `req`. */
-export interface GraphqlContext {
-  readonly req?: object;
+/** Runs the resolvers of GraphQL, their guards and filters included, as the interceptor runs a handler. */
+export class Resolvers {
+  /** True once every resolver is called through `around`. */
+  areWrapped = false;
+  readonly #runner: Runner;
+  readonly #current: CurrentRequest;
+  readonly #open: (request: object) => Lifetime | undefined;
+  /** The runs of the subscriptions that are open. */
+  readonly #subscriptions = new Set<HandlerRun>();
+
+  constructor(runner: Runner, current: CurrentRequest, open: (request: object) => Lifetime | undefined) {
+    this.#runner = runner;
+    this.#current = current;
+    this.#open = open;
+    // GraphQL ends its subscriptions late in the shutdown, which would wait for them.
+    runner.closing.addEventListener('abort', () => {
+      for (const run of this.#subscriptions) run.settle();
+    });
+  }
+
+  async around(args: readonly unknown[], resolve: () => Promise<unknown>): Promise<unknown> {
+    const lifetime = this.#open(requestOfOperation(graphqlContext(args)));
+    if (!lifetime) return resolve();
+    const run = new HandlerRun(lifetime, { waitsForEngine: true });
+    try {
+      const result = await this.#current.runInRequest(lifetime, resolve);
+      if (startsSubscription(args) && isAsyncIterable(result)) return this.#subscribed(run, result);
+      // A filter returns the error that GraphQL is to report.
+      const failure = result instanceof Error ? { error: result } : undefined;
+      const acknowledged = run.acknowledged(failure ? 'failure' : 'success');
+      if (acknowledged) await acknowledged;
+      run.settle(failure);
+      return result;
+    } catch (error) {
+      run.settle({ error });
+      // The message of an error goes to the client.
+      throw error instanceof RefusedError ? error.toResponse() : error;
+    }
+  }
+
+  #subscribed(run: HandlerRun, events: AsyncIterable<unknown>): AsyncIterable<unknown> {
+    // A subscription that begins while the application closes is not waited for either.
+    if (this.#runner.closing.aborted) run.settle();
+    else this.#subscriptions.add(run);
+    return onceEnded(
+      events,
+      (step) => this.#current.runInRequest(run.lifetime, step),
+      (failure) => {
+        this.#subscriptions.delete(run);
+        run.settle(failure);
+      },
+    );
+  }
 }
 
-/** What GraphQL tells a resolver about the field that it resolves. */
-interface ResolveInfo {
-  readonly operation: { readonly operation: 'query' | 'mutation' | 'subscription' };
-  readonly path: { readonly prev: object | undefined };
-}
-
-/** The context among the arguments of a resolver: in front of the info, wherever that is. */
-export function graphqlContext(args: readonly unknown[]): GraphqlContext {
-  return args[args.findIndex(isResolveInfo) - 1] as GraphqlContext;
-}
-
-/** The HTTP request that all the resolvers of a query, or of a batch of them, answer; for an operation that came through a WebSocket, its context. */
-export function requestOfOperation(context: GraphqlContext): object {
-  const request = context.req && rawRequest(context.req);
-  return request && responseOf(request) ? request : context;
-}
-
-/** Whether a resolver starts a subscription: what it returns are the events, and they end when the subscription does. */
-export function startsSubscription(args: readonly unknown[]): boolean {
-  const info = args.find(isResolveInfo);
-  return info?.operation.operation === 'subscription' && info.path.prev === undefined;
-}
-
-function isResolveInfo(value: unknown): value is ResolveInfo {
-  return typeof value === 'object' && value !== null && 'operation' in value && 'path' in value && 'parentType' in value;
-}
-
-/** Calls a resolver with its guards and filters, and all that it does. */
-type Around = (args: readonly unknown[], resolve: () => Promise<unknown>) => Promise<unknown>;
-
-/** Calls every resolver through a function: interceptors see neither guards that deny nor, unless told to, the resolvers of fields. */
-export function aroundResolvers(creator: ExternalContextCreator, around: Around): void {
-  const create = creator.create.bind(creator) as (...parameters: unknown[]) => (...args: unknown[]) => Promise<unknown>;
-  const CONTEXT_TYPE = 8;
-  // The signature of `create` is generic in the handler's, which does not matter here.
-  creator.create = ((...parameters: unknown[]) => {
-    const resolver = create(...parameters);
-    if (parameters[CONTEXT_TYPE] !== 'graphql') return resolver;
-    return (...args: unknown[]) => around(args, () => resolver(...args));
-  }) as typeof creator.create;
-}
-
-export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 }
 
-/** The same events, each step of them made through a function; the listener is called when there will be no more. */
-export function onceEnded(
+/** Wraps events: each step is made through a function, and the listener is called when there will be no more. */
+function onceEnded(
   events: AsyncIterable<unknown>,
-  within: Within,
+  runInRequest: RunInRequest,
   ended: (failure?: { error: unknown }) => void,
 ): AsyncIterable<unknown> {
   const iterator = events[Symbol.asyncIterator]();
   const step = async (advance: () => Promise<IteratorResult<unknown>> | undefined): Promise<IteratorResult<unknown>> => {
     try {
-      const result = (await within(advance)) ?? { done: true, value: undefined };
+      const result = (await runInRequest(advance)) ?? { done: true, value: undefined };
       if (result.done) ended();
       return result;
     } catch (error) {
@@ -78,4 +90,4 @@ export function onceEnded(
   return watched;
 }
 
-type Within = <Result>(func: () => Result) => Result;
+type RunInRequest = <Result>(func: () => Result) => Result;

@@ -1,14 +1,18 @@
-import { LIST_DEFAULTS, LIST_EXPECTATIONS, type ListOptions, type ResolvedListOptions } from '../list/options.js';
-import type { Around } from '../task/call-through.js';
-import { TIMEOUT } from '../task/options.js';
-import type { OnError } from '../task/reporter.js';
-import { type Expectation, type Expectations, FUNCTION, milliseconds } from '../task/validation.js';
+import type { ListRules } from '../list/task-list.js';
+import type { Around } from '../task/call.js';
+import type { OnError } from '../task/log.js';
+import type { RunOn } from '../task/background-task.js';
+import { type Expectation, type Expectations, FUNCTION, milliseconds, oneOf, RUN_ON, TIMEOUT } from '../task/validation.js';
 
-/** What keeps a serverless function awake until a promise is settled. */
+/** Keeps a serverless function awake until a promise is settled. */
 export type WaitUntil = (promise: Promise<void>) => unknown;
 
 /** How an application runs its tasks. */
-export interface RunnerOptions extends ListOptions {
+export interface RunnerOptions {
+  /** The outcome of a request on which its tasks run; with another they are discarded. @default 'success', as in FastAPI */
+  runOn?: RunOn | undefined;
+  /** When a task fails, the remaining tasks of its request run (`'continue'`) or are discarded (`'stop'`, as in Starlette). @default 'continue' */
+  onTaskFailure?: 'continue' | 'stop' | undefined;
   /** How many tasks run at once in the application. @default Infinity */
   concurrency?: number | undefined;
   /** How many tasks may wait in the application; `addTask` beyond it throws a `BackgroundTasksOverflowError`. @default Infinity */
@@ -36,7 +40,7 @@ export interface RunnerOptions extends ListOptions {
   around?: Around | undefined;
 }
 
-export interface ResolvedRunnerOptions extends ResolvedListOptions {
+export interface ResolvedRunnerOptions extends ListRules {
   readonly concurrency: number;
   readonly maxPending: number;
   readonly timeout: number | undefined;
@@ -47,7 +51,8 @@ export interface ResolvedRunnerOptions extends ResolvedListOptions {
 }
 
 export const RUNNER_DEFAULTS: ResolvedRunnerOptions = {
-  ...LIST_DEFAULTS,
+  runOn: 'success',
+  onTaskFailure: 'continue',
   concurrency: Infinity,
   maxPending: Infinity,
   timeout: undefined,
@@ -63,7 +68,8 @@ const COUNT: Expectation = {
 };
 
 export const RUNNER_EXPECTATIONS: Expectations<RunnerOptions> = {
-  ...LIST_EXPECTATIONS,
+  runOn: RUN_ON,
+  onTaskFailure: oneOf('continue', 'stop'),
   concurrency: COUNT,
   maxPending: COUNT,
   timeout: TIMEOUT,

@@ -1,26 +1,34 @@
 import { clearTimeout, setTimeout } from 'node:timers';
 import { setImmediate } from 'node:timers/promises';
 import type { BeforeApplicationShutdown, OnApplicationShutdown, OnModuleDestroy } from '@nestjs/common';
-import type { TaskHost } from '../engine/host.js';
-import { awaitedByTask } from '../task/task.js';
-import type { Execution } from './execution.js';
+import type { WorkerHost } from '../engine/worker-host.js';
+import { BackgroundTasksShutdownError } from '../task/errors.js';
+import type { Task } from '../task/task.js';
+import type { Runner } from './runner.js';
+import { inSlices } from './turns.js';
 
-/** Milliseconds, after the deadline, for tasks to heed their signals, for `onError`, and for an engine to take back what runs, and to let go. */
-const LAST_WORDS = 1_000;
+/** Grace period after the deadline, in ms: for tasks to end when their signals fire, for `onError`, and for an engine to take back its tasks. */
+const GRACE_MS = 1_000;
+
+/** Time for a task that asked for the shutdown, once all others have ended. It may have work left, or wait for the shutdown itself. */
+const CLOSER_GRACE_MS = 500;
 
 /**
  * Waits, while the application closes, for requests in flight and for tasks. Each hook drains, and all under one deadline: while the server
  * is open, requests come in and add tasks, and Nest 11 runs every hook again when `close()` is called twice.
  */
 export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
-  #deadline: number | undefined;
+  readonly #runner: Runner;
+  readonly #workerHost: WorkerHost;
   readonly #giveBack = new AbortController();
-  #lastWords: Promise<unknown> | undefined;
+  #deadline: number | undefined;
+  #grace: Promise<unknown> | undefined;
+  #hasWarnedOfClosers = false;
 
-  constructor(
-    private readonly runner: Execution,
-    private readonly taskHost: TaskHost,
-  ) {}
+  constructor(runner: Runner, workerHost: WorkerHost) {
+    this.#runner = runner;
+    this.#workerHost = workerHost;
+  }
 
   onModuleDestroy(): Promise<void> {
     return this.#drain();
@@ -32,53 +40,108 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
 
   async onApplicationShutdown(): Promise<void> {
     await this.#drain();
-    const closed = this.runner.close('the application has shut down');
-    await atMost(
-      LAST_WORDS,
-      Promise.all([closed, this.taskHost.close()]).then(() => undefined),
-    );
+    const closed = abortAll(this.#runner, 'the application has shut down');
+    await atMost(GRACE_MS, all(closed, this.#workerHost.close()));
   }
 
   async #drain(): Promise<void> {
-    const { shutdownTimeout } = this.runner.options;
+    const { shutdownTimeout } = this.#runner.options;
     this.#deadline ??= this.#begin(shutdownTimeout);
-    const worker = this.taskHost.drain(this.#giveBack.signal);
+    const worker = this.#workerHost.drain(this.#giveBack.signal);
     const left = Math.max(0, this.#deadline - performance.now());
-    if (await atMost(left, this.#quiet(worker))) return;
+    if (await atMost(left, this.#canClose(worker))) return;
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
-    const closed = this.runner.close(reason);
+    const closed = abortAll(this.#runner, reason);
     this.#giveBack.abort(reason);
-    await (this.#lastWords ??= atMost(
-      LAST_WORDS,
-      Promise.all([closed, worker, this.runner.work.onGone()]).then(() => undefined),
-    ));
+    await (this.#grace ??= atMost(GRACE_MS, all(closed, worker, this.#runner.counters.onNoneLingers())));
   }
 
-  /** Returns when the deadline is. */
+  /** Returns the deadline. */
   #begin(shutdownTimeout: number): number {
-    this.runner.beginToClose();
-    const tasks = this.runner.work.active + this.runner.work.pending;
-    if (awaitedByTask()) {
-      this.runner.work.closing = 1;
-      this.runner.reporter.closedByTask();
-    }
-    if (tasks > this.runner.work.closing) this.runner.reporter.waiting(tasks, shutdownTimeout);
+    const { counters, log } = this.#runner;
+    this.#runner.closeRequested();
+    this.#runner.beginToClose();
+    const tasks = counters.active + counters.pending;
+    if (tasks > 0 && !counters.canClose) log.waiting(tasks, this.#runner.names(), shutdownTimeout);
     return performance.now() + shutdownTimeout;
   }
 
-  async #quiet(worker: Promise<void>): Promise<void> {
+  async #canClose(worker: Promise<void>): Promise<void> {
+    const { counters } = this.#runner;
     await worker;
-    // Without a turn of the event loop where there is nothing to wait for: whoever does not await `app.close()`, as for a hot reload, may listen
+    // Without a turn of the event loop where there is nothing to wait for: code that does not await `app.close()`, as for a hot reload, may listen
     // on the same port right after.
-    while (!this.runner.work.isQuiet) {
-      await this.runner.work.onQuiet();
-      // What a request does right after its handler, such as an exception filter that adds a task, has had its turn after this.
+    while (!counters.canClose) {
+      await counters.onCanClose();
+      // In this turn, the work of a request right after its handler, such as an exception filter that adds a task, has been done.
       await setImmediate();
     }
+    if (counters.hasClosers) await this.#leaveClosers();
+  }
+
+  /** A task that asked for the shutdown, and still runs, most likely awaits it. */
+  async #leaveClosers(): Promise<void> {
+    if (this.#hasWarnedOfClosers || (await atMost(CLOSER_GRACE_MS, this.#runner.counters.onAllSettled()))) return;
+    this.#hasWarnedOfClosers = true;
+    this.#runner.log.closedByTask();
   }
 }
 
-/** Whether the promise is fulfilled within so many milliseconds. */
+/**
+ * Has a runner refuse tasks from now on, aborts those that run, and drops those that wait. However many they are, the event loop lives, and the
+ * log has one line for those that ran and one for those that waited.
+ */
+async function abortAll(runner: Runner, reason: string): Promise<void> {
+  const lists = runner.refuseTasks(reason);
+  if (lists.length === 0) return;
+  // Off their lists at once, or the next one would start in the place of one that is aborted.
+  const waiting = lists.map((list) => list.takeAll());
+  const running = new Map<string, number>();
+  await inSlices(lists, ({ running: task }) => {
+    if (task && runner.abandon(task, new BackgroundTasksShutdownError(task.name, `was given up: ${reason}`))) count(running, task.name);
+  });
+  runner.log.lost(running, 'was given up', 'were given up', reason);
+  const neverStarted = new Map<string, number>();
+  const dropped: Task[] = [];
+  await inSlices(each(waiting), (task) => {
+    // The signal of another task may have cancelled it.
+    if (!task.change('discard')) return;
+    count(neverStarted, task.name);
+    dropped.push(task);
+  });
+  runner.log.lost(neverStarted, 'never started', 'never started', reason);
+  await inSlices(dropped, (task) => {
+    runner.drop(
+      task,
+      withoutStack(() => new BackgroundTasksShutdownError(task.name, `never started: ${reason}`)),
+      reason,
+    );
+  });
+}
+
+/** Many errors that are made in one place say no more with a stack each, and stacks take most of the time. */
+function withoutStack(make: () => Error): Error {
+  const { stackTraceLimit } = Error;
+  // Not by assignment, which throws where `Error` is frozen.
+  Reflect.set(Error, 'stackTraceLimit', 0);
+  const error = make();
+  Reflect.set(Error, 'stackTraceLimit', stackTraceLimit);
+  return error;
+}
+
+function* each(lists: readonly Iterable<Task>[]): Iterable<Task> {
+  for (const list of lists) yield* list;
+}
+
+function count(names: Map<string, number>, name: string): void {
+  names.set(name, (names.get(name) ?? 0) + 1);
+}
+
+async function all(...promises: Promise<unknown>[]): Promise<void> {
+  await Promise.all(promises);
+}
+
+/** Whether the promise is fulfilled within a time, in ms. */
 async function atMost(milliseconds: number, promise: Promise<void>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => {

@@ -1,15 +1,30 @@
 import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers';
-import { Fifo, type Queued } from '../list/fifo.js';
-import { TIME_SLICE } from './slices.js';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Queue, type Queued } from '../list/queue.js';
+
+/** Synchronous work after which the event loop gets its turn, in ms. */
+const TIME_SLICE_MS = 5;
+
+/** Calls a function with each item, and lets the event loop live meanwhile. */
+export async function inSlices<Item>(items: Iterable<Item>, func: (item: Item) => void): Promise<void> {
+  let sliceEnd = performance.now() + TIME_SLICE_MS;
+  for (const item of items) {
+    if (performance.now() > sliceEnd) {
+      await nextTurn();
+      sliceEnd = performance.now() + TIME_SLICE_MS;
+    }
+    func(item);
+  }
+}
 
 /** Hands out turns, first come first served, while there is room, and without holding the event loop up. */
 export class Turns<Item extends Queued<Item>> {
-  readonly #waiting = new Fifo<Item>();
+  readonly #waiting = new Queue<Item>();
   readonly #hasRoom: () => boolean;
   readonly #take: (item: Item) => void;
   #wakeUp: NodeJS.Immediate | undefined;
-  #handingOut = false;
+  #isHandingOut = false;
   #sliceEnd = 0;
 
   constructor(hasRoom: () => boolean, take: (item: Item) => void) {
@@ -17,13 +32,13 @@ export class Turns<Item extends Queued<Item>> {
     this.#take = take;
   }
 
-  /** Asks for a turn after the current event: never at once, in the middle of what a response still has to do. */
+  /** Asks for a turn after the current event, and never in the middle of it, when a response may have work left. */
   request(item: Item): void {
     this.#waiting.push(item);
     this.#wakeUp ??= setImmediate(this.#onWakeUp);
   }
 
-  /** Ends the turn of an item, asks for its next one if it needs one, and passes the freed room on. */
+  /** Ends the turn of an item, asks for its next one if it needs one, and passes the free room on. */
   end(item: Item, again: boolean): void {
     if (again) this.#waiting.push(item);
     this.#handOut();
@@ -31,14 +46,14 @@ export class Turns<Item extends Queued<Item>> {
 
   readonly #onWakeUp = (): void => {
     this.#wakeUp = undefined;
-    this.#sliceEnd = performance.now() + TIME_SLICE;
+    this.#sliceEnd = performance.now() + TIME_SLICE_MS;
     this.#handOut(true);
   };
 
-  /** One turn at least after a wake-up, even if the process itself had to wait for its own turn meanwhile. */
+  /** Hands out one turn at least after a wake-up, even if the process had to wait for its own turn meanwhile. */
   #handOut(wokenUp = false): void {
-    if (this.#handingOut || this.#wakeUp) return;
-    this.#handingOut = true;
+    if (this.#isHandingOut || this.#wakeUp) return;
+    this.#isHandingOut = true;
     let mayTake = wokenUp;
     try {
       while (!this.#waiting.isEmpty && this.#hasRoom()) {
@@ -50,7 +65,7 @@ export class Turns<Item extends Queued<Item>> {
         this.#take(this.#waiting.shift()!);
       }
     } finally {
-      this.#handingOut = false;
+      this.#isHandingOut = false;
     }
   }
 }

@@ -1,5 +1,3 @@
-import type { TaskOptions } from './options.js';
-
 /** A function as a task holds it: the types of its arguments were checked where the task was made. */
 export type AnyFunction = (...args: never[]) => unknown;
 
@@ -8,6 +6,19 @@ export type AnyFunction = (...args: never[]) => unknown;
  * closure have their types from them: `addTask((to) => this.mail.send(to), dto.email)`.
  */
 export type TheFunctionItself<Args extends unknown[]> = (...args: Args) => unknown;
+
+/** The outcome of a request on which a task runs. */
+export type RunOn = 'success' | 'failure' | 'always';
+
+/** Options of one task. */
+export interface TaskOptions {
+  /** What logs and errors call the task. @default the function's own name */
+  name?: string | undefined;
+  /** Milliseconds after which the task is given up: its signal fires and the next one starts. @default the module's `timeout` */
+  timeout?: number | undefined;
+  /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
+  runOn?: RunOn | undefined;
+}
 
 /**
  * How a task ended. `'failed'`: it threw, or it was given up at its timeout or at the shutdown deadline. `'discarded'`: it never started, and

@@ -1,5 +1,5 @@
 import { HttpException } from '@nestjs/common';
-import { countedNames, inOneLine, quoted } from './describe-error.js';
+import { countedNames, inOneLine, quoted } from './describe.js';
 
 /** What went wrong, stable across releases: switch on this, not on the message. */
 export type BackgroundTasksErrorCode =
@@ -135,5 +135,18 @@ export class BackgroundTasksShutdownError extends RefusedError {
     what: string,
   ) {
     super('SHUTDOWN', `${taskCalled(task)} ${what}`);
+  }
+}
+
+/** The engine did not take tasks in time. Nest answers 503 for it under `flush: 'before-response'`. Its `cause` is the last error of the engine. */
+export class BackgroundTasksEngineError extends RefusedError {
+  override readonly name = 'BackgroundTasksEngineError';
+
+  constructor(
+    readonly tasks: readonly string[],
+    what: string,
+    override readonly cause: unknown,
+  ) {
+    super('ENGINE', `${tasksCalled(tasks)} ${what}`);
   }
 }

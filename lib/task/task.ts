@@ -1,93 +1,273 @@
-import type { BackgroundTask } from './background-task.js';
-import { callTask } from './call-task.js';
-import type { CallThrough } from './call-through.js';
-import { observed, traced } from './channels.js';
-import { callAs } from './current-task.js';
+import { AsyncResource } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
+import { inspect } from 'node:util';
+import type { AnyFunction, BackgroundTask, TaskEnd, TaskOptions } from './background-task.js';
+import { type TaskCaller, callTask, isObject, unfinishedPart } from './call.js';
+import { runAs } from './current-task.js';
+import { nameOf } from './describe.js';
+import { observed, traced } from './diagnostics.js';
 import { BackgroundTasksCancelledError, BackgroundTasksError, BackgroundTasksTimeoutError, taskCalled } from './errors.js';
-import { DONE, HeldTask, NO_ARGS } from './held-task.js';
-import { NO_OPTIONS } from './options.js';
-import { isObject, whatIsLeft } from './result.js';
+import { TRANSITIONS, type TaskEvent, type TaskState, isEnd } from './states.js';
 
-/** Told once how a task ended, and, if it was given up, how its function ended after all. */
-export interface TaskObserver {
+/** The list of an application that a task is in. */
+export interface TaskOwner {
+  /** The tasks of the application that have not ended and were asked for their ids. */
+  readonly tasksById: Map<string, Task>;
+  /** Told of a task that was cancelled before it started. */
+  cancelled(task: Task, reason: string): void;
+  /** Told when a task has ended and been reported, so that nothing is left to do for it. */
+  onTaskSettled(): void;
+}
+
+/** Told how one run of a task ends. */
+export interface RunObserver {
   completed(task: Task): void;
-  /** Also of one that was cancelled while it ran: its state says so. */
+  /** Also called for a task that was cancelled while it ran; its state says so. */
   failed(task: Task, error: unknown): void;
+  /** Called when the function of an aborted task has ended after all. */
   endedLate(task: Task, how: 'completed' | 'failed', error?: unknown): void;
 }
 
-/** What a `BackgroundTask` is. */
-export class Task extends HeldTask implements BackgroundTask {
-  /**
-   * One that is always there: when a full garbage collection finds none, V8 throws the code away that it has made for tasks, and the next ones
-   * take twice as long.
-   */
-  static readonly kept = new Task(DONE, NO_ARGS, NO_OPTIONS);
+/** What a `@BackgroundTask()` method adds to its task. */
+export interface TaskBinding {
+  readonly name: string;
+  /** The id that an engine knows the task by, if it has one. */
+  readonly id: string | undefined;
+  readonly attempt: number;
+  readonly attempts: number;
+  readonly carried: unknown;
+  /** False in a worker: only the engine can withdraw the task. */
+  readonly canBeCancelled: boolean;
+  call(args: readonly unknown[]): unknown;
+  /** Lets go of what belongs to the request. */
+  release(): void;
+}
 
-  /** The one after it in its list. */
-  behind: Task | undefined;
+/** What only some tasks need. Many may wait, so that it is not on each. */
+interface Details {
+  id?: string;
+  ended?: Promise<TaskEnd>;
+  resolveEnded?: (end: TaskEnd) => void;
+  controller?: AbortController | undefined;
+  timer?: NodeJS.Timeout;
+  abortError?: Error | undefined;
+  /** True while the function of an aborted task still runs. */
+  isLingering?: boolean;
+}
+
+/** Replaces the function of a task that has ended. */
+const DONE = (): void => {};
+const NO_ARGS: readonly unknown[] = Object.freeze([]);
+
+/** Replaces the list of a task that has ended. */
+const RELEASED: TaskOwner = { tasksById: new Map(), cancelled() {}, onTaskSettled() {} };
+
+/**
+ * The implementation behind `BackgroundTask`.
+ *
+ * Its fields are private so that a frozen task works: `Object.freeze()` leaves private fields writable. No method is private, as private
+ * methods cost each instance a field.
+ */
+export class Task implements BackgroundTask {
+  readonly options: Readonly<TaskOptions>;
+  /** The function, or its name once the task has let go of it. */
+  #funcOrName: AnyFunction | string;
+  #args: readonly unknown[];
+  #binding: TaskBinding | undefined;
+  /** The async context of the code that made the task. Capturing it turns no async hooks on; entering a store would on Node 20 and 22. */
+  #scope: AsyncResource | undefined = new AsyncResource('BackgroundTask');
+  #state: TaskState = 'pending';
+  #owner: TaskOwner | undefined;
+  #next: Task | undefined;
+  #details: Details | undefined;
   /** Set while the end of the function is awaited. */
-  awaitedBy: TaskObserver | undefined;
+  #observer: RunObserver | undefined;
+
+  constructor(func: AnyFunction, args: readonly unknown[], options: Readonly<TaskOptions>, binding?: TaskBinding) {
+    this.options = options;
+    this.#funcOrName = func;
+    this.#args = args;
+    this.#binding = binding;
+  }
+
+  /** True for a task of this class, and false for a proxy of one, which has none of its private fields. */
+  static isTask(value: unknown): value is Task {
+    return typeof value === 'object' && value !== null && #state in value;
+  }
+
+  get func(): AnyFunction {
+    return typeof this.#funcOrName === 'string' ? DONE : this.#funcOrName;
+  }
+
+  get args(): readonly unknown[] {
+    return this.#args;
+  }
+
+  get binding(): TaskBinding | undefined {
+    return this.#binding;
+  }
+
+  get name(): string {
+    if (this.#binding) return this.#binding.name;
+    return this.options.name ?? (typeof this.#funcOrName === 'string' ? this.#funcOrName : nameOf(this.#funcOrName));
+  }
+
+  get id(): string {
+    const details = this.ensureDetails();
+    if (details.id === undefined) {
+      details.id = this.#binding?.id ?? randomUUID();
+      if (!this.hasEnded) this.#owner?.tasksById.set(details.id, this);
+    }
+    return details.id;
+  }
+
+  get attempt(): number {
+    return this.#binding?.attempt ?? 1;
+  }
+
+  /** The most attempts that the task may take. */
+  get attempts(): number {
+    return this.#binding?.attempts ?? 1;
+  }
+
+  get carried(): unknown {
+    return this.#binding?.carried;
+  }
+
+  get signal(): AbortSignal {
+    const details = this.ensureDetails();
+    if (!details.controller) {
+      details.controller = new AbortController();
+      if (details.abortError) details.controller.abort(details.abortError);
+    }
+    return details.controller.signal;
+  }
+
+  get ended(): Promise<TaskEnd> {
+    const details = this.ensureDetails();
+    return (details.ended ??= new Promise((resolve) => {
+      if (isEnd(this.#state)) resolve(this.#state);
+      else details.resolveEnded = resolve;
+    }));
+  }
+
+  get state(): TaskState {
+    return this.#state;
+  }
+
+  get hasEnded(): boolean {
+    return isEnd(this.#state);
+  }
+
+  /** True once the task was aborted, at its timeout, by `cancel()` or by a shutdown. */
+  get isAborted(): boolean {
+    return this.#details?.abortError !== undefined;
+  }
+
+  /** The list of the task; undefined for one made by hand. */
+  get owner(): TaskOwner | undefined {
+    return this.#owner;
+  }
+
+  set owner(owner: TaskOwner | undefined) {
+    this.#owner = owner;
+  }
+
+  /** The task after this one in its queue. */
+  get next(): Task | undefined {
+    return this.#next;
+  }
+
+  set next(next: Task | undefined) {
+    this.#next = next;
+  }
+
+  toJSON(): { name: string } {
+    return { name: this.name };
+  }
+
+  /** What `console.log` prints. */
+  [inspect.custom](): string {
+    return `BackgroundTask { name: '${this.name}' }`;
+  }
 
   cancel(reason = 'no reason was given'): boolean {
-    // First of all: what is no text may throw here.
+    // First of all: a value that is no text may throw here.
     const why = String(reason);
-    if (this.state === 'active') return this.giveUp(new BackgroundTasksCancelledError(this.name, why));
-    if (this.state !== 'pending') return false;
-    this.asked();
-    this.end('cancelled');
-    this.owner?.cancelled(this, why);
+    if (this.#binding && !this.#binding.canBeCancelled) return false;
+    if (this.#state === 'active') return this.abort(new BackgroundTasksCancelledError(this.name, why));
+    if (!this.change('cancel')) return false;
+    this.#owner?.cancelled(this, why);
     return true;
   }
 
   async run(): Promise<void> {
-    if (this.owner) {
+    if (this.#owner) {
       throw new BackgroundTasksError(
         'LIST_OF_A_REQUEST',
         `${taskCalled(this.name)} runs by itself once the response is out; \`run()\` is for a task made by hand`,
       );
     }
-    if (this.state === 'active' || this.state === 'cancelled') {
-      const why = this.state === 'active' ? 'runs already: await its first run()' : 'was cancelled: make another one';
+    if (this.#state === 'active' || this.#state === 'cancelled') {
+      const why = this.#state === 'active' ? 'runs already: await its first run()' : 'was cancelled: make another one';
       throw new BackgroundTasksError('INVALID_TASK', `${taskCalled(this.name)} ${why}`);
     }
-    await this.settled(this.options.timeout, () => {});
+    await this.runToEnd(this.options.timeout, () => {});
   }
 
-  /** Calls the function. */
+  /** Takes the task from one state to the next. Returns false, and changes nothing, if the table has no such step. */
+  change(event: TaskEvent): boolean {
+    const next = TRANSITIONS[this.#state][event];
+    if (next === undefined) return false;
+    this.#state = next;
+    const details = this.#details;
+    if (details && isEnd(next)) {
+      if (details.id !== undefined) this.#owner?.tasksById.delete(details.id);
+      details.resolveEnded?.(next);
+    }
+    return true;
+  }
+
+  /** Calls a function in the async context of the code that made the task. */
+  runInScope<Result>(func: () => Result): Result {
+    return this.#scope ? this.#scope.runInAsyncScope(func) : func();
+  }
+
+  /** Calls the function of the task. */
   call(): unknown {
-    const { func, args } = this;
-    return func(...(args as never[]));
+    if (this.#binding) return this.#binding.call(this.#args);
+    const { func } = this;
+    return func(...(this.#args as never[]));
   }
 
-  /** Runs the task. Resolves and rejects as its function does, or rejects as soon as the task is given up. */
-  settled(timeout: number | undefined, endedLate: TaskObserver['endedLate'], through?: CallThrough): Promise<void> {
+  /** Runs the task. Settles as its function does, or rejects as soon as the task is aborted. */
+  runToEnd(timeout: number | undefined, endedLate: RunObserver['endedLate'], caller?: TaskCaller): Promise<void> {
     return new Promise((resolve, reject) =>
-      this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }, through),
+      this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }, caller),
     );
   }
 
-  /** Runs the task, through something if that is given. The observer is told how it ends: at once, unless there is something to wait for. */
-  start(timeout: number | undefined, observer: TaskObserver, through?: CallThrough): void {
-    this.state = 'active';
-    // By hand, a task may be run again.
-    if (this.details?.givenUp) this.details.givenUp = this.details.controller = undefined;
-    if (observed()) return this.startTraced(timeout, observer, through);
-    let end: PromiseLike<unknown> | undefined;
+  /** Runs the task. The observer is told how it ends: before this returns, unless there is something to wait for. */
+  start(timeout: number | undefined, observer: RunObserver, caller?: TaskCaller): void {
+    this.change('start');
+    // A task made by hand may be run again.
+    if (this.#details?.abortError) this.#details.abortError = this.#details.controller = undefined;
+    if (observed()) return this.startTraced(timeout, observer, caller);
+    let result: PromiseLike<unknown> | undefined;
     try {
-      end = this.runInAsyncScope(callTask, undefined, this, through);
+      result = this.#scope ? this.#scope.runInAsyncScope(callTask, undefined, this, caller) : callTask(this, caller);
     } catch (error) {
       return this.failed(error, observer);
     }
-    if (end) void this.awaitsItsFunction(end, timeout, observer);
+    if (result) void this.waitForResult(result, timeout, observer);
     else this.completed(observer);
   }
 
-  /** The same where the task is traced, which needs a promise of its end. */
-  startTraced(timeout: number | undefined, observer: TaskObserver, through: CallThrough | undefined): void {
+  /** Runs the task where it is traced: a tracer needs a promise of its end. */
+  startTraced(timeout: number | undefined, observer: RunObserver, caller: TaskCaller | undefined): void {
     let end: Promise<void> | undefined;
     try {
-      end = this.within(() => traced(this, () => this.callTraced(timeout, observer, through)));
+      end = this.runInScope(() => traced(this, () => this.callTraced(timeout, observer, caller)));
     } catch (error) {
       return this.failed(error, observer);
     }
@@ -98,79 +278,101 @@ export class Task extends HeldTask implements BackgroundTask {
     );
   }
 
-  callTraced(timeout: number | undefined, observer: TaskObserver, through: CallThrough | undefined): Promise<void> | undefined {
-    const end = callTask(this, through);
-    if (!end) return undefined;
+  callTraced(timeout: number | undefined, observer: RunObserver, caller: TaskCaller | undefined): Promise<void> | undefined {
+    const result = callTask(this, caller);
+    if (!result) return undefined;
     return new Promise((resolve, reject) => {
-      const endedLate: TaskObserver['endedLate'] = (...how) => observer.endedLate(...how);
-      void this.awaitsItsFunction(end, timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate });
+      const endedLate: RunObserver['endedLate'] = (...how) => observer.endedLate(...how);
+      void this.waitForResult(result, timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate });
     });
   }
 
-  /** Waits for the end of the running function. By `await` alone: the methods of a foreign promise may throw, or call back twice. */
-  async awaitsItsFunction(end: PromiseLike<unknown>, timeout: number | undefined, observer: TaskObserver): Promise<void> {
-    const { details } = this;
-    if (details?.givenUp) observer.failed(this, details.givenUp);
-    else {
-      this.awaitedBy = observer;
+  /** Waits for the end of the running function. Only with `await`: the methods of a foreign promise may throw, or call back twice. */
+  async waitForResult(result: PromiseLike<unknown>, timeout: number | undefined, observer: RunObserver): Promise<void> {
+    const details = this.#details;
+    if (details?.abortError) {
+      details.isLingering = true;
+      observer.failed(this, details.abortError);
+    } else {
+      this.#observer = observer;
       if (timeout !== undefined) {
-        (this.details ??= {}).timer = setTimeout(() => this.giveUp(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
+        this.ensureDetails().timer = setTimeout(() => this.abort(new BackgroundTasksTimeoutError(this.name, timeout)), timeout);
       }
     }
     let failure: { readonly error: unknown } | undefined;
     try {
-      const value = await end;
-      if (isObject(value)) await this.within(() => callAs(this, () => whatIsLeft(this, value)));
+      const value = await result;
+      if (isObject(value)) await this.runInScope(() => runAs(this, () => unfinishedPart(this, value)));
     } catch (error) {
       failure = { error };
     }
-    if (this.awaitedBy !== observer) return observer.endedLate(this, failure ? 'failed' : 'completed', failure?.error);
+    if (this.#observer !== observer) return this.endedLate(failure, observer);
     this.stopWaiting();
     if (failure) this.failed(failure.error, observer);
     else this.completed(observer);
   }
 
   stopWaiting(): void {
-    this.awaitedBy = undefined;
-    clearTimeout(this.details?.timer);
+    this.#observer = undefined;
+    clearTimeout(this.#details?.timer);
   }
 
-  completed(observer: TaskObserver): void {
-    if (this.details?.givenUp) return observer.failed(this, this.details.givenUp);
-    this.end('completed');
+  completed(observer: RunObserver): void {
+    if (this.#details?.abortError) return observer.failed(this, this.#details.abortError);
+    this.change('complete');
     observer.completed(this);
   }
 
-  failed(error: unknown, observer: TaskObserver): void {
-    if (this.details?.givenUp) {
-      observer.failed(this, this.details.givenUp);
+  failed(error: unknown, observer: RunObserver): void {
+    if (this.#details?.abortError) {
+      observer.failed(this, this.#details.abortError);
       return observer.endedLate(this, 'failed', error);
     }
-    this.end('failed');
+    this.change('fail');
     observer.failed(this, error);
   }
 
-  /** Fires the signal of a running task, and stops waiting. Returns whether it ran. */
-  giveUp(error: Error): boolean {
-    if (this.state !== 'active') return false;
-    this.end(error instanceof BackgroundTasksCancelledError ? 'cancelled' : 'failed');
-    const details = (this.details ??= {});
-    details.givenUp = error;
+  endedLate(failure: { readonly error: unknown } | undefined, observer: RunObserver): void {
+    observer.endedLate(this, failure ? 'failed' : 'completed', failure?.error);
+    this.ensureDetails().isLingering = false;
+    if (typeof this.#funcOrName === 'string') this.#scope = undefined;
+  }
+
+  /** Fires the signal of a running task, and stops waiting for it. Returns whether it ran. */
+  abort(error: Error): boolean {
+    if (this.#state !== 'active') return false;
+    this.change(error instanceof BackgroundTasksCancelledError ? 'cancel' : 'fail');
+    const details = this.ensureDetails();
+    details.abortError = error;
     const { controller } = details;
-    if (controller) this.within(() => controller.abort(error));
-    // None, while the function has not even returned.
-    const observer = this.awaitedBy;
+    if (controller) this.runInScope(() => controller.abort(error));
+    // None while the function has not even returned.
+    const observer = this.#observer;
     this.stopWaiting();
-    observer?.failed(this, error);
+    if (observer) {
+      details.isLingering = true;
+      observer.failed(this, error);
+    }
     return true;
   }
-}
 
-/** Whether a task awaits what calls this, of which V8 knows as it does for stacks. Not, if the application's names have been shortened. */
-export function awaitedByTask(): boolean {
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 100;
-  const { stack } = new Error();
-  Error.stackTraceLimit = stackTraceLimit;
-  return String(stack).includes(`.${Task.prototype.awaitsItsFunction.name} `);
+  /**
+   * Lets go of all that belongs to the request, once nobody will run or report the task any more: callers may keep the task. Only a function
+   * that still runs keeps its async context, for the line in the log about its end.
+   */
+  release(): void {
+    if (this.#binding) {
+      if (this.#binding.id !== undefined) this.ensureDetails().id ??= this.#binding.id;
+      this.#binding.release();
+    }
+    this.#funcOrName = this.name;
+    this.#args = NO_ARGS;
+    if (!this.#details?.isLingering) this.#scope = undefined;
+    this.#owner?.onTaskSettled();
+    if (this.#owner) this.#owner = RELEASED;
+  }
+
+  ensureDetails(): Details {
+    return (this.#details ??= {});
+  }
 }

@@ -1,3 +1,4 @@
+import type { TaskOptions } from './background-task.js';
 import { BackgroundTasksError } from './errors.js';
 
 /** What makes the value of an option valid. */
@@ -69,4 +70,25 @@ function describe(value: unknown): string {
   if (typeof value === 'object') return 'an object';
   if (typeof value === 'function') return 'a function';
   return `\`${Object.is(value, -0) ? '-0' : String(value)}\` (${typeof value})`;
+}
+
+/** Those of a task that was given none. */
+export const NO_OPTIONS: Readonly<TaskOptions> = Object.freeze({});
+
+export const RUN_ON = oneOf('success', 'failure', 'always');
+export const TIMEOUT = milliseconds(1);
+
+export const TASK_EXPECTATIONS: Expectations<TaskOptions> = {
+  name: { expected: 'a non-empty string', accepts: (value) => typeof value === 'string' && value !== '' },
+  timeout: TIMEOUT,
+  runOn: RUN_ON,
+};
+
+/**
+ * The options of one task, validated.
+ *
+ * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ */
+export function checkTaskOptions<Options>(options: unknown, expectations: Expectations<Options>): Partial<Options> {
+  return validated('addTask()', options, expectations);
 }

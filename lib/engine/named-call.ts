@@ -1,0 +1,79 @@
+import { BackgroundTasksError, taskCalled } from '../task/errors.js';
+import { Task, type TaskBinding } from '../task/task.js';
+import type { EngineEntry, EngineJob } from './engine.js';
+import type { NamedMethod } from './named-methods.js';
+import type { FlushMode } from './options.js';
+
+/** The call of a `@BackgroundTask()` method: on its provider in process, or through an engine. */
+export class NamedCall implements TaskBinding {
+  readonly method: NamedMethod;
+  readonly flush: FlushMode | undefined;
+  /** The provider that the method runs on. */
+  provider: object | undefined;
+  /** Goes to the engine in place of the task. */
+  entry: EngineEntry | undefined;
+  /** Settled once the entry has the result of the option `carry`. */
+  carrying: Promise<void> | undefined;
+  /** The job that the engine handed out, in a worker. */
+  readonly job: EngineJob | undefined;
+
+  constructor(method: NamedMethod, flush: FlushMode | undefined, job?: EngineJob) {
+    this.method = method;
+    this.flush = flush;
+    this.job = job;
+  }
+
+  get name(): string {
+    return this.method.name;
+  }
+
+  get id(): string | undefined {
+    return this.job?.id ?? this.entry?.id;
+  }
+
+  get attempt(): number {
+    return this.job?.attempt ?? 1;
+  }
+
+  get attempts(): number {
+    return (this.job && this.method.options.attempts) ?? 1;
+  }
+
+  get carried(): unknown {
+    const json = this.job?.carried;
+    return json === undefined ? undefined : JSON.parse(json);
+  }
+
+  get canBeCancelled(): boolean {
+    return this.job === undefined;
+  }
+
+  call(args: readonly unknown[]): unknown {
+    const { provider, method } = this;
+    // A function, or it would not have been found as a method.
+    if (provider) return Reflect.apply(Reflect.get(provider, method.key) as () => unknown, provider, args);
+    throw new BackgroundTasksError(
+      'INVALID_TASK',
+      `${taskCalled(method.name)} is a @BackgroundTask() method, and a list made by hand does not know its provider: check what \`tasks\` holds, and call the method itself`,
+    );
+  }
+
+  release(): void {
+    this.entry = undefined;
+  }
+}
+
+/** The call of a task that is a `@BackgroundTask()` method. */
+export function namedCallOf(task: Task): NamedCall | undefined {
+  return task.binding instanceof NamedCall ? task.binding : undefined;
+}
+
+/** True for a task that goes to an engine. */
+export function isForEngine(task: Task): boolean {
+  return namedCallOf(task)?.entry !== undefined;
+}
+
+/** The job that an engine handed out for a task, in a worker. */
+export function jobOf(task: unknown): EngineJob | undefined {
+  return Task.isTask(task) ? namedCallOf(task)?.job : undefined;
+}

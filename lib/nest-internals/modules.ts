@@ -1,0 +1,91 @@
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { Scope, type Type } from '@nestjs/common';
+import { type ModulesContainer, NestApplicationContext } from '@nestjs/core';
+
+/** A module of the application, as Nest keeps it. */
+export type NestModule = ReturnType<ModulesContainer['get']> & object;
+
+/** A provider, as Nest keeps it. */
+export type ProviderWrapper = NestModule extends { providers: Map<unknown, infer Wrapper> } ? Wrapper : never;
+
+/**
+ * Has a module shut down before all others. Nest runs the hooks of modules by their distance from the root module, and those of global modules
+ * last of all: a user's database would be gone by then.
+ *
+ * @see https://github.com/nestjs/nest/blob/master/packages/core/nest-application-context.ts `getModulesToTriggerHooksOn`
+ * @returns What works less well, if Nest does not keep the distance.
+ */
+export function shutDownFirst(modules: ModulesContainer, metatype: Type): string | undefined {
+  const ours = [...modules.values()].filter((module) => module.metatype === metatype);
+  for (const module of ours) Reflect.set(module, 'distance', -1);
+  if (ours.every(({ distance }) => distance === -1)) return undefined;
+  return 'a shutdown may close databases before the tasks that use them have ended: close yours in `onApplicationShutdown()`';
+}
+
+/**
+ * True if Nest makes a provider once, and the same for all.
+ *
+ * @see https://github.com/nestjs/nest/blob/master/packages/core/injector/instance-wrapper.ts `isDependencyTreeStatic`
+ */
+export function isSingleton(wrapper: ProviderWrapper): boolean {
+  if (wrapper.scope === Scope.TRANSIENT) return false;
+  // Without the method, the scope of a provider that depends on a request-scoped one is not known.
+  return typeof wrapper.isDependencyTreeStatic === 'function' ? wrapper.isDependencyTreeStatic() : wrapper.scope !== Scope.REQUEST;
+}
+
+const LESS = 'a task that awaits `app.close()` may make the shutdown take its whole `shutdownTimeout`';
+
+const closeListeners = new WeakMap<object, () => void>();
+const wrapped = new WeakSet<object>();
+
+/** A context of an application, as far as `close()` is concerned: `container` is protected. */
+interface Context {
+  readonly container?: { getModules(): ModulesContainer };
+}
+
+/**
+ * Calls a listener, in the context of the caller, when code calls `close()` of the application that has these modules. Once a shutdown is in
+ * progress, Nest 12 calls no hook for it.
+ *
+ * @see https://github.com/nestjs/nest/blob/master/packages/core/nest-application-context.ts `close`
+ * @returns What works less well, if Nest does not let it be replaced.
+ */
+export function onCloseCalled(modules: ModulesContainer, listener: () => void): string | undefined {
+  closeListeners.set(modules, listener);
+  const { prototype } = NestApplicationContext;
+  if (wrapped.has(prototype)) return undefined;
+  const close: NestApplicationContext['close'] | undefined = Reflect.get(prototype, 'close');
+  if (typeof close !== 'function') return LESS;
+  const replaced = function (this: NestApplicationContext & Context, ...args: Parameters<NestApplicationContext['close']>): Promise<void> {
+    const container = this.container;
+    if (container) closeListeners.get(container.getModules())?.();
+    return close.apply(this, args);
+  };
+  if (!Reflect.set(prototype, 'close', replaced)) return LESS;
+  wrapped.add(prototype);
+  return undefined;
+}
+
+const warned = new Set<string>();
+
+/** One warning for all that Nest has otherwise than this package expects. The applications of a process share it. */
+export function internalsWarning(losses: readonly (string | undefined)[]): string | undefined {
+  const lines = losses.filter((loss) => loss !== undefined);
+  const key = lines.join();
+  if (lines.length === 0 || warned.has(key)) return undefined;
+  warned.add(key);
+  return (
+    `This version of Nest (@nestjs/core ${nestVersion()}) differs from those that nestjs-background-tasks was tested with, 11 and 12. ` +
+    `Tasks run, and this works less well:\n${lines.map((line) => `  ${line}\n`).join('')}Update nestjs-background-tasks, or report this`
+  );
+}
+
+function nestVersion(): string {
+  try {
+    const { version } = createRequire(join(process.cwd(), 'package.json'))('@nestjs/core/package.json') as { version: string };
+    return version;
+  } catch {
+    return 'of unknown version';
+  }
+}

@@ -1,0 +1,52 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+
+/** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
+export interface HttpRequest {
+  readonly raw?: IncomingMessage;
+  readonly res?: ServerResponse;
+}
+
+/** A response as Express and Fastify (`raw`) hand it out, or as Node does. */
+export type HttpResponse = ServerResponse | { readonly raw: ServerResponse };
+
+/**
+ * A map by request, kept in a property of the request itself. A `WeakMap` that every request goes into makes each collection of young garbage
+ * look after it: a fifth of the processor time of a Fastify route that adds no task.
+ */
+export class PerRequest<Value> {
+  readonly #key: symbol;
+
+  constructor(name: string) {
+    this.#key = Symbol(name);
+  }
+
+  get(request: object): Value | undefined {
+    return (request as Record<symbol, Value | undefined>)[this.#key];
+  }
+
+  set(request: object, value: Value): void {
+    (request as Record<symbol, Value>)[this.#key] = value;
+  }
+}
+
+const responses = new PerRequest<ServerResponse>('response');
+
+/** The object that Express, Fastify, and Fastify's middleware all see as the request. */
+export function rawRequest(request: HttpRequest): object {
+  // Only Fastify's own request is no stream. On others, the application has put `raw` there; on Fastify's, `res`.
+  return 'pipe' in request ? request : (request.raw ?? request);
+}
+
+export function rawResponse(response: HttpResponse): ServerResponse {
+  return 'raw' in response ? response.raw : response;
+}
+
+/** The response to a raw request. */
+export function responseOf(request: HttpRequest): ServerResponse | undefined {
+  return request.res ?? responses.get(request);
+}
+
+/** Lets `responseOf` find the response of a request where nothing leads from the one to the other. */
+export function linkResponse(request: object, response: ServerResponse): void {
+  responses.set(request, response);
+}

@@ -1,0 +1,65 @@
+import { Runner } from '../runner/runner.js';
+import type { BackgroundTask } from '../task/background-task.js';
+import { invalid } from '../task/validation.js';
+import type { BackgroundTasks } from './background-tasks.js';
+import { WorkLifetime } from './lifetime.js';
+import { CurrentRequest } from './lists.js';
+import { runHandler } from './run-handler.js';
+
+/** Executes and tracks the tasks of an application. */
+export class BackgroundTasksRunner {
+  readonly #runner: Runner;
+  readonly #current: CurrentRequest;
+
+  /** Made by `BackgroundTasksModule`: inject it. @internal */
+  constructor(runner = new Runner(), current = new CurrentRequest(runner)) {
+    this.#runner = runner;
+    this.#current = current;
+  }
+
+  /** The tasks that run now. */
+  get activeCount(): number {
+    return this.#runner.counters.active;
+  }
+
+  /** The tasks that were added and have not started, those of requests in flight included. */
+  get pendingCount(): number {
+    return this.#runner.counters.pending;
+  }
+
+  /** The tasks that were discarded since the application started: by the outcome of their request, behind a failed task, or cancelled. */
+  get discardedCount(): number {
+    return this.#runner.counters.discarded;
+  }
+
+  /**
+   * Calls a function with a list of its own, for work that is no request: a cron job, a listener, a consumer, a command.
+   *
+   * The tasks of the list start when the function has settled. An exception is the failure of this work, and is thrown on. `app.close()` waits
+   * for the function, as it waits for a request. Under `Scope.DEFAULT`, what is injected is this list for as long as the function works.
+   *
+   * @returns What the function returns. Under `flush: 'before-response'`, as soon as the engine has the tasks.
+   * @throws What the function throws; a `BackgroundTasksEngineError` if the engine does not take the tasks in time.
+   */
+  async within<Result>(func: (tasks: BackgroundTasks) => Result | PromiseLike<Result>): Promise<Result> {
+    if (typeof func !== 'function') throw invalid('INVALID_TASK', 'what within() calls', 'a function', func);
+    const lifetime = new WorkLifetime(this.#runner);
+    const options = { current: this.#current, waitsForEngine: true };
+    return (await runHandler(lifetime, options, () => func(lifetime.injected))) as Result;
+  }
+
+  /**
+   * The task that has this id, while it waits or runs in this process. A task for an engine is found until the engine has it.
+   */
+  find(id: string): BackgroundTask | undefined {
+    return this.#runner.tasksById.get(id);
+  }
+
+  /**
+   * Resolves when no task is pending or active, and every `onError` has ended. A test can call it as soon as it has the answer: tasks count from
+   * the moment they were added.
+   */
+  onIdle(): Promise<void> {
+    return this.#runner.counters.onAllSettled();
+  }
+}

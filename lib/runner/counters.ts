@@ -1,0 +1,135 @@
+/** Counts the work of an application, and tells those that wait for its end. Each verb is one thing that happens to a task, or a handler. */
+export class Counters {
+  /** Tasks that have not started. */
+  #pending = 0;
+  /** Tasks that run. */
+  #active = 0;
+  /** Handlers at work, with tasks or without: each may still add one. */
+  #handlers = 0;
+  /** Reports under way, such as calls of `onError`. */
+  #reports = 0;
+  /** Tasks, and calls of `onError`, that wait for the shutdown themselves. */
+  #closers = 0;
+  /** Aborted tasks whose functions have not ended. */
+  #lingering = 0;
+  #discarded = 0;
+  readonly #onAllSettled: (() => void)[] = [];
+  readonly #onCanClose: (() => void)[] = [];
+  readonly #onNoneLingers: (() => void)[] = [];
+
+  get pending(): number {
+    return this.#pending;
+  }
+
+  get active(): number {
+    return this.#active;
+  }
+
+  get discarded(): number {
+    return this.#discarded;
+  }
+
+  /** True if no task is pending or active, and each has been reported. */
+  get allSettled(): boolean {
+    return this.#pending === 0 && this.#active === 0 && this.#reports === 0;
+  }
+
+  /** True if a shutdown can go on: besides, no handler may add a task. It does not wait for what waits for it. */
+  get canClose(): boolean {
+    return this.#pending === 0 && this.#handlers === 0 && this.#active + this.#reports <= this.#closers;
+  }
+
+  /** True if some work waits for the shutdown. */
+  get hasClosers(): boolean {
+    return this.#closers > 0;
+  }
+
+  taskAdmitted(): void {
+    this.#pending += 1;
+  }
+
+  taskStarted(): void {
+    this.#pending -= 1;
+    this.#active += 1;
+  }
+
+  taskEnded(): void {
+    this.#active -= 1;
+  }
+
+  /** For tasks that will not start. */
+  tasksDropped(count: number): void {
+    this.#pending -= count;
+  }
+
+  /** For a task that will not start, by an outcome, behind a failed task, or because it was cancelled. */
+  taskDiscarded(): void {
+    this.#pending -= 1;
+    this.#discarded += 1;
+  }
+
+  handlerStarted(): void {
+    this.#handlers += 1;
+  }
+
+  handlerSettled(): void {
+    this.#handlers -= 1;
+    this.notify();
+  }
+
+  reportStarted(): void {
+    this.#reports += 1;
+  }
+
+  reportEnded(): void {
+    this.#reports -= 1;
+  }
+
+  closerFound(): void {
+    this.#closers += 1;
+    this.notify();
+  }
+
+  closerEnded(): void {
+    this.#closers -= 1;
+  }
+
+  taskLingers(): void {
+    this.#lingering += 1;
+  }
+
+  lingeringTaskEnded(): void {
+    this.#lingering -= 1;
+    this.notify();
+  }
+
+  onAllSettled(): Promise<void> {
+    return this.allSettled ? Promise.resolve() : new Promise((resolve) => this.#onAllSettled.push(resolve));
+  }
+
+  onCanClose(): Promise<void> {
+    return this.canClose ? Promise.resolve() : new Promise((resolve) => this.#onCanClose.push(resolve));
+  }
+
+  /** Resolves when the functions of aborted tasks have ended, too. */
+  onNoneLingers(): Promise<void> {
+    return this.#noneLingers ? Promise.resolve() : new Promise((resolve) => this.#onNoneLingers.push(resolve));
+  }
+
+  get #noneLingers(): boolean {
+    return this.allSettled && this.#lingering === 0;
+  }
+
+  /** Calls the listeners whose condition holds, after a count has changed. */
+  notify(): void {
+    if (this.#pending > 0) return;
+    if (this.canClose) callAll(this.#onCanClose);
+    if (!this.allSettled) return;
+    callAll(this.#onAllSettled);
+    if (this.#lingering === 0) callAll(this.#onNoneLingers);
+  }
+}
+
+function callAll(listeners: (() => void)[]): void {
+  if (listeners.length > 0) for (const listener of listeners.splice(0)) listener();
+}

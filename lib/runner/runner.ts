@@ -1,0 +1,295 @@
+import { isForEngine } from '../engine/named-call.js';
+import { Outbox } from '../engine/outbox.js';
+import type { Sender } from '../engine/sender.js';
+import { type ListRunner, type Outcome, TaskList } from '../list/task-list.js';
+import type { BackgroundTask } from '../task/background-task.js';
+import { type TaskCaller, taskCaller } from '../task/call.js';
+import { OnErrorCall, currentWork } from '../task/current-task.js';
+import { messageOf } from '../task/describe.js';
+import { BackgroundTasksOverflowError, BackgroundTasksShutdownError, RefusedError } from '../task/errors.js';
+import { TaskLog } from '../task/log.js';
+import { Task } from '../task/task.js';
+import { Counters } from './counters.js';
+import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
+import { Turns, inSlices } from './turns.js';
+
+/** How many waiting tasks are looked at for the names in a line of the log. */
+const MOST_NAMED = 1_000;
+
+/** Admits, runs and reports the tasks of an application. */
+export class Runner implements ListRunner {
+  readonly options: ResolvedRunnerOptions;
+  readonly log: TaskLog;
+  readonly counters = new Counters();
+  readonly tasksById = new Map<string, Task>();
+  readonly #sender: Sender | undefined;
+  readonly #closing = new AbortController();
+  /** The lists that hold tasks, or run one. */
+  readonly #lists = new Set<TaskList>();
+  /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
+  readonly #turns: Turns<TaskList>;
+  /** The tasks, and the calls of `onError`, that asked for the shutdown. */
+  readonly #closers = new Set<BackgroundTask | OnErrorCall>();
+  /** The tasks that a shutdown has aborted, and whose functions have not ended. */
+  readonly #abandoned = new Set<Task>();
+  #caller: TaskCaller | undefined;
+  #isClosed = false;
+
+  constructor(options: ResolvedRunnerOptions = RUNNER_DEFAULTS, log = new TaskLog(options.onError), sender?: Sender) {
+    this.options = options;
+    this.log = log;
+    this.#sender = sender;
+    this.#caller = taskCaller(false, options.around);
+    this.#turns = new Turns(
+      () => this.counters.active < options.concurrency,
+      (list) => this.#takeTurn(list),
+    );
+  }
+
+  /** Has `currentTask()` hold to the end of each task on every version of Node. */
+  holdCurrentTask(): void {
+    this.#caller = taskCaller(true, this.options.around);
+  }
+
+  /** Fires when the application begins to shut down. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  /** True if `@BackgroundTask()` methods go to an engine. */
+  get hasEngine(): boolean {
+    return this.#sender?.hasEngine ?? false;
+  }
+
+  /**
+   * Adds a task to a list. It runs once the outcome of the list is known.
+   *
+   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed, BackgroundTasksError `INVALID_TASK` for a
+   * `@BackgroundTask()` method that cannot be run.
+   */
+  add(list: TaskList, task: Task): void {
+    task.owner = list;
+    this.#admit(list, task);
+    list.push(task);
+    if (list.outcome) this.#schedule(list);
+    if (isForEngine(task)) (list.outbox ??= new Outbox(list, this)).added();
+  }
+
+  /** Adds a task to a list that has run already: nobody waits for the code that adds it, and nobody may catch its errors. */
+  addLate(list: TaskList, task: Task, isFollowing: boolean): void {
+    try {
+      this.add(list, task);
+      this.log.addedLate(task, isFollowing);
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      this.log.refused(error);
+      task.change('discard');
+      task.owner = undefined;
+      task.release();
+    }
+  }
+
+  /** Lets the tasks of a list run: those that it holds, and from now on each one as it is added. */
+  flush(list: TaskList, outcome: Outcome): void {
+    list.settle(outcome);
+    if (!list.isEmpty) this.#schedule(list);
+    list.keepPromise();
+  }
+
+  /** The list of tasks that no request adds. Each starts as soon as it is added. */
+  listOutsideRequest(): TaskList {
+    const list = new TaskList(this);
+    this.flush(list, 'success');
+    return list;
+  }
+
+  #admit(list: TaskList, task: Task): void {
+    const { maxPending, waitUntil } = this.options;
+    if (this.#isClosed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
+    if (this.counters.pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
+    this.#sender?.prepare(task);
+    if (waitUntil) list.promiseEnd(waitUntil, (error) => this.log.waitUntilRejected(error));
+    this.counters.taskAdmitted();
+    this.#lists.add(list);
+  }
+
+  #schedule(list: TaskList): void {
+    if (list.isScheduled) return;
+    list.isScheduled = true;
+    this.#turns.request(list);
+  }
+
+  #takeTurn(list: TaskList): void {
+    const task = list.takeNext();
+    if (!task) return this.#forgetIfEmpty(list);
+    this.counters.taskStarted();
+    list.running = task;
+    task.start(task.options.timeout ?? this.options.timeout, list, this.#caller);
+  }
+
+  completed(list: TaskList, task: Task): void {
+    task.release();
+    this.#ended(list, task);
+  }
+
+  failed(list: TaskList, task: Task, error: unknown): void {
+    if (task.state === 'cancelled') {
+      this.log.cancelled(task, error);
+      this.#settled(task);
+    } else {
+      // The tasks that a shutdown has aborted are logged in one line.
+      if (!this.#abandoned.has(task)) this.log.failed(task, error);
+      this.#settledAfterOnError(task, error);
+    }
+    this.#ended(list, task);
+  }
+
+  #ended(list: TaskList, task: Task): void {
+    list.running = undefined;
+    list.isScheduled = !list.isEmpty;
+    this.counters.taskEnded();
+    this.#closerEnded(task);
+    this.#forgetIfEmpty(list);
+    this.#turns.end(list, !list.isEmpty);
+    this.counters.notify();
+  }
+
+  #forgetIfEmpty(list: TaskList): void {
+    if (list.isEmpty && !list.running) this.#lists.delete(list);
+  }
+
+  endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
+    this.log.endedLate(task, how, error);
+    this.#noLongerLingers(task);
+  }
+
+  discarded(task: Task, reason: string): void {
+    this.counters.taskDiscarded();
+    this.log.discarded(task, reason);
+    this.#settled(task);
+  }
+
+  /** Hands the error of a task to `onError`, and lets go of the task after that. */
+  #settledAfterOnError(task: Task, error: unknown): void {
+    const call = new OnErrorCall(this);
+    const told = this.log.callOnError(task, error, call);
+    if (!told) return this.#settled(task);
+    this.counters.reportStarted();
+    void told.then(() => {
+      this.counters.reportEnded();
+      call.caller = undefined;
+      this.#closerEnded(call);
+      this.#settled(task);
+    });
+  }
+
+  #settled(task: Task): void {
+    task.release();
+    this.counters.notify();
+  }
+
+  flushesBeforeResponse(task: Task): boolean {
+    return this.#sender?.flushesBeforeResponse(task) ?? false;
+  }
+
+  /**
+   * Hands tasks that their list has let go of to the engine.
+   *
+   * @throws The error of the engine, once each task that it did not take has been reported.
+   */
+  async enqueue(list: TaskList, tasks: readonly Task[]): Promise<void> {
+    this.#forgetIfEmpty(list);
+    for (const task of tasks) task.change('send');
+    try {
+      await this.#sender?.enqueue(tasks);
+    } catch (error) {
+      this.#notEnqueued(
+        tasks.filter(({ state }) => state === 'sending'),
+        error,
+      );
+      throw error;
+    } finally {
+      this.counters.tasksDropped(tasks.length);
+      this.counters.notify();
+    }
+  }
+
+  #notEnqueued(tasks: readonly Task[], error: unknown): void {
+    this.log.failedTogether(tasks, error);
+    this.counters.reportStarted();
+    void inSlices(tasks, (task) => {
+      task.change('discard');
+      this.log.neverStarts(task, messageOf(error));
+      this.#settledAfterOnError(task, error);
+    }).then(() => {
+      this.counters.reportEnded();
+      this.counters.notify();
+    });
+  }
+
+  /** Begins the shutdown: `closing` fires. */
+  beginToClose(): void {
+    this.#closing.abort();
+  }
+
+  /** Takes note of the task, or the call of `onError`, that asks for the shutdown and may wait for it: the shutdown cannot wait for that, too. */
+  closeRequested(): void {
+    const work = currentWork();
+    if (!work || !this.#isAtWork(work) || this.#closers.has(work)) return;
+    this.#closers.add(work);
+    this.counters.closerFound();
+  }
+
+  #isAtWork(work: BackgroundTask | OnErrorCall): boolean {
+    if (work instanceof OnErrorCall) return work.caller === this;
+    return Task.isTask(work) && work.state === 'active' && work.owner?.tasksById === this.tasksById;
+  }
+
+  #closerEnded(work: BackgroundTask | OnErrorCall): void {
+    if (this.#closers.size > 0 && this.#closers.delete(work)) this.counters.closerEnded();
+  }
+
+  /** The names of the tasks that have not ended; of those that wait, the first thousand are looked at. */
+  names(): ReadonlySet<string> {
+    const names = new Set<string>();
+    let looked = 0;
+    for (const list of this.#lists) {
+      if (list.running) names.add(list.running.name);
+      for (const task of list) {
+        if (looked++ === MOST_NAMED) return names;
+        if (task.state === 'pending') names.add(task.name);
+      }
+    }
+    return names;
+  }
+
+  /** Refuses tasks from now on, and stops sending. Returns the lists that hold tasks, or run one; they get no more turns. */
+  refuseTasks(reason: string): readonly TaskList[] {
+    this.#isClosed = true;
+    this.#sender?.abort(reason);
+    if (this.counters.canClose) return [];
+    const lists = [...this.#lists];
+    this.#lists.clear();
+    return lists;
+  }
+
+  /** Aborts a running task at the end of a shutdown, which logs it. Returns false if it does not run. */
+  abandon(task: Task, error: Error): boolean {
+    this.#abandoned.add(task);
+    this.counters.taskLingers();
+    if (task.abort(error)) return true;
+    this.#noLongerLingers(task);
+    return false;
+  }
+
+  /** Drops a waiting task at the end of a shutdown, which logs it. */
+  drop(task: Task, error: Error, reason: string): void {
+    this.log.neverStarts(task, reason);
+    this.counters.tasksDropped(1);
+    this.#settledAfterOnError(task, error);
+  }
+
+  #noLongerLingers(task: Task): void {
+    if (this.#abandoned.delete(task)) this.counters.lingeringTaskEnded();
+  }
+}

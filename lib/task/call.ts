@@ -1,0 +1,131 @@
+import { type Observable, isObservable } from 'rxjs';
+import type { BackgroundTask } from './background-task.js';
+import { runAs, runWithStore } from './current-task.js';
+import { BackgroundTasksError, taskCalled } from './errors.js';
+
+/** The option `around` of an application. */
+export type Around = (task: BackgroundTask, next: () => Promise<void>) => unknown;
+
+/** Calls a task, and returns what has to be awaited. */
+type Call = () => PromiseLike<unknown> | undefined;
+
+/** How an application calls its tasks. */
+export type TaskCaller = (task: BackgroundTask, call: Call) => PromiseLike<unknown> | undefined;
+
+interface CallableTask extends BackgroundTask {
+  /** Calls the function of the task. */
+  call(): unknown;
+}
+
+/**
+ * How an application calls its tasks: inside a store, so that `currentTask()` holds to the end of the task on every version of Node, and
+ * through its option `around`. Undefined where a plain call is enough, which costs nothing.
+ */
+export function taskCaller(holdsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
+  const throughAround: TaskCaller | undefined = around && ((task, call) => callAround(around, task, call));
+  if (!holdsCurrentTask) return throughAround;
+  return (task, call) => runWithStore(task, throughAround ? () => throughAround(task, call) : call);
+}
+
+/** Calls the function of a task, and returns what has to be awaited. */
+export function callTask(task: CallableTask, caller: TaskCaller | undefined): PromiseLike<unknown> | undefined {
+  return caller ? caller(task, () => callToEnd(task)) : runAs(task, callFunction);
+}
+
+/** Calls the function for a caller that waits for all of its work: a promise may resolve with an Observable, for example. */
+function callToEnd(task: CallableTask): PromiseLike<unknown> | undefined {
+  const result = runAs(task, callFunction);
+  return result && endOfResult(task, result);
+}
+
+async function endOfResult(task: CallableTask, result: PromiseLike<unknown>): Promise<void> {
+  const value = await result;
+  // In the context that `around` has set.
+  if (isObject(value)) await runAs(task, () => unfinishedPart(task, value));
+}
+
+function callFunction(task: CallableTask): PromiseLike<unknown> | undefined {
+  const result = task.call();
+  return isObject(result) ? unfinishedPart(task, result) : undefined;
+}
+
+export function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function';
+}
+
+/**
+ * The part of a function's result that has to be awaited: a promise, or the end of an Observable, which is subscribed to, as Nest does with
+ * the result of a handler.
+ *
+ * @throws BackgroundTasksError `INVALID_TASK` for an iterator: nobody iterates it, and the task would silently do nothing.
+ */
+export function unfinishedPart(task: BackgroundTask, result: object): PromiseLike<unknown> | undefined {
+  if ('then' in result && typeof result.then === 'function') return result as PromiseLike<unknown>;
+  if (isObservable(result)) return endOfObservable(result, task.signal);
+  if (isIterator(result)) {
+    throw new BackgroundTasksError(
+      'INVALID_TASK',
+      `${taskCalled(task.name)} returned an iterator, which nobody iterates, so that nothing, or not all of it, has been done: ` +
+        'iterate it in the task, `for await (const item of items()) { … }`, or return a promise',
+    );
+  }
+  return undefined;
+}
+
+/** Subscribes to an Observable, until the signal fires. */
+function endOfObservable(observable: Observable<unknown>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason);
+    const subscription = observable.subscribe({ complete: resolve, error: reject });
+    signal.addEventListener('abort', () => {
+      try {
+        subscription.unsubscribe();
+        reject(signal.reason);
+      } catch (error) {
+        // Thrown on, the error of a teardown would end the process: this is a listener.
+        reject(error);
+      }
+    });
+  });
+}
+
+function isIterator(value: object): boolean {
+  return 'next' in value && typeof value.next === 'function' && (Symbol.asyncIterator in value || Symbol.iterator in value);
+}
+
+async function callAround(around: Around, task: BackgroundTask, call: Call): Promise<void> {
+  let end: Promise<void> | undefined;
+  let isOver = false;
+  const next = (): Promise<void> => {
+    if (!end) {
+      end = isOver || task.signal.aborted ? Promise.reject(tooLate(task)) : run(call);
+      // Nobody may wait for it, or not yet.
+      end.catch(() => undefined);
+    }
+    return end;
+  };
+  try {
+    await around(task, next);
+    if (!end) throw notCalled(task);
+  } finally {
+    isOver = true;
+    // An error of `around` comes first. It need not have waited for the task, whose failure counts all the same.
+    await end?.catch(() => undefined);
+  }
+  await end;
+}
+
+async function run(call: Call): Promise<void> {
+  await call();
+}
+
+function tooLate(task: BackgroundTask): unknown {
+  return task.signal.aborted ? task.signal.reason : notCalled(task);
+}
+
+function notCalled({ name }: BackgroundTask): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'INVALID_TASK',
+    `${taskCalled(name)} was not run: the option \`around\` of BackgroundTasksModule ended without a call of \`next()\`; have it return \`next()\``,
+  );
+}
