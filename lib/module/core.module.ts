@@ -16,7 +16,7 @@ import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { Reporter } from '../task/reporter.js';
 import { frozenPlatform } from './frozen-platform.js';
-import { madeRequestScoped } from './made-request-scoped.js';
+import { madeRequestScoped } from './request-scoped-warning.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');

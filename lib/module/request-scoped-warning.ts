@@ -1,0 +1,141 @@
+import { Scope } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
+import { BackgroundTasksError } from '../task/errors.js';
+import { type ListUser, type Wrapper, listUsers } from './list-users.js';
+
+const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];
+
+/**
+ * Decorators that do not work in a request-scoped class. They are found by their metadata, on the class or on one of its methods, and by its
+ * value if others use the key too.
+ */
+const DECORATORS: readonly { key: string; value?: string; problem: string; evenOnPurpose?: true }[] = [
+  { key: 'websockets:is_gateway', problem: '@WebSocketGateway() is for singletons' },
+  { key: 'bullmq:processor_metadata', problem: '@Processor() is for singletons' },
+  { key: 'bull:module_queue', problem: '@Processor() is for singletons' },
+  { key: 'SCHEDULER_TYPE', problem: '@Cron(), @Interval() or @Timeout() is for singletons' },
+  { key: 'EVENT_LISTENER_METADATA', problem: '@OnEvent() is for singletons' },
+  { key: 'graphql:resolver_type', value: 'Subscription', problem: '@Subscription() is for singletons' },
+  // @nestjs/cqrs 11 and 12 register an `AsyncContext` of their own as the REQUEST of a command or a query, and nothing for an event.
+  {
+    key: '__commandHandler__',
+    problem: '@CommandHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT',
+    evenOnPurpose: true,
+  },
+  { key: '__queryHandler__', problem: '@QueryHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT', evenOnPurpose: true },
+  { key: '__eventsHandler__', problem: '@EventsHandler() has no request, so its tasks start at once or are refused', evenOnPurpose: true },
+  { key: '__saga__', problem: '@Saga() is for singletons: @nestjs/cqrs does not start' },
+];
+
+const SINGLETON = '`BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`';
+const PARAMETER = 'take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on';
+
+/**
+ * The warning about what the injection of `BackgroundTasks` has made request-scoped although it does not work that way, or works otherwise. Nest
+ * itself says nothing: it calls no hooks, and registers no jobs. `undefined` if there is nothing to warn of.
+ *
+ * @throws BackgroundTasksError `UNSUPPORTED_CONTEXT` if a Passport strategy is among it.
+ */
+export function madeRequestScoped(modules: ModulesContainer): string | undefined {
+  try {
+    const users = listUsers(modules);
+    refuseStrategies(users);
+    const lines = new Set(users.flatMap((user) => lineOf(user) ?? []));
+    if (lines.size === 0) return undefined;
+    return (
+      'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. This affects:\n' +
+      `${[...lines].map((line) => `  ${line}\n`).join('')}` +
+      `Configure ${SINGLETON}: you then inject a singleton that follows the request, and nothing becomes request-scoped. Or do not inject ` +
+      `the list there: ${PARAMETER}`
+    );
+  } catch (error) {
+    if (error instanceof BackgroundTasksError) throw error;
+    // It stands on what Nest does not document. The application does not.
+    return `Could not check which classes the injection of BackgroundTasks makes request-scoped; everything else works as ever: ${String(error)}`;
+  }
+}
+
+/** A strategy registers itself with Passport in its constructor, and Nest would call that behind the guard which needs the strategy. */
+function refuseStrategies(users: readonly ListUser[]): void {
+  const paths = users.filter(({ path: [user] }) => becameRequestScoped(user) && isStrategy(user)).map(nameOf);
+  if (paths.length === 0) return;
+  throw new BackgroundTasksError(
+    'UNSUPPORTED_CONTEXT',
+    `A Passport strategy that is request-scoped is never registered, and injecting BackgroundTasks makes it so: ${[...new Set(paths)].join(', ')}. ` +
+      `Configure ${SINGLETON}, or do not inject the list there: ${PARAMETER}`,
+  );
+}
+
+function lineOf(user: ListUser): string | undefined {
+  const problem = user.globalToken ? problemOfGlobal(user) : problemsOf(user.path[0]).join('; ');
+  return problem ? `${nameOf(user)}: ${problem}` : undefined;
+}
+
+function problemOfGlobal({ isInjectable, dependents }: ListUser): string | undefined {
+  // Later versions of Nest do not start with such an enhancer.
+  if (!isInjectable) return 'Nest never creates it, so requests fail; with `scope: Scope.REQUEST`, all controllers become request-scoped';
+  if (dependents.length === 0) return undefined;
+  const classes = dependents.length === 1 ? '1 class' : `${dependents.length} classes`;
+  const singletons = dependents.filter((dependent) => problemsOf(dependent).length > 0).map(({ name }) => String(name));
+  const verb = singletons.length === 1 ? 'needs to be a singleton' : 'need to be singletons';
+  const harm = singletons.length === 0 ? '' : `; ${listed(singletons)} ${verb}`;
+  return `it makes every controller and resolver request-scoped (${classes})${harm}`;
+}
+
+/** The first few, as an application may have hundreds. */
+function listed(names: readonly string[]): string {
+  return names.length > 5 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
+}
+
+/** `APP_GUARD RolesGuard → UsersService → BackgroundTasks`. */
+function nameOf({ path: [user, ...others], globalToken }: ListUser): string {
+  return [globalToken ? globalNameOf(user, globalToken) : String(user.name), ...others.map(({ name }) => String(name))].join(' → ');
+}
+
+function globalNameOf({ inject, isAlias, name }: Wrapper, token: string): string {
+  if (inject == null) return `${token} ${String(name)}`;
+  return `${token} (${isAlias ? 'useExisting' : 'useFactory'})`;
+}
+
+function becameRequestScoped({ scope, isAlias }: Wrapper): boolean {
+  return scope !== Scope.REQUEST && !isAlias;
+}
+
+function isStrategy(user: Wrapper): boolean {
+  return 'getPassportInstance' in (classOf(user)?.prototype ?? {});
+}
+
+/** What does not work in a class as soon as it is request-scoped. */
+function problemsOf(user: Wrapper): string[] {
+  const madeClass = classOf(user);
+  if (!madeClass) return [];
+  const { prototype } = madeClass;
+  const targets = [madeClass, ...methodsOf(prototype)];
+  const isSingleton = becameRequestScoped(user);
+  const hooks = isSingleton ? HOOKS.filter((hook) => hook in prototype) : [];
+  const decorators = DECORATORS.filter(
+    ({ key, value, evenOnPurpose }) => (isSingleton || evenOnPurpose) && targets.some((target) => hasMetadata(target, key, value)),
+  );
+  return [
+    ...(hooks.length > 0 ? [`its ${hooks.map((hook) => `${hook}()`).join(', ')} will not be called`] : []),
+    ...decorators.map(({ problem }) => problem),
+  ];
+}
+
+/** The class of what Nest creates. That of a factory is known if it is its token. */
+function classOf({ metatype, inject, isAlias, token }: Wrapper): (Function & { prototype: object }) | undefined {
+  const made: unknown = inject == null ? metatype : token;
+  return typeof made === 'function' && typeof made.prototype === 'object' && made.prototype !== null && !isAlias ? made : undefined;
+}
+
+function hasMetadata(target: object, key: string, value: string | undefined): boolean {
+  return value === undefined ? Reflect.hasMetadata(key, target) : Reflect.getMetadata(key, target) === value;
+}
+
+function methodsOf(prototype: object): object[] {
+  const methods: object[] = [];
+  for (let link: object | null = prototype; link && link !== Object.prototype; link = Object.getPrototypeOf(link)) {
+    for (const { value } of Object.values(Object.getOwnPropertyDescriptors(link))) if (typeof value === 'function') methods.push(value);
+  }
+  return methods;
+}
