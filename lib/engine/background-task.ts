@@ -1,4 +1,4 @@
-import type { BackgroundTask as TaskInterface, TheFunctionItself } from '../task/background-task.js';
+import type { Argument, ArgumentsFor, BackgroundTask as TaskInterface, Primitive, TheFunctionItself } from '../task/background-task.js';
 import { Task } from '../task/task.js';
 import { classAndDecorator } from './class-and-decorator.js';
 import { makeTask } from './make-task.js';
@@ -10,8 +10,15 @@ export interface BackgroundTask extends TaskInterface {}
 
 export interface BackgroundTaskConstructor {
   readonly prototype: BackgroundTask;
-  new <Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
-  new <Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
+  new <Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
+  new <Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    options: BackgroundTaskOptions,
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
   (name?: string, options?: NamedTaskOptions): MethodDecorator;
   (options: NamedTaskOptions): MethodDecorator;
 }

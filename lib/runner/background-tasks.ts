@@ -1,6 +1,6 @@
 import type { BackgroundTask } from '../engine/background-task.js';
 import type { BackgroundTaskOptions } from '../engine/options.js';
-import type { TheFunctionItself } from '../task/background-task.js';
+import type { Argument, ArgumentsFor, Primitive, TheFunctionItself } from '../task/background-task.js';
 
 /** The tasks of a request, as FastAPI's `BackgroundTasks`. */
 export interface BackgroundTasks {
@@ -18,8 +18,15 @@ export interface BackgroundTasks {
    * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option, `OVERFLOW` beyond `maxPending`,
    * `SHUTDOWN` once the application has closed.
    */
-  addTask<Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
-  addTask<Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
+  addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
+  addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    options: BackgroundTaskOptions,
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
 
   /**
    * Runs the tasks of a list made by hand, in order, each once, whatever its `runOn`; tasks that they add run, too.
