@@ -31,10 +31,10 @@ const SINGLETON = '`BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`';
 const PARAMETER = 'take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on';
 
 /**
- * The warning about what the injection of `BackgroundTasks` has made request-scoped although it does not work that way, or works otherwise. Nest
- * itself says nothing: it calls no hooks, and registers no jobs. `undefined` if there is nothing to warn of.
+ * The warning about classes that the injection of `BackgroundTasks` has made request-scoped, and that do not work that way. Nest itself is
+ * silent: it calls no hooks and registers no jobs. `undefined` if there is nothing to warn of.
  *
- * @throws BackgroundTasksError `UNSUPPORTED_CONTEXT` if a Passport strategy is among it.
+ * @throws BackgroundTasksError `UNSUPPORTED_CONTEXT` if one of them is a Passport strategy.
  */
 export function madeRequestScoped(modules: ModulesContainer): string | undefined {
   try {
@@ -50,18 +50,18 @@ export function madeRequestScoped(modules: ModulesContainer): string | undefined
     );
   } catch (error) {
     if (error instanceof BackgroundTasksError) throw error;
-    // It stands on what Nest does not document. The application does not.
-    return `Could not check which classes the injection of BackgroundTasks makes request-scoped; everything else works as ever: ${String(error)}`;
+    // The check reads what Nest does not document. The application does not depend on it.
+    return `Could not check which classes the injection of BackgroundTasks makes request-scoped, and leaves this check out: ${String(error)}`;
   }
 }
 
-/** A strategy registers itself with Passport in its constructor, and Nest would call that behind the guard which needs the strategy. */
+/** A strategy registers itself with Passport in its constructor. Nest would call it too late: behind the guard that needs the strategy. */
 function refuseStrategies(users: readonly ListUser[]): void {
   const paths = users.filter(({ path: [user] }) => becameRequestScoped(user) && isStrategy(user)).map(nameOf);
   if (paths.length === 0) return;
   throw new BackgroundTasksError(
     'UNSUPPORTED_CONTEXT',
-    `A Passport strategy that is request-scoped is never registered, and injecting BackgroundTasks makes it so: ${[...new Set(paths)].join(', ')}. ` +
+    `A request-scoped Passport strategy is never registered, and injecting BackgroundTasks makes these request-scoped: ${[...new Set(paths)].join(', ')}. ` +
       `Configure ${SINGLETON}, or do not inject the list there: ${PARAMETER}`,
   );
 }
@@ -72,7 +72,7 @@ function lineOf(user: ListUser): string | undefined {
 }
 
 function problemOfGlobal({ isInjectable, dependents }: ListUser): string | undefined {
-  // Later versions of Nest do not start with such an enhancer.
+  // From 11.2.8 and 12.1 on, Nest itself refuses to start with such an enhancer.
   if (!isInjectable) return 'Nest never creates it, so requests fail; with `scope: Scope.REQUEST`, all controllers become request-scoped';
   if (dependents.length === 0) return undefined;
   const classes = dependents.length === 1 ? '1 class' : `${dependents.length} classes`;
@@ -97,6 +97,7 @@ function globalNameOf({ inject, isAlias, name }: Wrapper, token: string): string
   return `${token} (${isAlias ? 'useExisting' : 'useFactory'})`;
 }
 
+/** Whether its dependencies have made it request-scoped, and not its own declaration. */
 function becameRequestScoped({ scope, isAlias }: Wrapper): boolean {
   return scope !== Scope.REQUEST && !isAlias;
 }
@@ -111,10 +112,10 @@ function problemsOf(user: Wrapper): string[] {
   if (!madeClass) return [];
   const { prototype } = madeClass;
   const targets = [madeClass, ...methodsOf(prototype)];
-  const isSingleton = becameRequestScoped(user);
-  const hooks = isSingleton ? HOOKS.filter((hook) => hook in prototype) : [];
+  const isAccident = becameRequestScoped(user);
+  const hooks = isAccident ? HOOKS.filter((hook) => hook in prototype) : [];
   const decorators = DECORATORS.filter(
-    ({ key, value, evenOnPurpose }) => (isSingleton || evenOnPurpose) && targets.some((target) => hasMetadata(target, key, value)),
+    ({ key, value, evenOnPurpose }) => (isAccident || evenOnPurpose) && targets.some((target) => hasMetadata(target, key, value)),
   );
   return [
     ...(hooks.length > 0 ? [`its ${hooks.map((hook) => `${hook}()`).join(', ')} will not be called`] : []),

@@ -293,7 +293,7 @@ describe('a Passport strategy that the injection of the list makes request-scope
     expect(error).toMatchObject({
       code: 'UNSUPPORTED_CONTEXT',
       message:
-        'A Passport strategy that is request-scoped is never registered, and injecting BackgroundTasks makes it so: ' +
+        'A request-scoped Passport strategy is never registered, and injecting BackgroundTasks makes these request-scoped: ' +
         'JwtStrategy → Users → BackgroundTasks. Configure `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`, or do not inject the ' +
         'list there: take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on',
     });
@@ -334,7 +334,7 @@ describe('a Nest that lacks what the check reads', () => {
       const { http, logs } = await createApp('Express', withoutMember(name));
       await http.get('/').expect(200, 'ok');
       expect(logs.of('warn')).toEqual([
-        'Could not check which classes the injection of BackgroundTasks makes request-scoped; everything else works as ever: ' +
+        'Could not check which classes the injection of BackgroundTasks makes request-scoped, and leaves this check out: ' +
           `TypeError: this version of Nest has no \`InstanceWrapper#${name}\``,
       ]);
     },
