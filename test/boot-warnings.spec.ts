@@ -1,4 +1,3 @@
-import { Strategy } from 'passport';
 import { describe, expect, it } from '@jest/globals';
 import {
   type CanActivate,
@@ -14,7 +13,6 @@ import {
   UseGuards,
 } from '@nestjs/common';
 import { EventEmitterModule, OnEvent } from '@nestjs/event-emitter';
-import { PassportStrategy } from '@nestjs/passport';
 import { Cron, ScheduleModule } from '@nestjs/schedule';
 import { WebSocketGateway } from '@nestjs/websockets';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
@@ -23,20 +21,6 @@ import { createApp } from './support/app.js';
 @Injectable()
 class UsersService {
   constructor(readonly tasks: BackgroundTasks) {}
-}
-
-class PlainStrategy extends Strategy {
-  override authenticate(): void {}
-}
-
-@Injectable()
-class JwtStrategy extends PassportStrategy(PlainStrategy, 'jwt') {
-  constructor(readonly users: UsersService) {
-    super();
-  }
-  validate(): object {
-    return {};
-  }
 }
 
 @Injectable()
@@ -126,7 +110,6 @@ class Singleton implements OnModuleInit {
   controllers: [GuardedController],
   providers: [
     UsersService,
-    JwtStrategy,
     Mailer,
     Cleaner,
     Listener,
@@ -149,8 +132,7 @@ describe('what the injection of the list makes request-scoped', () => {
     const { http, logs } = await createApp('Express', AppModule);
     await http.get('/').expect(200);
     expect(logs.of('warn')).toEqual([
-      'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. These classes count on being created once:\n' +
-        '  JwtStrategy → UsersService → BackgroundTasks: a Passport strategy, which registers itself when it is created\n' +
+      'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. This affects:\n' +
         '  Mailer → BackgroundTasks: its onModuleInit(), onApplicationBootstrap() will not be called\n' +
         '  Cleaner → UsersService → BackgroundTasks: @Cron(), @Interval() or @Timeout() is for singletons\n' +
         '  Listener → BackgroundTasks: @OnEvent() is for singletons\n' +
@@ -159,8 +141,9 @@ describe('what the injection of the list makes request-scoped', () => {
         '  CountResolver → BackgroundTasks: @Subscription() is for singletons\n' +
         '  GuardedController → Guard → UsersService → BackgroundTasks: its onModuleInit() will not be called\n' +
         '  Guard → UsersService → BackgroundTasks: its onModuleInit() will not be called\n' +
-        'Take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or inject a singleton that ' +
-        'follows the request: `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`',
+        'Configure `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`: you then inject a singleton that follows the request, and ' +
+        'nothing becomes request-scoped. Or do not inject the list there: take the list as a parameter of the handler, ' +
+        '`@BackgroundTasks() tasks: BackgroundTasks`, and pass it on',
     ]);
   });
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, it, jest } from '@jest/globals';
-import { Controller, Get, Injectable, Module, type OnModuleInit, Scope, type Type, UseGuards } from '@nestjs/common';
+import { describe, expect, it } from '@jest/globals';
+import { type CanActivate, Controller, Get, Injectable, Module, type OnModuleInit, Scope, type Type, UseGuards } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
 import { AuthGuard, PassportStrategy } from '@nestjs/passport';
 import { Test } from '@nestjs/testing';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
@@ -131,13 +132,46 @@ describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
     await (await startAgain()).http.get('/').expect(200, 'answer');
   });
 
-  it('has what becomes of a request whose Passport strategy injects the list, and what changes that', async () => {
-    const { http, logs } = await createApp(platform, moduleWith(Scope.REQUEST));
-    const logged = jest.spyOn(logs, 'error');
-    await http.get('/').expect(500);
-    const [error] = logged.mock.calls[0]!;
-    expect(guide).toContain(`## ${(error as Error).message.replace(name, 'jwt')}`);
+  it('has what is said at boot of a Passport strategy that injects the list, and what changes that', async () => {
+    const error: unknown = await createApp(platform, moduleWith(Scope.REQUEST)).catch((reason: unknown) => reason);
+    const [said, path] = (error as Error).message.split(': ');
+    expect(guide).toContain(`## ${said!.split(',')[0]}`);
+    expect(guide).toContain(said);
+    expect(path).toMatch(/^JwtStrategy → BackgroundTasks/);
 
     await (await createApp(platform, moduleWith(Scope.DEFAULT))).http.get('/').expect(200, 'me');
+  });
+
+  it('has what Nest says of a global enhancer that injects the list, and what changes that', async () => {
+    @Injectable()
+    class RolesGuard implements CanActivate {
+      constructor(readonly tasks: BackgroundTasks) {}
+      canActivate(): boolean {
+        return true;
+      }
+    }
+
+    function guardedBy(scope: Scope.REQUEST | Scope.DEFAULT): Type {
+      @Module({
+        imports: [BackgroundTasksModule.forRoot({ scope })],
+        controllers: [HomeController],
+        providers: [{ provide: APP_GUARD, useClass: RolesGuard }],
+      })
+      class AppModule {}
+      return AppModule;
+    }
+
+    @Controller()
+    class HomeController {
+      @Get()
+      home() {
+        return 'home';
+      }
+    }
+
+    const error: unknown = await createApp(platform, guardedBy(Scope.REQUEST)).catch((reason: unknown) => reason);
+    expect(guide).toContain((error as Error).message.split('. Mark')[0]);
+
+    await (await createApp(platform, guardedBy(Scope.DEFAULT))).http.get('/').expect(200, 'home');
   });
 });

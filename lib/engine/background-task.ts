@@ -1,4 +1,12 @@
-import type { AnyFunction, BackgroundTask as TaskInterface, TaskOptions, TheFunctionItself } from '../task/background-task.js';
+import type {
+  AnyFunction,
+  Argument,
+  ArgumentsFor,
+  BackgroundTask as TaskInterface,
+  Primitive,
+  TaskOptions,
+  TheFunctionItself,
+} from '../task/background-task.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { checkTaskOptions, invalid, NO_OPTIONS } from '../task/validation.js';
 import { Task } from '../task/task.js';
@@ -10,8 +18,15 @@ export interface BackgroundTask extends TaskInterface {}
 
 export interface BackgroundTaskConstructor {
   readonly prototype: BackgroundTask;
-  new <Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
-  new <Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
+  new <Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
+  new <Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    options: BackgroundTaskOptions,
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
   (name?: string, options?: NamedTaskOptions): MethodDecorator;
   (options: NamedTaskOptions): MethodDecorator;
 }

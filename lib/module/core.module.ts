@@ -15,8 +15,7 @@ import { Runner } from '../runner/runner.js';
 import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
-import { frozenPlatform } from './frozen-platform.js';
-import { madeRequestScoped } from './made-request-scoped.js';
+import { requestScopedWarning, serverlessWarning } from './boot-warnings.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');
@@ -101,8 +100,20 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     );
     if (this.sender.discover()) this.runner.holdCurrentTask();
     this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
-    for (const warning of [internalsWarning(this.#losses), madeRequestScoped(this.modules), frozenPlatform(this.runner, process.env)]) {
+    const requestScoped = this.#requestScopedWarning();
+    for (const warning of [internalsWarning(this.#losses), requestScoped, serverlessWarning(this.runner, process.env)]) {
       if (warning) this.log.warn(warning);
+    }
+  }
+
+  #requestScopedWarning(): string | undefined {
+    try {
+      return requestScopedWarning(this.modules);
+    } catch (error) {
+      if (error instanceof BackgroundTasksError) throw error;
+      // The application does not depend on the check.
+      this.#losses.push(`no warning names the classes that injecting BackgroundTasks makes request-scoped: ${String(error)}`);
+      return undefined;
     }
   }
 
@@ -135,7 +146,9 @@ export class RequestScopeModule {}
 /** `Scope.DEFAULT`: the injected list is a singleton, which finds the list of the request through an `AsyncLocalStorage`. */
 @Module({
   imports: [CoreModule],
-  providers: [{ provide: BackgroundTasks, inject: [CurrentRequest], useFactory: ({ injected }: CurrentRequest) => injected }],
+  providers: [
+    { provide: BackgroundTasks, scope: Scope.DEFAULT, inject: [CurrentRequest], useFactory: ({ injected }: CurrentRequest) => injected },
+  ],
   exports: [BackgroundTasks, CoreModule],
 })
 export class DefaultScopeModule implements NestModule {

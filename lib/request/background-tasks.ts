@@ -4,7 +4,7 @@ import type { ExecutionContext } from '@nestjs/common';
 import { type BackgroundTask, classAndDecorator, makeTask } from '../engine/background-task.js';
 import type { BackgroundTaskOptions } from '../engine/options.js';
 import { HandMadeList } from '../list/hand-made-list.js';
-import type { TheFunctionItself } from '../task/background-task.js';
+import type { Argument, ArgumentsFor, Primitive, TheFunctionItself } from '../task/background-task.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { tasksOfContext } from './context.js';
@@ -25,8 +25,15 @@ export interface BackgroundTasks {
    * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option, `OVERFLOW` beyond `maxPending`,
    * `SHUTDOWN` once the application has closed.
    */
-  addTask<Args extends unknown[]>(func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
-  addTask<Args extends unknown[]>(options: BackgroundTaskOptions, func: TheFunctionItself<Args>, ...args: Args): BackgroundTask;
+  addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
+  addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    options: BackgroundTaskOptions,
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
 
   /**
    * Runs the tasks of a list made by hand, in order, each once, whatever its `runOn`; tasks that they add run, too.

@@ -2,10 +2,22 @@
 export type AnyFunction = (...args: never[]) => unknown;
 
 /**
- * The function of a task itself, `addTask(send, to)`, and not what it returns, `addTask(send(to))`. Its arguments follow it; those of a
+ * The function of a task itself, `addTask(send, to)`, and not its result, `addTask(send(to))`. Its arguments follow it; the parameters of a
  * closure have their types from them: `addTask((to) => this.mail.send(to), dto.email)`.
  */
 export type TheFunctionItself<Args extends unknown[]> = (...args: Args) => unknown;
+
+export type Primitive = string | number | bigint | boolean;
+
+/**
+ * Any value. This union accepts everything, and a type parameter in it makes TypeScript keep literals at any depth. In
+ * `addTask((mail) => send(mail), { template: 'invitation' })`, `mail.template` is an `'invitation'`, not a `string`. A `const` type parameter would make
+ * arrays read-only.
+ */
+export type Argument<Literal> = Literal | Argument<Literal>[] | [] | { [key: string]: Argument<Literal> } | {} | null | undefined;
+
+/** The arguments themselves. Inferred through this mapping, they decide on `Args` only if the function declares no parameters of its own. */
+export type ArgumentsFor<Args extends unknown[]> = { [Index in keyof Args]: Args[Index] };
 
 /** The outcome of a request on which a task runs. */
 export type RunOn = 'success' | 'failure' | 'always';

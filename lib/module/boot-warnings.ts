@@ -1,0 +1,160 @@
+import { Scope } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
+import type { ProviderWrapper as Wrapper } from '../nest-internals/modules.js';
+import { type RequestScopedUser, requestScopedUsers } from '../nest-internals/request-scoped-users.js';
+import { BackgroundTasks } from '../request/background-tasks.js';
+import type { Runner } from '../runner/runner.js';
+import { BackgroundTasksError } from '../task/errors.js';
+
+const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];
+
+/**
+ * Decorators that do not work in a request-scoped class. They are found by their metadata, on the class or on one of its methods, and by its
+ * value if others use the key too.
+ */
+const DECORATORS: readonly { key: string; value?: string; problem: string; evenOnPurpose?: true }[] = [
+  { key: 'websockets:is_gateway', problem: '@WebSocketGateway() is for singletons' },
+  { key: 'bullmq:processor_metadata', problem: '@Processor() is for singletons' },
+  { key: 'bull:module_queue', problem: '@Processor() is for singletons' },
+  { key: 'SCHEDULER_TYPE', problem: '@Cron(), @Interval() or @Timeout() is for singletons' },
+  { key: 'EVENT_LISTENER_METADATA', problem: '@OnEvent() is for singletons' },
+  { key: 'graphql:resolver_type', value: 'Subscription', problem: '@Subscription() is for singletons' },
+  // @nestjs/cqrs 11 and 12 register an `AsyncContext` of their own as the REQUEST of a command or a query, and nothing for an event.
+  {
+    key: '__commandHandler__',
+    problem: '@CommandHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT',
+    evenOnPurpose: true,
+  },
+  { key: '__queryHandler__', problem: '@QueryHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT', evenOnPurpose: true },
+  { key: '__eventsHandler__', problem: '@EventsHandler() has no request, so its tasks start at once or are refused', evenOnPurpose: true },
+  { key: '__saga__', problem: '@Saga() is for singletons: @nestjs/cqrs does not start' },
+];
+
+const SINGLETON = '`BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`';
+const PARAMETER = 'take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on';
+
+/**
+ * The warning about classes that the injection of `BackgroundTasks` has made request-scoped, and that do not work that way. Nest itself is
+ * silent: it calls no hooks and registers no jobs. `undefined` if there is nothing to warn of.
+ *
+ * @throws BackgroundTasksError `UNSUPPORTED_CONTEXT` if one of them is a Passport strategy; TypeError if this version of Nest lacks a property
+ * that is read here.
+ */
+export function requestScopedWarning(modules: ModulesContainer): string | undefined {
+  const users = requestScopedUsers(modules, BackgroundTasks);
+  refuseStrategies(users);
+  const lines = new Set(users.flatMap((user) => lineOf(user) ?? []));
+  if (lines.size === 0) return undefined;
+  return (
+    'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. This affects:\n' +
+    `${[...lines].map((line) => `  ${line}\n`).join('')}` +
+    `Configure ${SINGLETON}: you then inject a singleton that follows the request, and nothing becomes request-scoped. Or do not inject ` +
+    `the list there: ${PARAMETER}`
+  );
+}
+
+/** A strategy registers itself with Passport in its constructor. Nest would call it too late: behind the guard that needs the strategy. */
+function refuseStrategies(users: readonly RequestScopedUser[]): void {
+  const paths = users.filter(({ path: [user] }) => becameRequestScoped(user) && isStrategy(user)).map(nameOf);
+  if (paths.length === 0) return;
+  throw new BackgroundTasksError(
+    'UNSUPPORTED_CONTEXT',
+    `A request-scoped Passport strategy is never registered, and injecting BackgroundTasks makes these request-scoped: ${[...new Set(paths)].join(', ')}. ` +
+      `Configure ${SINGLETON}, or do not inject the list there: ${PARAMETER}`,
+  );
+}
+
+function lineOf(user: RequestScopedUser): string | undefined {
+  const problem = user.globalToken ? problemOfGlobal(user) : problemsOf(user.path[0]).join('; ');
+  return problem ? `${nameOf(user)}: ${problem}` : undefined;
+}
+
+function problemOfGlobal({ isInjectable, dependents }: RequestScopedUser): string | undefined {
+  // From 11.2.8 and 12.1.3 on, Nest itself refuses to start with such an enhancer.
+  if (!isInjectable) return 'Nest never creates it, so requests fail; with `scope: Scope.REQUEST`, all controllers become request-scoped';
+  if (dependents.length === 0) return undefined;
+  const classes = dependents.length === 1 ? '1 class' : `${dependents.length} classes`;
+  const singletons = dependents.filter((dependent) => problemsOf(dependent).length > 0).map(({ name }) => String(name));
+  const verb = singletons.length === 1 ? 'needs to be a singleton' : 'need to be singletons';
+  const harm = singletons.length === 0 ? '' : `; ${listed(singletons)} ${verb}`;
+  return `it makes every controller and resolver request-scoped (${classes})${harm}`;
+}
+
+/** The first few, as an application may have hundreds. */
+function listed(names: readonly string[]): string {
+  return names.length > 5 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
+}
+
+/** `APP_GUARD RolesGuard → UsersService → BackgroundTasks`. */
+function nameOf({ path: [user, ...others], globalToken }: RequestScopedUser): string {
+  return [globalToken ? globalNameOf(user, globalToken) : String(user.name), ...others.map(({ name }) => String(name))].join(' → ');
+}
+
+function globalNameOf({ inject, isAlias, name }: Wrapper, token: string): string {
+  if (inject == null) return `${token} ${String(name)}`;
+  return `${token} (${isAlias ? 'useExisting' : 'useFactory'})`;
+}
+
+/** Whether its dependencies have made it request-scoped, and not its own declaration. */
+function becameRequestScoped({ scope, isAlias }: Wrapper): boolean {
+  return scope !== Scope.REQUEST && !isAlias;
+}
+
+function isStrategy(user: Wrapper): boolean {
+  return 'getPassportInstance' in (classOf(user)?.prototype ?? {});
+}
+
+/** What does not work in a class as soon as it is request-scoped. */
+function problemsOf(user: Wrapper): string[] {
+  const madeClass = classOf(user);
+  if (!madeClass) return [];
+  const { prototype } = madeClass;
+  const targets = [madeClass, ...methodsOf(prototype)];
+  const isAccident = becameRequestScoped(user);
+  const hooks = isAccident ? HOOKS.filter((hook) => hook in prototype) : [];
+  const decorators = DECORATORS.filter(
+    ({ key, value, evenOnPurpose }) => (isAccident || evenOnPurpose) && targets.some((target) => hasMetadata(target, key, value)),
+  );
+  return [
+    ...(hooks.length > 0 ? [`its ${hooks.map((hook) => `${hook}()`).join(', ')} will not be called`] : []),
+    ...decorators.map(({ problem }) => problem),
+  ];
+}
+
+/** The class of what Nest creates. That of a factory is known if it is its token. */
+function classOf({ metatype, inject, isAlias, token }: Wrapper): (Function & { prototype: object }) | undefined {
+  const made: unknown = inject == null ? metatype : token;
+  return typeof made === 'function' && typeof made.prototype === 'object' && made.prototype !== null && !isAlias ? made : undefined;
+}
+
+function hasMetadata(target: object, key: string, value: string | undefined): boolean {
+  return value === undefined ? Reflect.hasMetadata(key, target) : Reflect.getMetadata(key, target) === value;
+}
+
+function methodsOf(prototype: object): object[] {
+  const methods: object[] = [];
+  for (let link: object | null = prototype; link && link !== Object.prototype; link = Object.getPrototypeOf(link)) {
+    for (const { value } of Object.values(Object.getOwnPropertyDescriptors(link))) if (typeof value === 'function') methods.push(value);
+  }
+  return methods;
+}
+
+/** Platforms that freeze a process once it has answered, by what they set in its environment. */
+const PLATFORMS = {
+  AWS_LAMBDA_FUNCTION_NAME: 'AWS Lambda',
+  VERCEL: 'Vercel',
+  FUNCTION_TARGET: 'Google Cloud Functions',
+  K_SERVICE: 'Google Cloud Run, unless its CPU is always allocated',
+};
+
+/** The warning about a platform that freezes the process while tasks are to run, unless something is configured against it. */
+export function serverlessWarning({ options, hasEngine }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
+  if (options.waitUntil || hasEngine) return undefined;
+  const platform = Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
+  return (
+    platform &&
+    `Background tasks may be delayed or lost here (${platform}): the process is frozen once it has answered. Configure \`waitUntil\` or an ` +
+      '`engine`, or await `BackgroundTasksRunner#onIdle()` before the function returns, and say so with `waitUntil: () => undefined`. See ' +
+      'https://github.com/nestjs-background-tasks/nestjs-background-tasks/blob/main/docs/serverless.md'
+  );
+}
