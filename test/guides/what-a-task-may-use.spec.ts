@@ -130,8 +130,10 @@ describe('a session of express-session', () => {
 });
 
 describe.each(platforms)('what a task finds on %s', (platform) => {
-  interface Closing {
-    readonly name: string;
+  /** What the responses of both platforms have. */
+  interface Helpers {
+    header(name: string, value: string): void;
+    send(body: string): void;
   }
 
   const arrived = gate();
@@ -157,11 +159,11 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
 
     @Get('closed')
     @UseInterceptors({ intercept: (_context, next) => next.handle().pipe(finalize(() => seen.push('finalize'))) })
-    closed(@Res({ passthrough: true }) response: Of<ServerResponse>, @BackgroundTasks() tasks: BackgroundTasks): Closing {
+    closed(@Res({ passthrough: true }) response: Of<ServerResponse>, @BackgroundTasks() tasks: BackgroundTasks): object {
+      tasks.addTask(() => seen.push('task'));
       raw(response).once('finish', () => seen.push('finish'));
       raw(response).once('close', () => seen.push('close'));
-      tasks.addTask(() => seen.push('task'));
-      return { name: 'closed' };
+      return {};
     }
 
     @Get('signals')
@@ -190,6 +192,16 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
           ),
       );
       return 'in time';
+    }
+
+    @Get('helpers')
+    helpers(@Res({ passthrough: true }) response: Helpers, @BackgroundTasks() tasks: BackgroundTasks): void {
+      tasks.addTask({ name: 'header' }, () => {
+        response.header('X-Late', 'yes');
+      });
+      tasks.addTask({ name: 'send' }, () => {
+        response.send('late');
+      });
     }
   }
 
@@ -247,6 +259,14 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
     await http.get('/response').expect(200, 'in time');
     await runner.onIdle();
     expect(seen).toEqual(['ERR_STREAM_WRITE_AFTER_END']);
+  });
+
+  it('a response whose header() and send() fail on Express, and are ignored on Fastify', async () => {
+    const { http, runner, logs } = await createFinding();
+    await http.get('/helpers').expect(200, '');
+    await runner.onIdle();
+    const failed = ['header', 'send'].map((name) => expect.stringContaining(`"${name}" failed: Cannot set headers after they are sent`));
+    expect(logs.of('error')).toEqual(platform === 'Express' ? failed : []);
   });
 });
 
