@@ -150,7 +150,7 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
 
     @Post('body')
     body(@Req() request: Of<IncomingMessage>, @BackgroundTasks() tasks: BackgroundTasks): void {
-      tasks.addTask({ name: 'late reader', timeout: 100 }, async () => {
+      tasks.addTask({ name: 'late reader', timeout: 500 }, async () => {
         let bytes = 0;
         for await (const chunk of raw(request) as AsyncIterable<Buffer>) bytes += chunk.length;
         seen.push(bytes);
