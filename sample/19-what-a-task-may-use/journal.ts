@@ -1,0 +1,13 @@
+import { setTimeout } from 'node:timers/promises';
+import { Injectable } from '@nestjs/common';
+
+/** Stands in for what a task writes to. */
+@Injectable()
+export class Journal {
+  readonly entries: string[] = [];
+
+  async write(...words: (string | number)[]): Promise<void> {
+    await setTimeout(100);
+    this.entries.push(words.join(' '));
+  }
+}
