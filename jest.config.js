@@ -26,7 +26,7 @@ const sources = {
 const oldestBullmq = {
   ...shared,
   displayName: 'bullmq 5',
-  testMatch: ['<rootDir>/test/engine{,-worker,-dead-connection}.spec.ts'],
+  testMatch: ['<rootDir>/test/engine/{engine,worker,dead-connection}.spec.ts'],
   moduleNameMapper: { '^bullmq$': '<rootDir>/node_modules/bullmq-5', ...lightMyRequest, ...sources },
 };
 
@@ -43,7 +43,7 @@ export default {
       ...shared,
       displayName: 'nest 11',
       // What becomes of processes and servers has nothing to do with the version of Nest.
-      testPathIgnorePatterns: [...shared.testPathIgnorePatterns, '/engine-(away|chaos|dead-connection)\\.spec'],
+      testPathIgnorePatterns: [...shared.testPathIgnorePatterns, '/engine/(away|chaos|dead-connection)\\.spec'],
       moduleNameMapper: {
         // One version of each of these is for both.
         '^(@nestjs/(?!(?:event-emitter|jwt|schedule|terminus|typeorm)$).*|rxjs|rxjs/.*|reflect-metadata)$':

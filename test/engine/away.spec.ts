@@ -1,0 +1,204 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Controller, Get, Injectable, Module, Post } from '@nestjs/common';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, type BackgroundTasksModuleOptions } from 'nestjs-background-tasks';
+import { createApp } from '../support/app.js';
+import { engineOn, notTested, ownBackends } from '../support/backends.js';
+import { Recorder } from '../support/recorder.js';
+import type { Server } from '../support/servers.js';
+
+/** The ids of the tasks that requests added. */
+let added: string[];
+let ran: Recorder<string>;
+let reported: Recorder<string>;
+
+@Injectable()
+class WorkTasks {
+  @BackgroundTask('work')
+  work(id: string): void {
+    ran.add(id);
+  }
+}
+
+@Controller()
+class WorkController {
+  @Post('engine')
+  engine(@BackgroundTasks() tasks: BackgroundTasks) {
+    const id = randomUUID();
+    added.push(id);
+    tasks.addTask(WorkTasks.prototype.work, id);
+    tasks.addTask(() => ran.add(`plain ${id}`));
+    return id;
+  }
+
+  @Get('plain')
+  plain(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(() => ran.add('plain'));
+    return 'answer';
+  }
+}
+
+if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s', () => undefined);
+
+describe.each(ownBackends)('$name is away', (backend) => {
+  let server: Server;
+
+  beforeAll(async () => {
+    server = await backend.start();
+  }, 30_000);
+
+  afterAll(() => server.remove());
+
+  beforeEach(() => {
+    added = [];
+    ran = new Recorder();
+    reported = new Recorder();
+  });
+
+  /** An application that adds tasks and runs them. */
+  async function start(options: BackgroundTasksModuleOptions) {
+    const queue = randomUUID();
+
+    @Module({
+      imports: [
+        BackgroundTasksModule.forRootAsync({
+          useFactory: () => ({
+            engine: engineOn(backend, server.url, { queue, worker: {} }),
+            onError: (error, task) => reported.add(`${task.name}: ${(error as Error).message}`),
+            ...options,
+          }),
+        }),
+      ],
+      controllers: [WorkController],
+      providers: [WorkTasks],
+    })
+    class AppModule {}
+
+    return createApp('Express', AppModule);
+  }
+
+  type App = Awaited<ReturnType<typeof start>>;
+
+  /** Asks until the engine takes a task; resolves once that has run. */
+  async function expectService({ http }: App): Promise<void> {
+    for (;;) {
+      const { status, text: id } = await http.post('/engine');
+      if (status === 201) return ran.containing(id, `plain ${id}`);
+    }
+  }
+
+  /** Resolves with the id of the task that the engine did not get. */
+  async function expectNoService({ http, runner }: App, flushTimeout: number): Promise<string> {
+    const start = performance.now();
+    await http.post('/engine').expect(503);
+    // Loose, for a busy machine; without the bound, it would be for ever.
+    expect(performance.now() - start).toBeLessThan(flushTimeout + 3_000);
+    ran.all.length = 0;
+    await http.get('/plain').expect(200, 'answer');
+    await runner.onIdle();
+    expect(ran.all).toEqual(['plain']);
+    expect(reported.all.at(-1)).toMatch(
+      new RegExp(`^work: Background task "work" did not get to the engine within the flushTimeout of ${flushTimeout} ms; it `),
+    );
+    return added.at(-1)!;
+  }
+
+  /** Not the report of a task that ran as its server went away, so that BullMQ could not write down its end. */
+  const notDelivered = (): string[] => reported.all.filter((line) => line.includes('did not get to the engine'));
+
+  it('at boot: the application starts, answers all else, and needs no restart when it comes', async () => {
+    await server.crash();
+    const app = await start({ flushTimeout: 200 });
+    const refused = await expectNoService(app, 200);
+    await server.start();
+    await expectService(app);
+    // Nor is it run behind the back of the client, who was told no.
+    expect(ran.all).not.toContain(refused);
+  }, 20_000);
+
+  it('crashes, and comes back', async () => {
+    const app = await start({ flushTimeout: 200 });
+    await expectService(app);
+    await server.crash();
+    const refused = await expectNoService(app, 200);
+    await server.start();
+    await expectService(app);
+    // Nor is it run behind the back of the client, who was told no.
+    expect(ran.all).not.toContain(refused);
+  }, 20_000);
+
+  it('hangs, and goes on', async () => {
+    const app = await start({ flushTimeout: 200 });
+    await expectService(app);
+    server.freeze();
+    await expectNoService(app, 200);
+    server.thaw();
+    await expectService(app);
+  }, 20_000);
+
+  it('for less than the flushTimeout: nothing fails, and nothing runs twice', async () => {
+    const app = await start({ flushTimeout: 15_000 });
+    await expectService(app);
+    await server.crash();
+    const answers = Promise.all([1, 2, 3].map(() => app.http.post('/engine').expect(201)));
+    await server.start();
+    const ids = (await answers).map(({ text }) => text);
+    await ran.containing(...ids);
+    await expectService(app);
+    expect(ran.all.filter((line) => ids.includes(line)).sort()).toEqual(ids.sort());
+    expect(notDelivered()).toEqual([]);
+  }, 30_000);
+
+  it("'after-response': the client does not notice, and what got through in the end has run once", async () => {
+    const app = await start({ flush: 'after-response', flushTimeout: 15_000 });
+    await expectService(app);
+    server.freeze();
+    const { text: id } = await app.http.post('/engine').expect(201);
+    server.thaw();
+    await app.runner.onIdle();
+    await ran.containing(id);
+    await expectService(app);
+    expect(ran.all.filter((line) => line === id)).toEqual([id]);
+    expect(notDelivered()).toEqual([]);
+  }, 30_000);
+
+  it.each(['crash', 'freeze'] as const)(
+    'is not waited for by a shutdown, if no task runs: %s',
+    async (how) => {
+      const app = await start({ flushTimeout: 200 });
+      await expectService(app);
+      await server[how]();
+      try {
+        // The worker has noticed by then.
+        await expectNoService(app, 200);
+        const start = performance.now();
+        await app.app.close();
+        // Of a shutdownTimeout of 30 s.
+        expect(performance.now() - start).toBeLessThan(10_000);
+      } finally {
+        if (how === 'crash') await server.start();
+        else server.thaw();
+      }
+    },
+    40_000,
+  );
+
+  it.each(['crash', 'freeze'] as const)(
+    'does not keep the application from closing: %s',
+    async (how) => {
+      const running = await start({ flush: 'after-response', shutdownTimeout: 100 });
+      const { app, http } = running;
+      await expectService(running);
+      await server[how]();
+      await http.post('/engine').expect(201);
+      try {
+        await app.close();
+      } finally {
+        if (how === 'crash') await server.start();
+        else server.thaw();
+      }
+      expect(reported.all).toEqual([expect.stringContaining('the application shuts down, and its shutdownTimeout of 100 ms is over')]);
+    },
+    20_000,
+  );
+});

@@ -1,0 +1,105 @@
+import { randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Controller, Injectable, Module, Post } from '@nestjs/common';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
+import { createApp } from '../support/app.js';
+import { engineOn, notTested, ownBackends, queueOn } from '../support/backends.js';
+import { type Proxy, startProxy } from '../support/proxy.js';
+import { Recorder } from '../support/recorder.js';
+import type { Server } from '../support/servers.js';
+
+let ran: Recorder<string>;
+
+@Injectable()
+class WorkTasks {
+  @BackgroundTask('work')
+  work(): void {
+    ran.add(currentTask()!.id);
+  }
+
+  @BackgroundTask('tomorrow', { delay: 86_400_000 })
+  tomorrow(): void {}
+}
+
+@Controller()
+class WorkController {
+  @Post('work')
+  work(@BackgroundTasks() tasks: BackgroundTasks) {
+    return tasks.addTask(WorkTasks.prototype.work).id;
+  }
+
+  @Post('tomorrow')
+  tomorrow(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(WorkTasks.prototype.tomorrow);
+  }
+}
+
+if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s', () => undefined);
+
+describe.each(ownBackends)('connections to $name that are dead without saying so', (backend) => {
+  let server: Server;
+  let proxy: Proxy;
+
+  beforeAll(async () => {
+    server = await backend.start();
+    proxy = await startProxy(server.url);
+  }, 30_000);
+
+  afterAll(async () => {
+    await proxy.close();
+    await server.remove();
+  });
+
+  beforeEach(() => {
+    ran = new Recorder();
+  });
+
+  async function start(worker: false | object, url: string, queue: string) {
+    @Module({
+      imports: [BackgroundTasksModule.forRootAsync({ useFactory: () => ({ engine: engineOn(backend, url, { queue, worker }) }) })],
+      controllers: [WorkController],
+      providers: [WorkTasks],
+    })
+    class AppModule {}
+
+    return createApp('Express', AppModule);
+  }
+
+  async function hasEnded(name: string, id: string): Promise<void> {
+    const queue = queueOn(backend, server.url, name);
+    while ((await queue.getJobState(id)) !== 'completed') await setImmediate();
+    await queue.close();
+  }
+
+  it('an API has its tasks taken again within the flushTimeout', async () => {
+    const { http } = await start(false, proxy.url, randomUUID());
+    await http.post('/work').expect(201);
+    proxy.drop();
+    await http.post('/work').expect(201);
+  }, 30_000);
+
+  it.each([
+    ['that waits', []],
+    ['that waits for one that is due tomorrow, too', ['/tomorrow']],
+  ])(
+    'a worker %s runs tasks again',
+    async (_how, before) => {
+      const queue = randomUUID();
+      const { http } = await start(false, server.url, queue);
+      for (const path of before) await http.post(path).expect(201);
+      const waits = proxy.sent(/listen |bzpopmin/i);
+      await start({ concurrency: 2 }, proxy.url, queue);
+      await waits;
+      await hasEnded(queue, (await http.post('/work').expect(201)).text);
+      const dead = performance.now();
+      proxy.drop();
+      const ids = await Promise.all([1, 2, 3].map(async () => (await http.post('/work').expect(201)).text));
+      await ran.containing(...ids);
+      // Until the silence is noticed; the rest is a busy machine's.
+      expect(performance.now() - dead).toBeLessThan(15_000 + 10_000);
+      expect(ran.all).toHaveLength(4);
+    },
+    60_000,
+  );
+});

@@ -1,0 +1,48 @@
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import type { Type } from '@nestjs/common';
+import { createApp } from '../support/app.js';
+import { backends, notTested } from '../support/backends.js';
+import { Recorder } from '../support/recorder.js';
+
+// The first steps of docs/engine.md: one process with an API and a worker, on each server.
+
+const steps: Record<string, { variable: string; mail: string; load: () => Promise<{ AppModule: Type }> }> = {
+  Redis: {
+    variable: 'REDIS_URL',
+    mail: 'Sent a mail to ada@example.com',
+    load: () => import('../../sample/13-engine/redis.module.js'),
+  },
+  Postgres: {
+    variable: 'DATABASE_URL',
+    mail: 'Sent a mail to ada@example.com, at attempt 1',
+    load: () => import('../../sample/13-engine/postgres.module.js'),
+  },
+};
+
+describe.each(backends)('the first steps on $name', (backend) => {
+  const { variable, mail, load } = steps[backend.name]!;
+  const before = process.env[variable];
+
+  afterEach(() => {
+    if (before === undefined) delete process.env[variable];
+    else process.env[variable] = before;
+  });
+
+  it('answer, and then send the mail', async () => {
+    const server = await backend.start();
+    process.env[variable] = server.url;
+    const { app, http, logs } = await createApp('Express', (await load()).AppModule);
+    try {
+      const lines = new Recorder<unknown>();
+      jest.spyOn(logs, 'log').mockImplementation((line) => lines.add(line));
+      await http.post('/users/ada@example.com').expect(201, { message: 'Welcome! A mail is on its way.' });
+      await lines.containing(mail);
+      expect(logs.lines.filter(({ level }) => level === 'error')).toEqual([]);
+    } finally {
+      await app.close();
+      await server.remove();
+    }
+  });
+});
+
+if (notTested(backends).length > 0) it.skip.each(notTested(backends))('%s', () => undefined);

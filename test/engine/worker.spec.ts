@@ -1,0 +1,273 @@
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Injectable, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { DelayedError, type Queue, RateLimitError, UnrecoverableError, Worker } from 'bullmq';
+import { BackgroundTask, BackgroundTasksModule, type BackgroundTasksModuleOptions, currentTask } from 'nestjs-background-tasks';
+import { RecordedLogs } from '../support/app.js';
+import { engineOn, notTested, ownBackends, queueOn } from '../support/backends.js';
+import { type Gate, gate } from '../support/gate.js';
+import { type Proxy, startProxy } from '../support/proxy.js';
+import { Recorder } from '../support/recorder.js';
+import type { Server } from '../support/servers.js';
+
+// What becomes of a task whose run, or whose end, is out of the ordinary.
+
+let ran: Recorder<string>;
+let reported: Recorder<string>;
+let held: Gate;
+/** What the task `odd` throws. */
+let thrown: unknown;
+/** What it does before that. */
+let onOdd: () => void;
+/** What the task `held` does first, and when its signal fires. */
+let onStart: () => void;
+let onAbort: () => void;
+
+@Injectable()
+class WorkTasks {
+  @BackgroundTask('odd', { attempts: 2 })
+  odd(): void {
+    ran.add('odd');
+    onOdd();
+    throw thrown;
+  }
+
+  @BackgroundTask('held', { attempts: 1 })
+  async held(): Promise<void> {
+    const { signal } = currentTask()!;
+    signal.addEventListener('abort', () => onAbort());
+    ran.add('held');
+    onStart();
+    await held.opened;
+  }
+}
+
+if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s', () => undefined);
+
+describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
+  let server: Server;
+  let proxy: Proxy;
+  let queue: Queue;
+
+  beforeAll(async () => {
+    server = await backend.start();
+    proxy = await startProxy(server.url);
+  }, 30_000);
+
+  afterAll(async () => {
+    await proxy.close();
+    await server.remove();
+  });
+
+  beforeEach(async () => {
+    ran = new Recorder();
+    reported = new Recorder();
+    held = gate();
+    onOdd = onStart = onAbort = () => undefined;
+    queue = queueOn(backend, server.url, `test-${randomUUID()}`);
+    await queue.waitUntilReady();
+  });
+
+  afterEach(() => queue.close());
+
+  async function start(worker: object = {}, options: BackgroundTasksModuleOptions = {}) {
+    @Module({
+      imports: [
+        BackgroundTasksModule.forRootAsync({
+          useFactory: () => ({
+            engine: engineOn(backend, proxy.url, { queue: queue.name, worker: { lockDuration: 1_000, stalledInterval: 100, ...worker } }),
+            onError: (error, task) => reported.add(`${task.name}, attempt ${task.attempt}: ${messageOf(error)}`),
+            ...options,
+          }),
+        }),
+      ],
+      providers: [WorkTasks],
+    })
+    class WorkerModule {}
+
+    const logs = new RecordedLogs();
+    const app = await NestFactory.createApplicationContext(WorkerModule, { logger: logs, abortOnError: false });
+    return { app, logs };
+  }
+
+  /** Puts a task into the queue, as the engine does. */
+  async function add(name: string, attempts = 1): Promise<string> {
+    const { id } = await queue.add(name, { provider: 'WorkTasks', args: '[]' }, { jobId: randomUUID(), attempts });
+    return id!;
+  }
+
+  async function stateOf(id: string) {
+    const { attemptsMade } = (await queue.getJob(id))!;
+    return { state: await queue.getJobState(id), attemptsMade };
+  }
+
+  class Unreadable extends Error {
+    override get message(): string {
+      throw new Error('no message');
+    }
+  }
+
+  it.each([
+    ['that cannot be read', () => new Unreadable(), 'an error that cannot be printed'],
+    ["with the name of BullMQ's error for a task that was moved", () => new DelayedError(), 'bullmq:movedToDelayed'],
+    ["that is BullMQ's for a queue that is to pause", () => new RateLimitError(), 'bullmq:rateLimitExceeded'],
+  ])('fails a task that throws an error %s', async (_what, error, message) => {
+    thrown = error();
+    const { app } = await start();
+    const id = await add('odd', 2);
+    await reported.atLeast(2);
+    await app.close();
+    expect(reported.all).toEqual([`odd, attempt 1: ${message}`, `odd, attempt 2: ${message}`]);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 2 });
+  });
+
+  it("does not try a task again that throws BullMQ's error for that", async () => {
+    thrown = new UnrecoverableError('no such customer');
+    const { app } = await start();
+    const id = await add('odd', 2);
+    await reported.atLeast(1);
+    await app.close();
+    expect(reported.all).toEqual(['odd, attempt 1: no such customer']);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
+  });
+
+  it('reports the attempt that BullMQ fails by itself, as its worker died', async () => {
+    const id = await add('held');
+    const dying = new Worker(queue.name, null, { ...queue.opts, lockDuration: 1 }, queueFactory());
+    await dying.getNextJob('token');
+    await dying.close(true);
+    const { app } = await start({ maxStalledCount: 0 });
+    await reported.atLeast(1);
+    await app.close();
+    expect(reported.all).toEqual(['held, attempt 1: job stalled more than allowable limit']);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
+  });
+
+  function queueFactory() {
+    return backend.settings(server.url).backend as undefined;
+  }
+
+  it('a task that ended well as the connection broke has not failed', async () => {
+    onStart = () => {
+      onStart = () => undefined;
+      held.open();
+      proxy.cut();
+    };
+    const { app } = await start();
+    const id = await add('held');
+    await ran.atLeast(1);
+    proxy.restore();
+    // Run again at worst, when its lock has run out.
+    while (['waiting', 'active'].includes((await stateOf(id)).state)) await setImmediate();
+    await app.close();
+    expect(reported.all).toEqual([]);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
+  });
+
+  it('a task that cannot be given back has not failed: it is run again when its lock has run out', async () => {
+    onAbort = () => proxy.cut();
+    const { app, logs } = await start({}, { shutdownTimeout: 10 });
+    const id = await add('held');
+    await ran.atLeast(1);
+    await app.close();
+    proxy.restore();
+    await expect(stateOf(id)).resolves.toEqual({ state: 'active', attemptsMade: 0 });
+    expect(logs.of('warn')[0]).toBe(
+      'Background task "held" is left to the engine, which will have it run again: the application shuts down, and its shutdownTimeout of 10 ms is over',
+    );
+    expect(reported.all).toEqual([]);
+
+    held.open();
+    const next = await start();
+    await ran.atLeast(2);
+    await next.app.close();
+    await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
+  });
+
+  // As Postgres says it when it shuts down, or when an administrator ends its connections.
+  const lastWords = Buffer.from('E\0\0\0$SFATAL\0C57P01\0Mthe server ends\0\0', 'latin1');
+
+  it.each([['without a word', undefined], ...(backend.name === 'Postgres' ? ([['with last words', lastWords]] as const) : [])])(
+    'may lose its server %s while it connects, as may the queue',
+    async (_how, words) => {
+      held.open();
+      // At each moment of it. What nobody catches fails the test.
+      for (let answer = 1; ran.all.length === 0; answer++) {
+        const cut = proxy.cutAtAnswer(answer, words);
+        const { app } = await start();
+        await add('held');
+        await Promise.race([cut, ran.atLeast(1)]);
+        proxy.restore();
+        await app.close();
+      }
+    },
+  );
+
+  it('does not run a task a second time that it still runs, if its lock ran out as the server was away', async () => {
+    const { app } = await start();
+    const id = await add('held');
+    await ran.atLeast(1);
+    proxy.cut();
+    await stalled();
+    proxy.restore();
+    // Until it has been handed out once more, and the next one after it.
+    while ((await stateOf(id)).state !== 'active') await setImmediate();
+    thrown = new Error('no such customer');
+    await add('odd');
+    await reported.atLeast(1);
+    held.open();
+    while ((await stateOf(id)).state === 'active') await setImmediate();
+    await app.close();
+    expect(ran.all).toEqual(['held', 'odd']);
+    expect(reported.all).toEqual(['odd, attempt 1: no such customer']);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
+  });
+
+  /** Resolves once a task has been taken from a worker that does not renew its lock. */
+  async function stalled(): Promise<void> {
+    const guard = new Worker(queue.name, null, { ...queue.opts, stalledInterval: 100 }, queueFactory());
+    guard.on('error', () => undefined);
+    await guard.waitUntilReady();
+    const taken = once(guard, 'stalled');
+    await guard.startStalledCheckTimer();
+    await taken;
+    await guard.close();
+  }
+
+  it('writes down that a task failed, also if its connection breaks then', async () => {
+    thrown = new Error('no such customer');
+    onOdd = () => {
+      onOdd = () => undefined;
+      proxy.cut();
+    };
+    const { app } = await start({ lockDuration: 10_000 });
+    const id = await add('odd');
+    await reported.atLeast(1);
+    proxy.restore();
+    while ((await stateOf(id)).state !== 'failed') await setImmediate();
+    await app.close();
+    expect(ran.all).toEqual(['odd']);
+    expect(reported.all).toEqual(['odd, attempt 1: no such customer']);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
+  });
+
+  it('may close while it still connects, as may the queue', async () => {
+    // At each moment of it. What nobody catches fails the test.
+    for (let turns = 0; turns < 20; turns++) {
+      const { app } = await start();
+      for (let turn = 0; turn < turns; turn++) await setImmediate();
+      await app.close();
+    }
+    proxy.cut();
+    const { app } = await start();
+    await app.close();
+    proxy.restore();
+  });
+});
+
+function messageOf(error: unknown): string {
+  return error instanceof Error && Object.hasOwn(error, 'message') ? error.message : 'an error that cannot be printed';
+}

@@ -1,0 +1,390 @@
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { type CanActivate, Controller, Get, type INestApplication, Injectable, Module, Post, Res, UseGuards } from '@nestjs/common';
+import { Test, type TestingModule } from '@nestjs/testing';
+import {
+  BackgroundTask,
+  BackgroundTasks,
+  type BackgroundTasksEngine,
+  BackgroundTasksModule,
+  BackgroundTasksRunner,
+  type EngineEntry,
+  type EngineHost,
+} from 'nestjs-background-tasks';
+import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
+import request from 'supertest';
+import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../../sample/11-testing/sign-up.js';
+import { createApp, platforms } from '../support/app.js';
+import { type Gate, gate } from '../support/gate.js';
+
+// What users do in their tests, as docs/testing.md shows it.
+
+const email = 'foo@example.com';
+
+describe('running the tasks of a request', () => {
+  let app: INestApplication;
+
+  beforeEach(async () => {
+    const testingModule = await Test.createTestingModule({ imports: [AppModule] }).compile();
+    app = testingModule.createNestApplication();
+    await app.init();
+  });
+
+  afterEach(() => app.close());
+
+  it('welcomes who signs up', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    await app.get(BackgroundTasksRunner).onIdle();
+    expect(app.get(Mailer).sent).toEqual([email]);
+  });
+});
+
+describe('looking at tasks instead of running them', () => {
+  let app: INestApplication;
+  let tasks: BackgroundTasks;
+
+  beforeEach(async () => {
+    tasks = new BackgroundTasks();
+    const testingModule = await Test.createTestingModule({ imports: [AppModule] })
+      .overrideProvider(BackgroundTasks)
+      .useValue(tasks)
+      .compile();
+    app = testingModule.createNestApplication();
+    await app.init();
+  });
+
+  afterEach(() => app.close());
+
+  it('records what the handler and the service add', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    expect(tasks.tasks).toMatchObject([
+      { name: 'welcome', args: [email] },
+      { name: 'count', args: [] },
+    ]);
+    expect(app.get(Mailer).sent).toEqual([]);
+  });
+
+  it('runs what was recorded', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    await tasks.run();
+    expect(app.get(Mailer).sent).toEqual([email]);
+    expect(app.get(Statistics).signUps).toBe(1);
+  });
+
+  it('runs one task, and waits for its end', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').send({ email }).expect(201);
+    await tasks.tasks.find(({ name }) => name === 'count')!.run();
+    expect(app.get(Statistics).signUps).toBe(1);
+    expect(app.get(Mailer).sent).toEqual([]);
+  });
+});
+
+describe('SignUpController', () => {
+  let controller: SignUpController;
+  let tasks: BackgroundTasks;
+
+  beforeEach(async () => {
+    tasks = new BackgroundTasks();
+    const module: TestingModule = await Test.createTestingModule({
+      controllers: [SignUpController],
+      providers: [SignUpService, Mailer, Statistics, { provide: BackgroundTasks, useValue: tasks }],
+    }).compile();
+
+    controller = module.get<SignUpController>(SignUpController);
+  });
+
+  it('adds the tasks', () => {
+    controller.signUp(email, tasks);
+    expect(tasks.tasks).toMatchObject([{ name: 'welcome', args: [email] }, { name: 'count' }]);
+  });
+});
+
+describe('a spec that mocks the rest', () => {
+  it('adds the tasks', async () => {
+    const tasks = new BackgroundTasks();
+    const module = await Test.createTestingModule({ controllers: [SignUpController], providers: [SignUpService] })
+      .useMocker((token) => (token === BackgroundTasks ? tasks : {}))
+      .compile();
+    module.get(SignUpController).signUp(email, tasks);
+    expect(tasks.tasks).toMatchObject([{ name: 'welcome', args: [email] }, { name: 'count' }]);
+  });
+});
+
+describe('an application that is known by its address alone', () => {
+  @Controller('mails')
+  class MailsController {
+    constructor(private readonly mailer: Mailer) {}
+
+    @Get()
+    sent(): string[] {
+      return this.mailer.sent;
+    }
+  }
+
+  @Module({
+    imports: [BackgroundTasksModule],
+    controllers: [SignUpController, MailsController],
+    providers: [Mailer, SignUpService, Statistics],
+  })
+  class MailingModule {}
+
+  /** Checks again and again. Throws what the check throws if that goes on for five seconds. */
+  async function eventually(check: () => Promise<void>): Promise<void> {
+    const deadline = Date.now() + 5_000;
+    for (;;) {
+      try {
+        return await check();
+      } catch (error) {
+        if (Date.now() > deadline) throw error;
+        await setTimeout(50);
+      }
+    }
+  }
+
+  it('welcomes who signs up', async () => {
+    const { url } = await createApp('Express', MailingModule);
+    await request(url).post('/sign-ups').send({ email }).expect(201);
+    await eventually(async () => void (await request(url).get('/mails').expect([email])));
+  });
+});
+
+describe('a controller without Nest', () => {
+  it('adds the tasks', async () => {
+    const tasks = new BackgroundTasks();
+    const mailer = new Mailer();
+    const controller = new SignUpController(new SignUpService(tasks, new Statistics()), mailer);
+    expect(controller.signUp(email, tasks)).toMatchObject({ email });
+    await tasks.run();
+    expect(mailer.sent).toEqual([email]);
+  });
+});
+
+describe('waiting for one task of a running application', () => {
+  it('while another is at work', async () => {
+    const testingModule = await Test.createTestingModule({ imports: [AppModule] }).compile();
+    const app = await testingModule.createNestApplication().init();
+    const slow = gate();
+    app.get(Mailer).welcome = (to) => (to === email ? Promise.resolve() : slow.opened);
+    const signUp = (who: string) => request(app.getHttpServer()).post('/sign-ups').send({ email: who }).expect(201);
+
+    await signUp('slow@example.com');
+    const { body } = await signUp(email);
+    await app.get(BackgroundTasksRunner).find(body.welcome)?.ended;
+    expect(app.get(BackgroundTasksRunner).activeCount).toBeGreaterThan(0);
+
+    slow.open();
+    await app.close();
+  });
+});
+
+describe('fake timers', () => {
+  afterEach(() => void jest.useRealTimers());
+
+  it('let a task that waits a day end at once', async () => {
+    jest.useFakeTimers();
+    const sent: string[] = [];
+    const tasks = new BackgroundTasks();
+    tasks.addTask(async () => {
+      await new Promise((resolve) => globalThis.setTimeout(resolve, 86_400_000));
+      sent.push('How do you like it?');
+    });
+    const ran = tasks.run();
+    await jest.advanceTimersByTimeAsync(86_400_000);
+    await ran;
+    expect(sent).toEqual(['How do you like it?']);
+  });
+
+  it('let a timeout pass', async () => {
+    jest.useFakeTimers();
+    const tasks = new BackgroundTasks();
+    tasks.addTask({ name: 'endless', timeout: 60_000 }, () => new Promise(() => {}));
+    const failed = expect(tasks.run()).rejects.toMatchObject({ code: 'TIMEOUT', task: 'endless' });
+    await jest.advanceTimersByTimeAsync(60_000);
+    await failed;
+  });
+});
+
+let ranSlowly: string[];
+let guardReached: Gate;
+beforeEach(() => {
+  ranSlowly = [];
+  guardReached = gate();
+});
+
+@Injectable()
+class EndlessGuard implements CanActivate {
+  constructor(private readonly tasks: BackgroundTasks) {}
+
+  canActivate(): Promise<boolean> {
+    this.tasks.addTask({ name: 'left alone', runOn: 'always' }, () => void ranSlowly.push('left alone'));
+    guardReached.open();
+    return new Promise(() => {});
+  }
+}
+
+@Controller()
+class SlowController {
+  @Get('works-on')
+  async worksOn(
+    @Res() response: ServerResponse & { raw?: ServerResponse; send(body: string): void },
+    @BackgroundTasks() tasks: BackgroundTasks,
+  ) {
+    tasks.addTask({ name: 'works on' }, () => void ranSlowly.push('works on'));
+    const finished = once(response.raw ?? response, 'finish');
+    response.send('answered');
+    await finished;
+  }
+
+  @Get('left-alone')
+  @UseGuards(EndlessGuard)
+  leftAlone() {}
+}
+
+@Module({ imports: [BackgroundTasksModule], controllers: [SlowController] })
+class SlowModule {}
+
+describe.each(platforms)('on %s', (platform) => {
+  it('onIdle() right after an answer has waited for the tasks of the request, every time', async () => {
+    const { app, http, runner } = await createApp(platform, AppModule);
+    app.get(Mailer).welcome = async (to) => {
+      // Ends some turns of the event loop later than the client could have called onIdle().
+      for (let turn = 0; turn < 3; turn++) await setImmediate();
+      app.get(Mailer).sent.push(to);
+    };
+    for (let user = 1; user <= 50; user++) {
+      await http.post('/sign-ups').send({ email }).expect(201);
+      await runner.onIdle();
+      expect(app.get(Mailer).sent).toHaveLength(user);
+      expect(app.get(Statistics).signUps).toBe(user);
+    }
+  });
+
+  it('a request and its tasks need no timer that jest has replaced', async () => {
+    const tasks = new BackgroundTasks();
+    const recording = await createApp(platform, AppModule, {
+      build: (builder) => builder.overrideProvider(BackgroundTasks).useValue(tasks),
+    });
+    const { app, http, runner } = await createApp(platform, AppModule);
+    app.get(Mailer).welcome = async (to) => void app.get(Mailer).sent.push(to);
+    jest.useFakeTimers();
+    try {
+      await http.post('/sign-ups').send({ email }).expect(201);
+      await runner.onIdle();
+      expect(app.get(Mailer).sent).toEqual([email]);
+
+      await recording.http.post('/sign-ups').send({ email }).expect(201);
+      expect(tasks.tasks.map(({ name }) => name)).toEqual(['welcome', 'count']);
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
+  it('nor do a handler that works on behind its answer, and a request that is left alone', async () => {
+    const { url, runner } = await createApp(platform, SlowModule);
+    jest.useFakeTimers();
+    try {
+      const answer = await fetch(`${url}/works-on`);
+      await answer.text();
+      await runner.onIdle();
+      expect(ranSlowly).toEqual(['works on']);
+
+      const left = new AbortController();
+      const unanswered = fetch(`${url}/left-alone`, { signal: left.signal });
+      await guardReached.opened;
+      left.abort();
+      await expect(unanswered).rejects.toThrow();
+      await runner.onIdle();
+      expect(ranSlowly).toEqual(['works on', 'left alone']);
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+});
+
+describe('an application with an engine', () => {
+  const ENGINE = Symbol('engine');
+  const sent: string[] = [];
+
+  @Injectable()
+  class MailTasks {
+    @BackgroundTask('welcome-mail', { attempts: 3 })
+    async welcome(to: string): Promise<void> {
+      sent.push(to);
+    }
+  }
+
+  @Controller('sign-ups')
+  class WelcomingController {
+    constructor(private readonly mail: MailTasks) {}
+
+    @Post()
+    signUp(@BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask(this.mail.welcome, email);
+    }
+  }
+
+  @Module({
+    providers: [{ provide: ENGINE, useFactory: () => bullmqEngine({ connection: 'redis://127.0.0.1:1' }) }],
+    exports: [ENGINE],
+  })
+  class EngineModule {}
+
+  @Module({
+    imports: [
+      BackgroundTasksModule.forRootAsync({
+        imports: [EngineModule],
+        inject: [ENGINE],
+        useFactory: (engine: BackgroundTasksEngine) => ({ engine }),
+      }),
+    ],
+    controllers: [WelcomingController],
+    providers: [MailTasks],
+  })
+  class QueuedModule {}
+
+  /** Takes the place of a queue: runs each task at once, in the process of the test. */
+  class InProcessEngine implements BackgroundTasksEngine {
+    readonly #runs: Promise<void>[] = [];
+    #host!: EngineHost;
+
+    work(host: EngineHost): undefined {
+      this.#host = host;
+    }
+
+    async enqueue(entries: readonly EngineEntry[]): Promise<void> {
+      const { signal } = new AbortController();
+      for (const entry of entries) this.#runs.push(this.#host.run({ ...entry, attempt: 1 }, signal));
+    }
+
+    /** Rejects if a task has failed. */
+    async onIdle(): Promise<void> {
+      await Promise.all(this.#runs);
+    }
+
+    async close(): Promise<void> {}
+  }
+
+  let app: INestApplication;
+  let engine: InProcessEngine;
+
+  beforeEach(async () => {
+    sent.length = 0;
+    engine = new InProcessEngine();
+    const testingModule = await Test.createTestingModule({ imports: [QueuedModule] })
+      .overrideProvider(ENGINE)
+      .useValue(engine)
+      .compile();
+    app = testingModule.createNestApplication();
+    await app.init();
+  });
+
+  afterEach(() => app.close());
+
+  it('welcomes who signs up', async () => {
+    await request(app.getHttpServer()).post('/sign-ups').expect(201);
+    await engine.onIdle();
+    expect(sent).toEqual([email]);
+  });
+});

@@ -1,0 +1,177 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from '@jest/globals';
+import { type CanActivate, Controller, Get, Injectable, Module, type OnModuleInit, Scope, type Type, UseGuards } from '@nestjs/common';
+import { APP_GUARD } from '@nestjs/core';
+import { AuthGuard, PassportStrategy } from '@nestjs/passport';
+import { Test } from '@nestjs/testing';
+import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import type { BackgroundTasks as ImportedAsType } from 'nestjs-background-tasks';
+import { createApp, platforms } from '../support/app.js';
+import { gate } from '../support/gate.js';
+
+// What docs/troubleshooting.md says that a user sees is what a user sees.
+
+const guide = readFileSync('docs/troubleshooting.md', 'utf8');
+
+const compile = (imports: (typeof BackgroundTasksModule)[], ...providers: Type[]) =>
+  Test.createTestingModule({ imports, providers }).compile();
+
+describe('docs/troubleshooting.md', () => {
+  it('has what Nest says of a list that is imported as a type', async () => {
+    @Injectable()
+    class QueryLog {
+      constructor(readonly tasks: ImportedAsType) {}
+    }
+
+    const error = await compile([BackgroundTasksModule], QueryLog).catch((reason: unknown) => reason);
+    expect(guide).toContain((error as Error).message.split('\n')[0]);
+  });
+
+  it('has what Nest says of a list that no module provides', async () => {
+    @Injectable()
+    class QueryLog {
+      constructor(readonly tasks: BackgroundTasks) {}
+    }
+
+    const error = await compile([], QueryLog).catch((reason: unknown) => reason);
+    const [firstLine] = (error as Error).message.split(' is available in');
+    expect(guide).toContain(firstLine!);
+  });
+
+  it('has what Nest says of app.get(BackgroundTasks)', async () => {
+    const testingModule = await compile([BackgroundTasksModule]);
+    let said: unknown;
+    try {
+      testingModule.get(BackgroundTasks);
+    } catch (error) {
+      said = (error as Error).message;
+    }
+    expect(guide).toContain(said);
+  });
+
+  it('has which hooks are called, and what changes that', async () => {
+    const called: string[] = [];
+
+    @Injectable()
+    class Search implements OnModuleInit {
+      constructor(readonly tasks: BackgroundTasks) {}
+
+      onModuleInit(): void {
+        called.push('onModuleInit');
+      }
+    }
+
+    await (await compile([BackgroundTasksModule], Search)).init();
+    expect(called).toEqual([]);
+    await (
+      await Test.createTestingModule({ imports: [BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })], providers: [Search] }).compile()
+    ).init();
+    expect(called).toEqual(['onModuleInit']);
+  });
+});
+
+describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
+  class AlwaysStrategy {
+    declare success: (user: unknown) => void;
+    authenticate(): void {
+      this.success({ id: 1 });
+    }
+  }
+
+  // Passport keeps the strategies of the process.
+  const name = `jwt ${platform}`;
+
+  @Injectable()
+  class JwtStrategy extends PassportStrategy(AlwaysStrategy, name) {
+    constructor(readonly tasks: BackgroundTasks) {
+      super();
+    }
+
+    validate(): void {}
+  }
+
+  @Controller()
+  class ProfileController {
+    @Get()
+    @UseGuards(AuthGuard(name))
+    profile() {
+      return 'me';
+    }
+  }
+
+  function moduleWith(scope: Scope.REQUEST | Scope.DEFAULT): Type {
+    @Module({ imports: [BackgroundTasksModule.forRoot({ scope })], controllers: [ProfileController], providers: [JwtStrategy] })
+    class AppModule {}
+    return AppModule;
+  }
+
+  it('has what Node says when an application starts before the last one has ended its tasks, and what changes that', async () => {
+    const opened = gate();
+
+    @Controller()
+    class SlowController {
+      @Get()
+      get(@BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(() => opened.opened);
+        return 'answer';
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule], controllers: [SlowController] })
+    class SlowModule {}
+
+    const before = await createApp(platform, SlowModule);
+    await before.http.get('/').expect(200);
+    const closed = before.app.close();
+    const { port } = new URL(before.url);
+    const startAgain = () => createApp(platform, SlowModule, { port });
+    const error: unknown = await startAgain().catch((reason: unknown) => reason);
+    expect(guide).toContain(`${String(error).split(' 127.0.0.1')[0]} …`);
+    opened.open();
+    await closed;
+    await (await startAgain()).http.get('/').expect(200, 'answer');
+  });
+
+  it('has what is said at boot of a Passport strategy that injects the list, and what changes that', async () => {
+    const error: unknown = await createApp(platform, moduleWith(Scope.REQUEST)).catch((reason: unknown) => reason);
+    const [said, path] = (error as Error).message.split(': ');
+    expect(guide).toContain(`## ${said!.split(',')[0]}`);
+    expect(guide).toContain(said);
+    expect(path).toMatch(/^JwtStrategy → BackgroundTasks/);
+
+    await (await createApp(platform, moduleWith(Scope.DEFAULT))).http.get('/').expect(200, 'me');
+  });
+
+  it('has what Nest says of a global enhancer that injects the list, and what changes that', async () => {
+    @Injectable()
+    class RolesGuard implements CanActivate {
+      constructor(readonly tasks: BackgroundTasks) {}
+      canActivate(): boolean {
+        return true;
+      }
+    }
+
+    function guardedBy(scope: Scope.REQUEST | Scope.DEFAULT): Type {
+      @Module({
+        imports: [BackgroundTasksModule.forRoot({ scope })],
+        controllers: [HomeController],
+        providers: [{ provide: APP_GUARD, useClass: RolesGuard }],
+      })
+      class AppModule {}
+      return AppModule;
+    }
+
+    @Controller()
+    class HomeController {
+      @Get()
+      home() {
+        return 'home';
+      }
+    }
+
+    const error: unknown = await createApp(platform, guardedBy(Scope.REQUEST)).catch((reason: unknown) => reason);
+    expect(guide).toContain((error as Error).message.split('. Mark')[0]);
+
+    await (await createApp(platform, guardedBy(Scope.DEFAULT))).http.get('/').expect(200, 'home');
+  });
+});
