@@ -24,7 +24,8 @@ export function decorateMethod(first?: string | NamedTaskOptions, second?: Named
   const isNamed = typeof first !== 'object' || first === null || second !== undefined;
   const name = isNamed ? checkName(first) : undefined;
   const options = checkNamedTaskOptions((isNamed ? second : first) ?? {});
-  return (prototype, key, descriptor: PropertyDescriptor | undefined) => {
+  return (prototype, key, descriptor: PropertyDescriptor | number | undefined) => {
+    if (typeof descriptor === 'number') throw onParameter(prototype, key);
     if (typeof prototype === 'function') {
       throw invalid('INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
     }
@@ -48,6 +49,16 @@ function assertParentheses(prototype: unknown, key: unknown): void {
   throw new BackgroundTasksError(
     'INVALID_TASK',
     `@BackgroundTask has no parentheses on the method ${String(key)} of ${(prototype as object).constructor.name}: write @BackgroundTask()`,
+  );
+}
+
+/** TypeScript calls the decorator of a parameter with its index. */
+function onParameter(target: object, key: PropertyKey | undefined): BackgroundTasksError {
+  const owner = typeof target === 'function' ? target : target.constructor;
+  return new BackgroundTasksError(
+    'INVALID_TASK',
+    `@BackgroundTask() is for methods, and is on a parameter of ${owner.name}${key === undefined ? '' : `.${String(key)}`}: ` +
+      'write `@BackgroundTasks() tasks: BackgroundTasks`, in the plural, for the list of the request',
   );
 }
 

@@ -20,6 +20,7 @@ export interface ListRunner {
   failed(list: TaskList, task: Task, error: unknown): void;
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void;
   discarded(task: Task, reason: string): void;
+  endedRequested(list: TaskList, task: Task): void;
 }
 
 /** The tasks of a list that go to an engine. */
@@ -56,6 +57,8 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList> {
   outbox: ListOutbox | undefined;
   #queue = new Queue<Task>();
   #promise: PromisedEnd | undefined;
+  /** How many tasks were ever added. */
+  #added = 0;
   /** True once a task has failed after which no other runs. */
   #isStopped = false;
 
@@ -88,7 +91,19 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList> {
   }
 
   push(task: Task): void {
+    this.#added += 1;
     this.#queue.push(task);
+  }
+
+  /** How many tasks were ever added: to be remembered, for `waitingSince()`. */
+  get addedCount(): number {
+    return this.#added;
+  }
+
+  /** The tasks in the queue that were added after so many others. */
+  waitingSince(addedCount: number): Task[] {
+    const added = this.#added - addedCount;
+    return added > 0 ? [...this.#queue].slice(-added) : [];
   }
 
   /** Ends the wait for the outcome. */
@@ -127,6 +142,9 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList> {
   ruledOut(task: Task, outcome: Outcome | undefined): string | undefined {
     if (this.#isStopped) return 'an earlier task of its request failed';
     const runOn = task.options.runOn ?? this.runner.options.runOn;
+    if (task.isOfFailedRun) {
+      return runOn === 'success' ? 'it runs on success, and the run of the handler that added it failed and was tried again' : undefined;
+    }
     if (runOn === 'always' || runOn === outcome) return undefined;
     return `it runs on ${runOn}, and the outcome of its request was ${outcome}`;
   }
@@ -142,6 +160,10 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList> {
 
   endedLate(task: Task, how: 'completed' | 'failed', error?: unknown): void {
     this.runner.endedLate(task, how, error);
+  }
+
+  endedRequested(task: Task): void {
+    this.runner.endedRequested(this, task);
   }
 
   cancelled(task: Task, reason: string): void {

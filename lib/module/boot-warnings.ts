@@ -3,6 +3,7 @@ import type { ModulesContainer } from '@nestjs/core';
 import type { ProviderWrapper as Wrapper } from '../nest-internals/modules.js';
 import { type RequestScopedUser, requestScopedUsers } from '../nest-internals/request-scoped-users.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
+import { SEVERAL_COPIES, otherCopies } from '../request/context.js';
 import type { Runner } from '../runner/runner.js';
 import { BackgroundTasksError } from '../task/errors.js';
 
@@ -157,4 +158,10 @@ export function serverlessWarning({ options, hasEngine }: Runner, environment: N
       '`engine`, or await `BackgroundTasksRunner#onIdle()` before the function returns, and say so with `waitUntil: () => undefined`. See ' +
       'https://github.com/nestjs-background-tasks/nestjs-background-tasks/blob/main/docs/serverless.md'
   );
+}
+
+/** The warning about several copies of this package. */
+export function copiesWarning(): string | undefined {
+  const copies = otherCopies();
+  return copies.length > 0 ? `${SEVERAL_COPIES}: ${copies.join(', ')}` : undefined;
 }

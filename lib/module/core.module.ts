@@ -15,7 +15,8 @@ import { Runner } from '../runner/runner.js';
 import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
-import { requestScopedWarning, serverlessWarning } from './boot-warnings.js';
+import { registerCopy } from '../request/context.js';
+import { copiesWarning, requestScopedWarning, serverlessWarning } from './boot-warnings.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');
@@ -78,6 +79,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
         'A module that observes background tasks is imported without BackgroundTasksModule: add that to the imports of the root module',
       );
     }
+    registerCopy();
     // Nest 12 lets the messages of a microservice be seen before their guards, too.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
     const unwrapped = aroundResolvers(contexts, (args, resolve) => interceptor.resolvers.around(args, resolve));
@@ -101,7 +103,8 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     if (this.sender.discover()) this.runner.holdCurrentTask();
     this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
     const requestScoped = this.#requestScopedWarning();
-    for (const warning of [internalsWarning(this.#losses), requestScoped, serverlessWarning(this.runner, process.env)]) {
+    const serverless = serverlessWarning(this.runner, process.env);
+    for (const warning of [internalsWarning(this.#losses), copiesWarning(), requestScoped, serverless]) {
       if (warning) this.log.warn(warning);
     }
   }
@@ -124,7 +127,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   configure(): void {
     const { httpAdapter } = this.adapterHost;
     linkResponses(httpAdapter);
-    const connections = new Connections(httpAdapter.getHttpServer());
+    const connections = new Connections(httpAdapter.getHttpServer(), (request) => HttpLifetime.clientGone(request));
     this.runner.closing.addEventListener('abort', () =>
       connections.forEachResponse((response) => HttpLifetime.of(response.req, this.runner).awaitHandler(response)),
     );

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { type HttpServer, StreamableFile } from '@nestjs/common';
-import { type HttpRequest, type HttpResponse, linkResponse, rawRequest, rawResponse } from './requests.js';
+import { type HttpRequest, type HttpResponse, linkResponse, rawRequest, rawResponse, responseOf } from './requests.js';
 
 /** The hook of a Fastify instance that runs before any other code of a request. */
 interface FastifyInstance {
@@ -119,11 +119,11 @@ type UpgradableRequest = IncomingMessage & { readonly upgrade?: boolean };
 type ServerSocket = Socket & { readonly _httpMessage?: ServerResponse<UpgradableRequest> | null };
 
 /**
- * Keeps the connections of a server, so that the requests in flight can be looked up when a shutdown begins. Nothing is done for a request
- * before that: a listener on each response costs a Fastify route a tenth.
+ * Keeps the connections of a server, so that the requests in flight can be looked up when a shutdown begins, and those whose client has gone
+ * are known. Nothing is done for a request before that: a listener on each response costs a Fastify route a tenth.
  *
- * Not seen are requests behind the first one of a connection, by pipelining or over HTTP/2, and those that come through another server or
- * `inject()`.
+ * Only requests that the platform has got are seen: engine.io, for one, takes its own before that. Not seen are requests behind the first one of
+ * a connection, by pipelining or over HTTP/2, and those that come through another server or `inject()`.
  *
  * @see https://github.com/nodejs/node/blob/main/lib/_http_server.js `assignSocket`
  */
@@ -131,18 +131,26 @@ export class Connections {
   readonly #sockets = new Set<ServerSocket>();
   readonly #server: Server;
 
-  constructor(server: Server) {
+  /** @param clientGone called with the request in flight on a connection that closes */
+  constructor(server: Server, clientGone: (request: object) => void) {
     this.#server = server;
     const keep = (socket: ServerSocket): void => {
       this.#sockets.add(socket);
-      socket.once('close', () => this.#sockets.delete(socket));
+      socket.once('close', () => {
+        this.#sockets.delete(socket);
+        if (socket._httpMessage) clientGone(socket._httpMessage.req);
+      });
     };
     server.on('connection', keep).on('secureConnection', keep);
   }
 
   /** Calls the listener with the response of each request in flight, and from now on with that of each new one. */
   forEachResponse(listener: (response: ServerResponse) => void): void {
-    for (const { _httpMessage: response } of this.#sockets) if (response && !response.req.upgrade) listener(response);
-    this.#server.prependListener('request', (_, response) => listener(response));
+    const ofPlatform = (request: UpgradableRequest, response: ServerResponse): void => {
+      if (!request.upgrade && responseOf(request)) listener(response);
+    };
+    for (const { _httpMessage: response } of this.#sockets) if (response) ofPlatform(response.req, response);
+    // Last: the platform has its request by then.
+    this.#server.on('request', ofPlatform);
   }
 }

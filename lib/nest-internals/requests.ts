@@ -42,8 +42,8 @@ export function rawResponse(response: HttpResponse): ServerResponse {
 }
 
 /** The response to a raw request. */
-export function responseOf(request: HttpRequest): ServerResponse | undefined {
-  return request.res ?? responses.get(request);
+export function responseOf(request: HttpRequest | IncomingMessage): ServerResponse | undefined {
+  return ('res' in request ? request.res : undefined) ?? responses.get(request);
 }
 
 /** Lets `responseOf` find the response of a request where nothing leads from the one to the other. */

@@ -12,6 +12,8 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     if (stream) forget(once);
     listener();
   };
+  // Over HTTP/2, a response is finished only when its stream has closed, and a client may leave its upload open.
+  stream?.once('finish', once);
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
   if (response.writableFinished || response.destroyed) return once();
   // Not with `once()`, which costs as much again: both come, or one does, and nothing after them.
@@ -67,6 +69,28 @@ function destroyTelling(
   };
 }
 
+/** True for the response to a request that asked for an upgrade, such as the handshake of WebSocket. */
+export function isUpgrade({ req }: ServerResponse): boolean {
+  return 'upgrade' in req && req.upgrade === true;
+}
+
+/**
+ * Calls the listener with the status of the first thing that is written to the connection of a request that asked for an upgrade: WebSocket servers
+ * write the answer to the handshake themselves, past the response, which lasts as long as the connection.
+ *
+ * @see https://github.com/websockets/ws/blob/master/lib/websocket-server.js `completeUpgrade`
+ */
+export function onceHandshakeAnswered(socket: Socket, listener: (status: number) => void): void {
+  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+  socket.write = (...args: unknown[]) => {
+    Reflect.deleteProperty(socket, 'write');
+    const isWritten = write(...args);
+    const [, status] = /^HTTP\/1\.1 (\d{3})/.exec(Buffer.isBuffer(args[0]) ? args[0].toString('latin1', 0, 12) : String(args[0])) ?? [];
+    if (status !== undefined) listener(Number(status));
+    return isWritten;
+  };
+}
+
 /** Calls the listener when the head of a response is written. A head that HTTP/2 writes by itself is not seen. */
 export function onceHeadWritten(response: ServerResponse, listener: () => void): void {
   const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
@@ -89,6 +113,7 @@ export function onceAnswered(response: ServerResponse, listener: () => void): vo
 
 /** A stream of HTTP/2. `_handle` is undocumented: without it, nothing counts as waiting on the connection. */
 interface Stream {
+  once(event: 'finish', listener: () => void): unknown;
   readonly closed?: boolean;
   readonly destroyed?: boolean;
   readonly state?: { readonly state?: number };

@@ -8,7 +8,7 @@ import {
   type Type,
 } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
-import type { Observable } from 'rxjs';
+import { type Observable, isObservable, tap } from 'rxjs';
 import { type Handler, answersByHand, sendsEvents } from '../nest-internals/handlers.js';
 import type { HandlerHooks } from '../nest-internals/interceptors.js';
 import { rawRequest } from '../nest-internals/requests.js';
@@ -70,8 +70,13 @@ export class BackgroundTasksInterceptor implements NestInterceptor, HandlerHooks
     const lifetime = request && this.#open(request, type);
     if (!lifetime) return next();
     const run = new HandlerRun(lifetime, { waitsForEngine: false, isEndless: sendsEvents(handler) });
+    const runFailed = lifetime.runStarted();
     try {
-      return await next();
+      const result = await next();
+      return isObservable(result) ? result.pipe(tap({ error: runFailed })) : result;
+    } catch (error) {
+      runFailed();
+      throw error;
     } finally {
       run.settle();
     }

@@ -33,6 +33,14 @@ export class BackgroundTasksRunner {
   }
 
   /**
+   * Fires as the shutdown begins, before anything is waited for. End here what would keep requests open: event streams and long polls, for
+   * example with `takeUntil(fromEvent(runner.closing, 'abort'))`. `onModuleDestroy` comes after the wait for requests and tasks.
+   */
+  get closing(): AbortSignal {
+    return this.#runner.closing;
+  }
+
+  /**
    * Calls a function with a list of its own, for work that is no request: a cron job, a listener, a consumer, a command.
    *
    * The tasks of the list start when the function has settled. An exception is the failure of this work, and is thrown on. `app.close()` waits
@@ -45,7 +53,7 @@ export class BackgroundTasksRunner {
     if (typeof func !== 'function') throw invalid('INVALID_TASK', 'what within() calls', 'a function', func);
     const lifetime = new WorkLifetime(this.#runner);
     const options = { current: this.#current, waitsForEngine: true };
-    return (await runHandler(lifetime, options, () => func(lifetime.injected))) as Result;
+    return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
   }
 
   /**
@@ -60,6 +68,7 @@ export class BackgroundTasksRunner {
    * the moment they were added.
    */
   onIdle(): Promise<void> {
+    this.#runner.idleRequested();
     return this.#runner.counters.onAllSettled();
   }
 }

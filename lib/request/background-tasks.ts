@@ -7,7 +7,7 @@ import { HandMadeList } from '../list/hand-made-list.js';
 import type { Argument, ArgumentsFor, Primitive, TheFunctionItself } from '../task/background-task.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
-import { tasksOfContext } from './context.js';
+import { registerCopy, tasksOfContext } from './context.js';
 
 /** The tasks of a request, as FastAPI's `BackgroundTasks`. */
 export interface BackgroundTasks {
@@ -64,26 +64,29 @@ export interface TasksTarget {
   run(): Promise<void>;
 }
 
+/** The key of the target. Code that freezes objects and all that they hold does not find it, and a proxy does, unlike a private field. */
+const TARGET = Symbol('target');
+
 /** The implementation behind `BackgroundTasks`. It is never written to, so that a frozen one works. */
 class Tasks {
-  readonly target: TasksTarget;
+  readonly [TARGET]: TasksTarget;
 
   constructor(target: TasksTarget) {
-    this.target = target;
+    this[TARGET] = target;
   }
 
   get tasks(): readonly Task[] {
-    return this.target.tasks;
+    return this[TARGET].tasks;
   }
 
   addTask(first: unknown, ...rest: unknown[]): Task {
     const task = makeTask(first, rest);
-    this.target.add(task);
+    this[TARGET].add(task);
     return task;
   }
 
   run(): Promise<void> {
-    return this.target.run();
+    return this[TARGET].run();
   }
 
   toJSON(): readonly Task[] {
@@ -123,6 +126,7 @@ const HandlerParameter = createParamDecorator((_: unknown, context: ExecutionCon
 
 function decorateParameter(...decorated: unknown[]): ParameterDecorator {
   if (decorated.length > 0) throw misplaced('has no parentheses', decorated);
+  registerCopy();
   return (...where) => {
     const [target, method, index] = where;
     // Where types are not checked, it may be on a property, a method or a class.

@@ -42,6 +42,14 @@ export function tasksOfContext(context: ExecutionContext): object {
     throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`);
   }
   const holder = request && lifetimes.get(request);
+  const others = otherCopies();
+  if (!holder && others.length > 0) {
+    throw new BackgroundTasksError(
+      'MODULE_NOT_IMPORTED',
+      `@BackgroundTasks() found no list in this handler of type "${type}": the decorator is of one copy of nestjs-background-tasks, and ` +
+        `BackgroundTasksModule may be of another. ${SEVERAL_COPIES}: ${others.join(', ')}`,
+    );
+  }
   if (!holder) {
     const whatElse = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
     throw new BackgroundTasksError(
@@ -122,4 +130,41 @@ export function beginGatewayMessage(context: ExecutionContext): object {
   // Nest looks for the pattern in the last argument.
   args.splice(-1, 0, message);
   return message;
+}
+
+/** The copies of this package in the process, by the folders that they are in. */
+const COPIES = Symbol.for('nestjs-background-tasks:copies');
+
+export const SEVERAL_COPIES =
+  'This process has several copies of nestjs-background-tasks, and each knows only its own decorators and modules: `npm ls ' +
+  'nestjs-background-tasks` finds them, `npm dedupe` or one version for all packages leaves one; and do not both import and require it. They are in';
+
+/** Takes note of this copy, where it is used. */
+export function registerCopy(): void {
+  copies().add(folderOfCopy());
+}
+
+/** The folders of all copies, if there are several. */
+export function otherCopies(): readonly string[] {
+  const folders = [...copies()];
+  return folders.length > 1 ? folders : [];
+}
+
+function copies(): Set<string> {
+  const known: unknown = Reflect.get(globalThis, COPIES);
+  if (known instanceof Set) return known;
+  const made = new Set<string>();
+  Reflect.set(globalThis, COPIES, made);
+  return made;
+}
+
+/** By its stack: ES modules and CommonJS know their paths by different names. */
+function folderOfCopy(): string {
+  try {
+    return (
+      /(?:file:\/\/)?((?:\/|[A-Z]:\\)[^():]*?)[/\\]request[/\\]context\.[jt]s/.exec(String(new Error().stack))?.[1] ?? 'an unknown folder'
+    );
+  } catch {
+    return 'an unknown folder';
+  }
 }

@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http';
-import { clearTimeout, setTimeout } from 'node:timers';
+import { clearTimeout, setImmediate, setTimeout } from 'node:timers';
 import type { Outcome } from '../list/task-list.js';
 import { responseOf } from '../nest-internals/requests.js';
-import { observeCutOffs, onceAnswered, onceHeadWritten, onceOver } from '../nest-internals/response.js';
+import { isUpgrade, observeCutOffs, onceAnswered, onceHandshakeAnswered, onceHeadWritten, onceOver } from '../nest-internals/response.js';
 import type { Runner } from '../runner/runner.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
@@ -34,6 +34,11 @@ export class HttpLifetime extends Lifetime {
   #hasReachedHandler = false;
   /** True while the shutdown waits for the request. */
   #isAwaited = false;
+  /** True for a handler that lasts as long as its client: an event stream. */
+  #isEndless = false;
+  /** True once the connection of the request has closed. */
+  #isClientGone = false;
+  #onShutdown: (() => void) | undefined;
   /** The status when the handler returned a stream; Nest reads its first chunk later. */
   #statusBefore: number | undefined;
   /** True once somebody has answered the client, also if it had left. */
@@ -70,6 +75,14 @@ export class HttpLifetime extends Lifetime {
     }
   }
 
+  /** Tells the lifetimes of a request in all applications that its connection has closed: without tasks, nothing is left to wait for. */
+  static clientGone(request: object): void {
+    for (let lifetime = HttpLifetime.latest(request); lifetime; lifetime = lifetime.#outer) {
+      lifetime.#isClientGone = true;
+      if (!lifetime.list) lifetime.#await(false);
+    }
+  }
+
   /** Has the shutdown wait for a request that has not reached a handler: until one has ended, or the answer begins without one. */
   awaitHandler(response: ServerResponse): void {
     if (this.#hasReachedHandler || response.headersSent) return;
@@ -86,8 +99,9 @@ export class HttpLifetime extends Lifetime {
     // The request got here, so that a guard whose task was refused has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#refusedEarly = undefined;
+    this.#isEndless = isEndless;
     super.handlerStarted();
-    this.#await(!isEndless);
+    this.#await(!isEndless && !(this.#isClientGone && !this.list));
   }
 
   override handlerSettled(): void {
@@ -111,6 +125,7 @@ export class HttpLifetime extends Lifetime {
 
   override add(task: Task, isFollowing?: boolean): void {
     if (this.#request && !this.#response) this.#watchResponse(this.#request);
+    if (this.#isEndless) this.#flushAtShutdown();
     try {
       super.add(task, isFollowing);
     } catch (error) {
@@ -127,6 +142,7 @@ export class HttpLifetime extends Lifetime {
     if (this.#refusedEarly) this.reportRefusal(this.#refusedEarly);
     clearTimeout(this.#leftAloneTimer);
     super.flush();
+    if (this.#onShutdown) this.runner.closing.removeEventListener('abort', this.#onShutdown);
     this.#request = this.#response = undefined;
   }
 
@@ -136,6 +152,13 @@ export class HttpLifetime extends Lifetime {
 
   get #isOpen(): boolean {
     return this.state === 'waiting' || this.state === 'handling' || this.state === 'ending';
+  }
+
+  /** An event stream may stay open for as long as the process. Its tasks run when the shutdown begins, after a turn in which it may end. */
+  #flushAtShutdown(): void {
+    if (this.#onShutdown) return;
+    this.#onShutdown = () => setImmediate(() => this.on('shutdownBegan'));
+    this.runner.closing.addEventListener('abort', this.#onShutdown);
   }
 
   #await(isAwaited: boolean): void {
@@ -153,6 +176,7 @@ export class HttpLifetime extends Lifetime {
     const response = responseOf(request);
     if (!response) throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', 'Expected an HTTP request: this one has no response to wait for');
     this.#response = response;
+    if (isUpgrade(response)) onceHandshakeAnswered(response.req.socket, (status) => this.#handshakeAnswered(status));
     onceOver(response, () => this.#responseIsOver(response));
     // Once the response is over, it is destroyed as a matter of course.
     observeCutOff(response);
@@ -168,6 +192,13 @@ export class HttpLifetime extends Lifetime {
       this.#isAnswered = true;
       this.on('answered');
     });
+  }
+
+  /** A handshake is over with its answer, and 101 is its success: the connection that follows is no part of the request. */
+  #handshakeAnswered(status: number): void {
+    this.#isAnswered = true;
+    if (status >= 400) this.markFailed();
+    this.on('answered');
   }
 
   /** True if the response is an error that nobody has told of. */

@@ -1,6 +1,8 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate } from 'node:timers';
 import { type Outcome, TaskList } from '../list/task-list.js';
 import type { Runner } from '../runner/runner.js';
+import { STORES_ARE_FREE } from '../task/current-task.js';
 import { BackgroundTasksError, RefusedError, taskCalled } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { type BackgroundTasks, type TasksTarget, tasksFor } from './background-tasks.js';
@@ -10,7 +12,7 @@ import { BIND_INTERCEPTOR, lifetimes } from './context.js';
  * The states of a request, a message or a unit of work, and the events that lead from one to the next. Its tasks run when it enters `flushed`.
  *
  * - `waiting`: no handler was reached, and the response is open.
- * - `handling`: a handler is at work, and the response is open.
+ * - `handling`: a handler is at work, and the response is open. An event stream ends here when the shutdown begins.
  * - `ending`: the handlers have settled, and the response is open.
  * - `left`: the client left before a handler was reached. The request may reach one all the same, or be answered, or neither.
  * - `closing`: the response is over, and a handler is at work. A message, which has no response to wait for, begins in `left`.
@@ -19,7 +21,7 @@ import { BIND_INTERCEPTOR, lifetimes } from './context.js';
  */
 const TRANSITIONS = {
   waiting: { handlerStarted: 'handling', answered: 'flushed', clientLeft: 'left' },
-  handling: { handlersSettled: 'ending', answered: 'closing', clientLeft: 'closing' },
+  handling: { handlersSettled: 'ending', answered: 'closing', clientLeft: 'closing', shutdownBegan: 'flushed' },
   ending: { handlerStarted: 'handling', answered: 'flushed', clientLeft: 'flushed' },
   left: { handlerStarted: 'closing', answered: 'flushed', leftAlone: 'flushed' },
   closing: { handlersSettled: 'settling' },
@@ -28,16 +30,25 @@ const TRANSITIONS = {
 } as const satisfies Record<string, Partial<Record<LifetimeEvent, string>>>;
 
 export type LifetimeState = keyof typeof TRANSITIONS;
-export type LifetimeEvent = 'handlerStarted' | 'handlersSettled' | 'answered' | 'clientLeft' | 'leftAlone' | 'turnEnded';
+export type LifetimeEvent = 'handlerStarted' | 'handlersSettled' | 'answered' | 'clientLeft' | 'leftAlone' | 'turnEnded' | 'shutdownBegan';
+
+/** The call of `within()` that the current code is part of; entered on Node 24 and later only, for a line in the log. */
+const withinStorage = new AsyncLocalStorage<WorkLifetime>();
+
+let lifetimesBegun = 0;
 
 /** When a request, a message or a unit of work is over, and how it ended. It has the list of its tasks. */
 export abstract class Lifetime implements TasksTarget {
   readonly runner: Runner;
   state: LifetimeState;
+  /** In the order of their beginnings. */
+  readonly #number = ++lifetimesBegun;
   /** Made with the first task. */
   protected list: TaskList | undefined;
   protected hasFailed = false;
   #handlersAtWork = 0;
+  /** The tasks of a run of the handler that failed. If another run follows, that one decides for its own tasks only. */
+  #ofFailedRun: readonly Task[] = [];
   #injected: BackgroundTasks | undefined;
   /** Undefined unless the state is `flushed`. */
   #finalOutcome: Outcome | undefined;
@@ -62,12 +73,21 @@ export abstract class Lifetime implements TasksTarget {
 
   /** @param isFollowing true for code that has followed its request here, by its async context, and may well outlive it */
   add(task: Task, isFollowing = false): void {
+    this.#warnIfPastWithin(task);
     const list = (this.list ??= this.#makeList());
     if (list.isDone) this.runner.addLate(list, task, isFollowing);
     else this.runner.add(list, task);
   }
 
   /** The list of a request that is over already takes late tasks. */
+  /** Code in a call of `within()` that adds a task to the list of the request around it most likely wants the list of that call. */
+  #warnIfPastWithin(task: Task): void {
+    const work: Lifetime | undefined = withinStorage.getStore();
+    if (!work || work === this || work.state === 'flushed' || work.runner !== this.runner) return;
+    // A request that began in that call, with `inject()` for example, has a list of its own.
+    if (this.#number < work.#number) this.runner.log.addedPastWithin(task);
+  }
+
   #makeList(): TaskList {
     const list = new TaskList(this.runner);
     if (this.#finalOutcome) this.runner.flush(list, this.#finalOutcome);
@@ -83,6 +103,19 @@ export abstract class Lifetime implements TasksTarget {
   handlerSettled(): void {
     this.#handlersAtWork -= 1;
     if (this.#handlersAtWork === 0) this.on('handlersSettled');
+  }
+
+  /**
+   * To be called as the handler itself is called, which an interceptor may do several times, as `retry()` of rxjs does. Returns a function to
+   * call if this run fails: the outcome of its tasks is a failure if another run follows.
+   */
+  runStarted(): () => void {
+    for (const task of this.#ofFailedRun) task.markFailedRun();
+    this.#ofFailedRun = [];
+    const before = this.list?.addedCount ?? 0;
+    return () => {
+      if (this.list) this.#ofFailedRun = [...this.#ofFailedRun, ...this.list.waitingSince(before)];
+    };
   }
 
   protected get hasHandlerAtWork(): boolean {
@@ -154,6 +187,11 @@ export function runsByItself(): Promise<never> {
 export class WorkLifetime extends Lifetime {
   constructor(runner: Runner) {
     super(runner, 'left');
+  }
+
+  /** Calls the function of `within()`. */
+  callWithin<Result>(func: () => Result): Result {
+    return STORES_ARE_FREE ? withinStorage.run(this, func) : func();
   }
 
   /** The caller of `within()` gets the error. */

@@ -43,6 +43,7 @@ class ListOutsideRequest implements TasksTarget {
 
   add(task: Task): void {
     this.#runner.add(this.#list, task);
+    this.#runner.log.addedToNoRequest(task);
   }
 
   run(): Promise<void> {

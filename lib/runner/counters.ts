@@ -39,6 +39,10 @@ export class Counters {
     return this.#pending === 0 && this.#handlers === 0 && this.#active + this.#reports <= this.#closers;
   }
 
+  get hasHandlers(): boolean {
+    return this.#handlers > 0;
+  }
+
   /** True if some work waits for the shutdown. */
   get hasClosers(): boolean {
     return this.#closers > 0;

@@ -9,10 +9,6 @@ export type WaitUntil = (promise: Promise<void>) => unknown;
 
 /** How an application runs its tasks. */
 export interface RunnerOptions {
-  /** The outcome of a request on which its tasks run; with another they are discarded. @default 'success', as in FastAPI */
-  runOn?: RunOn | undefined;
-  /** When a task fails, the remaining tasks of its request run (`'continue'`) or are discarded (`'stop'`, as in Starlette). @default 'continue' */
-  onTaskFailure?: 'continue' | 'stop' | undefined;
   /** How many tasks run at once in the application. @default Infinity */
   concurrency?: number | undefined;
   /** How many tasks may wait in the application; `addTask` beyond it throws a `BackgroundTasksOverflowError`. @default Infinity */
@@ -38,6 +34,10 @@ export interface RunnerOptions {
    * What it throws is the task's failure. It cannot hide a failure of the task. The `timeout` of the task covers both. @default none
    */
   around?: Around | undefined;
+  /** The outcome of a request on which its tasks run; with another they are discarded. @default 'success', as in FastAPI */
+  runOn?: RunOn | undefined;
+  /** When a task fails, the remaining tasks of its request run (`'continue'`) or are discarded (`'stop'`, as in Starlette). @default 'continue' */
+  onTaskFailure?: 'continue' | 'stop' | undefined;
 }
 
 export interface ResolvedRunnerOptions extends ListRules {

@@ -13,6 +13,9 @@ import { Counters } from './counters.js';
 import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
 import { Turns, inSlices } from './turns.js';
 
+/** Time after which a promise that waits for itself is warned of, in ms. */
+const SELF_WAIT_MS = 10_000;
+
 /** How many waiting tasks are looked at for the names in a line of the log. */
 const MOST_NAMED = 1_000;
 
@@ -167,6 +170,36 @@ export class Runner implements ListRunner {
     this.counters.taskDiscarded();
     this.log.discarded(task, reason);
     this.#settled(task);
+  }
+
+  /** Warns of code that awaits the end of a task which waits for that code. */
+  endedRequested(list: TaskList, task: Task): void {
+    this.#warnOfSelfWait(
+      'task.ended',
+      () => task.state === 'pending',
+      () => list.outcome === undefined || list.running !== undefined,
+    );
+  }
+
+  /** Warns of code that awaits the end of all tasks, of which some wait for that code. */
+  idleRequested(): void {
+    const { counters } = this;
+    this.#warnOfSelfWait(
+      'runner.onIdle()',
+      () => !counters.allSettled,
+      () => counters.hasHandlers && counters.pending > 0,
+    );
+  }
+
+  #warnOfSelfWait(promise: string, isUnsettled: () => boolean, mayWaitForCaller: () => boolean): void {
+    if (!isUnsettled()) return;
+    const caller = currentWork();
+    const timer = setTimeout(() => {
+      const isCalledByTask = caller !== undefined && this.#isAtWork(caller);
+      if (isUnsettled() && (isCalledByTask || mayWaitForCaller())) this.log.waitsForItself(promise, SELF_WAIT_MS / 1_000);
+    }, SELF_WAIT_MS);
+    // A number in jsdom.
+    if (typeof timer === 'object') timer.unref();
   }
 
   /** Hands the error of a task to `onError`, and lets go of the task after that. */

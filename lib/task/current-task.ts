@@ -2,10 +2,10 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { BackgroundTask } from './background-task.js';
 
 /** From Node 24 on, entering a store costs no promise anything. Before, the first one turns promise hooks on for the whole process. */
-const STORES_ARE_FREE = Number.parseInt(process.versions.node, 10) >= 24;
+export const STORES_ARE_FREE = Number.parseInt(process.versions.node, 10) >= 24;
 
-/** The task that calls its function now, where no store is entered. */
-let current: BackgroundTask | undefined;
+/** The task, or the call of `onError`, whose function is being called now, where no store is entered. */
+let current: BackgroundTask | OnErrorCall | undefined;
 
 /** The task, or the call of `onError`, that the current code is part of. */
 const storage = new AsyncLocalStorage<BackgroundTask | OnErrorCall>();
@@ -28,9 +28,8 @@ export class OnErrorCall {
  * holds to the end of the task on every version of Node.
  */
 export function currentTask(): BackgroundTask | undefined {
-  if (current) return current;
-  const store = storage.getStore();
-  return store instanceof OnErrorCall ? undefined : store;
+  const work = currentWork();
+  return work instanceof OnErrorCall ? undefined : work;
 }
 
 /** The task, or the call of `onError`, that the current code is part of, where that is known: on Node 20 and 22 as for `currentTask()`. */
@@ -43,21 +42,16 @@ export function runWithStore<Result>(work: BackgroundTask | OnErrorCall, func: (
   return storage.run(work, func);
 }
 
-/** Calls `onError`. A store is entered only where tasks have one, too. */
-export function runOnError<Result>(call: OnErrorCall, func: () => Result): Result {
-  return STORES_ARE_FREE || storage.getStore() ? storage.run(call, func) : func();
-}
-
-/** Calls a function as part of a task: to its end on Node 24 and later, and up to its first `await` before. */
-export function runAs<Task extends BackgroundTask, Result>(task: Task, func: (task: Task) => Result): Result {
+/** Calls a function as part of a task, or of a call of `onError`: to its end on Node 24 and later, and up to its first `await` before. */
+export function runAs<Work extends BackgroundTask | OnErrorCall, Result>(work: Work, func: (work: Work) => Result): Result {
   const store = storage.getStore();
-  if (STORES_ARE_FREE) return store === task ? func(task) : storage.run(task, func, task);
-  // A task made by hand, run by one that has a store.
-  if (store && store !== task) return storage.run(task, () => runAs(task, func));
+  if (STORES_ARE_FREE) return store === work ? func(work) : storage.run(work, func, work);
+  // Tasks of this application have a store, and this is a call of `onError`, or a task made by hand.
+  if (store && store !== work) return storage.run(work, () => runAs(work, func));
   const outer = current;
-  current = task;
+  current = work;
   try {
-    return func(task);
+    return func(work);
   } finally {
     current = outer;
   }

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers';
 import { Logger } from '@nestjs/common';
 import type { BackgroundTask } from './background-task.js';
-import { OnErrorCall, runOnError } from './current-task.js';
+import { OnErrorCall, runAs } from './current-task.js';
 import { countedNames, isError, listedNames, messageOf, quoted, stackOf } from './describe.js';
 import { discardsObserved, publishDiscard } from './diagnostics.js';
 import { RefusedError, taskCalled, tasksCalled } from './errors.js';
@@ -63,7 +63,7 @@ export class TaskLog {
 
   /** Hands the error to `onError`, if there is one; resolves once that has ended. */
   callOnError(task: Task, error: unknown, call = new OnErrorCall(this)): Promise<void> | undefined {
-    return this.#onError && task.runInScope(() => runOnError(call, () => this.#callOnError(task, error)));
+    return this.#onError && task.runInScope(() => runAs(call, () => this.#callOnError(task, error)));
   }
 
   #logFailure(task: Task, error: unknown): void {
@@ -103,6 +103,33 @@ export class TaskLog {
       'warn',
       `${taskCalled(task.name)} was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
+    );
+  }
+
+  /** Nest injects no REQUEST where a provider is resolved by hand, without `registerRequestByContextId()`. */
+  addedToNoRequest(task: Task): void {
+    this.#log(
+      'debug',
+      `${taskCalled(task.name)} was added to a list of no request, and starts at once. In a request, call ` +
+        '`moduleRef.registerRequestByContextId(request, contextId)` before `moduleRef.resolve()`',
+    );
+  }
+
+  /** The list of the request knows nothing of the attempt that `within()` calls. */
+  addedPastWithin(task: Task): void {
+    this.#log(
+      'warn',
+      `${taskCalled(task.name)} was added to the list of its request in a call of \`within()\`, and runs after the response, however that call ` +
+        'ends; add it to the list that `within()` passes to its function',
+    );
+  }
+
+  /** For a promise that was asked for, and has not been settled for a while. */
+  waitsForItself(promise: string, seconds: number): void {
+    this.#log(
+      'warn',
+      `\`${promise}\` has not been settled for ${seconds} s, while the code that a task waits for is still at work. A handler, or a task, that ` +
+        'awaits it for its own tasks waits for itself: return first, and await it elsewhere',
     );
   }
 

@@ -15,6 +15,8 @@ export interface TaskOwner {
   readonly tasksById: Map<string, Task>;
   /** Told of a task that was cancelled before it started. */
   cancelled(task: Task, reason: string): void;
+  /** Told when code asks for the promise of a task's end. */
+  endedRequested(task: Task): void;
   /** Told when a task has ended and been reported, so that nothing is left to do for it. */
   onTaskSettled(): void;
 }
@@ -53,6 +55,8 @@ interface Details {
   abortError?: Error | undefined;
   /** True while the function of an aborted task still runs. */
   isLingering?: boolean;
+  /** True if the task was added in a run of its handler that failed, and that was tried again. */
+  isOfFailedRun?: boolean;
 }
 
 /** Replaces the function of a task that has ended. */
@@ -60,7 +64,7 @@ const DONE = (): void => {};
 const NO_ARGS: readonly unknown[] = Object.freeze([]);
 
 /** Replaces the list of a task that has ended. */
-const RELEASED: TaskOwner = { tasksById: new Map(), cancelled() {}, onTaskSettled() {} };
+const RELEASED: TaskOwner = { tasksById: new Map(), cancelled() {}, endedRequested() {}, onTaskSettled() {} };
 
 /**
  * The implementation behind `BackgroundTask`.
@@ -145,6 +149,7 @@ export class Task implements BackgroundTask {
 
   get ended(): Promise<TaskEnd> {
     const details = this.ensureDetails();
+    if (!this.hasEnded) this.#owner?.endedRequested(this);
     return (details.ended ??= new Promise((resolve) => {
       if (isEnd(this.#state)) resolve(this.#state);
       else details.resolveEnded = resolve;
@@ -162,6 +167,15 @@ export class Task implements BackgroundTask {
   /** True once the task was aborted, at its timeout, by `cancel()` or by a shutdown. */
   get isAborted(): boolean {
     return this.#details?.abortError !== undefined;
+  }
+
+  /** True if the task was added in a run of its handler that failed, and that was tried again. */
+  get isOfFailedRun(): boolean {
+    return this.#details?.isOfFailedRun === true;
+  }
+
+  markFailedRun(): void {
+    this.ensureDetails().isOfFailedRun = true;
   }
 
   /** The list of the task; undefined for one made by hand. */
