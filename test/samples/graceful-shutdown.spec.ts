@@ -90,4 +90,18 @@ describe('sample/07-graceful-shutdown', () => {
     sample.kill('SIGTERM');
     await sample.exit;
   }, 60_000);
+
+  it('ends its event stream and its long poll as the shutdown begins', async () => {
+    sample = new Sample({ DATABASE: join(directory, 'orders.sqlite') });
+    const url = await sample.url();
+    const stream = await fetch(`${url}/news/stream`);
+    const poll = fetch(`${url}/news/next`);
+    const polled = fetch(`${url}/news/next`);
+    await fetch(`${url}/orders`);
+    sample.kill('SIGTERM');
+    expect(await (await poll).json()).toEqual({});
+    expect(await (await polled).json()).toEqual({});
+    await stream.text();
+    expect(await sample.exit).toBe('SIGTERM');
+  }, 60_000);
 });
