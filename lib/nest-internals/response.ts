@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { clearInterval, setInterval } from 'node:timers';
+import { clearInterval, setImmediate, setInterval } from 'node:timers';
 
 /** Calls the listener once, when the last byte is out or the connection is gone. */
 export function onceOver(response: ServerResponse, listener: () => void): void {
@@ -13,7 +13,7 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     listener();
   };
   // Over HTTP/2, a response is finished only when its stream has closed, and a client may leave its upload open.
-  stream?.once('finish', once);
+  stream?.once('finish', () => onceSent(stream, once));
   // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
   if (response.writableFinished || response.destroyed) return once();
   // Not with `once()`, which costs as much again: both come, or one does, and nothing after them.
@@ -115,8 +115,9 @@ export function onceAnswered(response: ServerResponse, listener: () => void): vo
 interface Stream {
   once(event: 'finish', listener: () => void): unknown;
   readonly closed?: boolean;
+  readonly writableFinished?: boolean;
   readonly destroyed?: boolean;
-  readonly state?: { readonly state?: number };
+  readonly state?: { readonly state?: number; readonly localClose?: number };
   readonly session?: { readonly destroyed: boolean; readonly socket?: { readonly _handle?: { readonly writeQueueSize?: number } | null } };
 }
 
@@ -151,7 +152,21 @@ function forget(listener: () => void): void {
 }
 
 function look(): void {
-  for (const [listener, stream] of watchedStreams) if (isCutShort(stream)) listener();
+  for (const [listener, stream] of watchedStreams) if (isCutShort(stream) || isSent(stream)) listener();
+}
+
+/** How often a stream that has finished is looked at in the next turns, in which its last bytes mostly go out. */
+const TURNS = 10;
+
+/** Calls the listener when all of a finished stream is on the network: in a turn of the event loop soon, or when the streams are looked at. */
+function onceSent(stream: Stream, listener: () => void, turns = TURNS): void {
+  if (isSent(stream)) listener();
+  else if (turns > 0) setImmediate(() => onceSent(stream, listener, turns - 1));
+}
+
+/** True if the end of a stream was sent, and nothing of it waits on the connection. */
+function isSent({ writableFinished, state, session }: Stream): boolean {
+  return writableFinished === true && state?.localClose === 1 && !session?.socket?._handle?.writeQueueSize;
 }
 
 /** True if nothing more of a stream will be sent. If some of it still waits on the connection, its 'finish' is to come. */

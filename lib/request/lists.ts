@@ -43,7 +43,8 @@ class ListOutsideRequest implements TasksTarget {
 
   add(task: Task): void {
     this.#runner.add(this.#list, task);
-    this.#runner.log.addedToNoRequest(task);
+    // With a handler at work, a request may be what the code meant.
+    if (this.#runner.counters.hasHandlers) this.#runner.log.addedToNoRequest(task);
   }
 
   run(): Promise<void> {

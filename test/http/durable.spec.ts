@@ -140,6 +140,8 @@ describe.each(platforms)('durable providers on %s', (platform) => {
       await runner.onIdle();
     }
     expect(ran).toEqual(['durable a', 'durable b']);
-    expect(logs.lines).toEqual([]);
+    expect(logs.lines.map(({ level, message }) => `${level}: ${message}`)).toEqual(
+      ['a', 'b'].map((name) => expect.stringContaining(`debug: Background task "durable ${name}" was added to a list of no request`)),
+    );
   });
 });
