@@ -57,7 +57,7 @@ export class Batch implements Queued<Batch> {
   acknowledge(count: number): void {
     if (this.#isAborted) return;
     for (const task of this.#tasks.slice(this.#acknowledged, this.#acknowledged + count)) {
-      task.change('queue');
+      task.queued();
       task.release();
     }
     this.#acknowledged += count;

@@ -1,7 +1,7 @@
 import { inOneLine } from '../task/describe.js';
 import type { RunOn } from '../task/background-task.js';
 import type { RunObserver, Task, TaskOwner } from '../task/task.js';
-import { Queue, type Queued } from './queue.js';
+import { type Linked, Queue, type Queued } from './queue.js';
 
 /** How a request ended. */
 export type Outcome = 'success' | 'failure';
@@ -43,10 +43,13 @@ export interface ListOutbox {
 }
 
 /** The list of one request: a queue of tasks, and the outcome that decides which of them run. */
-export class TaskList implements TaskOwner, RunObserver, Queued<TaskList> {
+export class TaskList implements TaskOwner, RunObserver, Queued<TaskList>, Linked<TaskList> {
   readonly runner: ListRunner;
   /** The list after this one among those that wait for a turn. */
   next: TaskList | undefined;
+  older: TaskList | undefined;
+  newer: TaskList | undefined;
+  isLinked = false;
   /** Undefined until the request is over. */
   outcome: Outcome | undefined;
   /** True while the list waits for a turn, or one of its tasks runs. */
@@ -120,7 +123,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList> {
       if (task.state === 'cancelled') continue;
       const reason = this.ruledOut(task, this.outcome);
       if (reason !== undefined) {
-        task.change('discard');
+        task.discard();
         this.runner.discarded(task, reason);
       } else if (!this.outbox?.flushOne(task)) return task;
     }

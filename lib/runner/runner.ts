@@ -1,6 +1,7 @@
 import { isForEngine } from '../engine/named-call.js';
 import { Outbox } from '../engine/outbox.js';
 import type { Sender } from '../engine/sender.js';
+import { LinkedSet } from '../list/queue.js';
 import { type ListRunner, type Outcome, TaskList } from '../list/task-list.js';
 import type { BackgroundTask } from '../task/background-task.js';
 import { type TaskCaller, taskCaller } from '../task/call.js';
@@ -28,7 +29,7 @@ export class Runner implements ListRunner {
   readonly #sender: Sender | undefined;
   readonly #closing = new AbortController();
   /** The lists that hold tasks, or run one. */
-  readonly #lists = new Set<TaskList>();
+  readonly #lists = new LinkedSet<TaskList>();
   /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TaskList>;
   /** The tasks, and the calls of `onError`, that asked for the shutdown. */
@@ -86,7 +87,7 @@ export class Runner implements ListRunner {
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
       this.log.refused(error);
-      task.change('discard');
+      task.discard();
       task.owner = undefined;
       task.release();
     }
@@ -232,7 +233,7 @@ export class Runner implements ListRunner {
    */
   async enqueue(list: TaskList, tasks: readonly Task[]): Promise<void> {
     this.#forgetIfEmpty(list);
-    for (const task of tasks) task.change('send');
+    for (const task of tasks) task.sent();
     try {
       await this.#sender?.enqueue(tasks);
     } catch (error) {
@@ -251,7 +252,7 @@ export class Runner implements ListRunner {
     this.log.failedTogether(tasks, error);
     this.counters.reportStarted();
     void inSlices(tasks, (task) => {
-      task.change('discard');
+      task.discard();
       this.log.neverStarts(task, messageOf(error));
       this.#settledAfterOnError(task, error);
     }).then(() => {
@@ -302,7 +303,7 @@ export class Runner implements ListRunner {
     this.#sender?.abort(reason);
     if (this.counters.canClose) return [];
     const lists = [...this.#lists];
-    this.#lists.clear();
+    for (const list of lists) this.#lists.delete(list);
     return lists;
   }
 

@@ -105,7 +105,7 @@ async function abortAll(runner: Runner, reason: string): Promise<void> {
   const dropped: Task[] = [];
   await inSlices(each(waiting), (task) => {
     // The signal of another task may have cancelled it.
-    if (!task.change('discard')) return;
+    if (!task.discard()) return;
     count(neverStarted, task.name);
     dropped.push(task);
   });

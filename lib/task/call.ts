@@ -1,6 +1,6 @@
 import { type Observable, isObservable } from 'rxjs';
 import type { BackgroundTask } from './background-task.js';
-import { runAs, runWithStore } from './current-task.js';
+import { STORES_ARE_FREE, runAs, runWithStore } from './current-task.js';
 import { BackgroundTasksError, taskCalled } from './errors.js';
 
 /** The option `around` of an application. */
@@ -23,8 +23,9 @@ interface CallableTask extends BackgroundTask {
  */
 export function taskCaller(holdsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
   const throughAround: TaskCaller | undefined = around && ((task, call) => callAround(around, task, call));
-  if (!holdsCurrentTask) return throughAround;
-  return (task, call) => runWithStore(task, throughAround ? () => throughAround(task, call) : call);
+  // On Node 24 and later, the call of the function itself enters a store.
+  if (!throughAround) return holdsCurrentTask && !STORES_ARE_FREE ? runWithStore : undefined;
+  return holdsCurrentTask || STORES_ARE_FREE ? (task, call) => runWithStore(task, () => throughAround(task, call)) : throughAround;
 }
 
 /** Calls the function of a task, and returns what has to be awaited. */
