@@ -1,4 +1,5 @@
-// Runs the specs that depend on the runtime on another version of Node: `node scripts/test-on.js 24`, or `24 test/http` for some of them.
+// Runs the specs that depend on the runtime on another version of Node: `npm run test:on 24`, or `npm run test:on 24 test/http` for some of
+// them.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
