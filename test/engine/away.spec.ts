@@ -1,3 +1,5 @@
+// Guarantee 10: while the server of the engine is away, the API keeps answering, tasks that get no acknowledgement are reported, and none
+// runs twice.
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Post } from '@nestjs/common';

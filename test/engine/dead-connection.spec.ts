@@ -1,3 +1,4 @@
+// Guarantee 10: tasks are taken and run again after a connection has died without an error.
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';

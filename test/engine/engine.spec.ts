@@ -1,3 +1,4 @@
+// Guarantee 10: a task of an engine is added with the same call, is in the queue before the client has its answer, and is run by a worker.
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';

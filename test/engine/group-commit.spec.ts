@@ -1,3 +1,4 @@
+// Guarantee 10: the answer waits until the engine has the tasks; concurrent requests share calls to the engine, and share no failure.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Injectable, Module, Param, Post } from '@nestjs/common';
 import {
@@ -12,7 +13,7 @@ import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
 
-// What concurrent requests hand to an engine, shown on one that answers as the test says.
+// The engine of these specs answers when the test says so.
 
 class TestEngine implements BackgroundTasksEngine {
   readonly calls = new Recorder<string[]>();

@@ -1,3 +1,4 @@
+// Guarantee 10: a @BackgroundTask() method takes the same addTask() call with and without an engine.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Inject, Injectable, Module, Post, Scope, type Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';

@@ -1,3 +1,4 @@
+// Public API: traces, metrics and the tracing channel cover the tasks of an engine.
 import { randomUUID } from 'node:crypto';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';

@@ -1,3 +1,4 @@
+// Guarantee 10: under 'before-response', the answer goes out only after the engine has the tasks; a failure of the engine is not silent.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
   type CanActivate,

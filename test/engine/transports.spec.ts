@@ -1,3 +1,4 @@
+// Guarantee 10: GraphQL operations and messages, too, are answered only after the engine has their tasks.
 import type { AddressInfo, Server as NetServer } from 'node:net';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';
@@ -16,8 +17,6 @@ import { lastValueFrom } from 'rxjs';
 import { createApp } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
-
-// What is not HTTP holds its answer back, too, until the engine has the tasks.
 
 let offered: Recorder<string>;
 /** Opens when the engine is to take what it is offered. */

@@ -1,3 +1,4 @@
+// Guarantee 10: a worker that loses its server, or whose run of a task ends oddly, loses no task; what has not been tried has not failed.
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
@@ -12,8 +13,6 @@ import { type Gate, gate } from '../support/gate.js';
 import { type Proxy, startProxy } from '../support/proxy.js';
 import { Recorder } from '../support/recorder.js';
 import type { Server } from '../support/servers.js';
-
-// What becomes of a task whose run, or whose end, is out of the ordinary.
 
 let ran: Recorder<string>;
 let reported: Recorder<string>;

@@ -1,3 +1,4 @@
+// Guide: docs/transactions.md, how tasks and transactions meet, on Postgres.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { MikroORM } from '@mikro-orm/core';
@@ -19,8 +20,6 @@ import { TransactionsModule as WithTypeorm } from '../../sample/15-transactions/
 import { createApp, isNest12, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { type Server, startPostgres } from '../support/servers.js';
-
-// What docs/transactions.md says, on Postgres.
 
 let postgres: Server;
 /** Connections of nobody's transaction. */

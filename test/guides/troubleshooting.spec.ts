@@ -1,3 +1,4 @@
+// Guide: docs/troubleshooting.md, each message and each cure that it quotes.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { type CanActivate, Controller, Get, Injectable, Module, type OnModuleInit, Scope, type Type, UseGuards } from '@nestjs/common';
@@ -8,8 +9,6 @@ import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks'
 import type { BackgroundTasks as ImportedAsType } from 'nestjs-background-tasks';
 import { createApp, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
-
-// What docs/troubleshooting.md says that a user sees is what a user sees.
 
 const guide = readFileSync('docs/troubleshooting.md', 'utf8');
 

@@ -1,3 +1,4 @@
+// Guide: docs/what-a-task-may-use.md, which parts of a request a task still finds.
 import { type IncomingMessage, type ServerResponse, request as httpRequest } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Body, Controller, Get, Injectable, Module, Post, Req, Res, UseInterceptors } from '@nestjs/common';
@@ -17,8 +18,6 @@ import { AppModule } from '../../sample/19-what-a-task-may-use/app.module.js';
 import { Journal } from '../../sample/19-what-a-task-may-use/journal.js';
 import { type TestAppOptions, createApp, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
-
-// What docs/what-a-task-may-use.md says a task finds of its request.
 
 let seen: unknown[];
 

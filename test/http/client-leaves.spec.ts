@@ -1,3 +1,4 @@
+// Guarantee 3: every list is run or discarded once, also if the client leaves; a client that leaves is no failure by itself.
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, type Readable } from 'node:stream';
@@ -23,7 +24,7 @@ import { type Gate, gate } from '../support/gate.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
 import { turns } from '../support/turns.js';
 
-// A client that leaves is no failure. Its request goes on as long as its handler does, and its tasks run or are discarded after that.
+// A request whose client has left goes on as long as its handler does, and its tasks run or are discarded after that.
 
 const client = new Client();
 afterAll(() => client.close());

@@ -1,3 +1,4 @@
+// Guarantees 1 and 3: tasks start after the last byte of their own response, once, whatever the protocol and the connection.
 import { EventEmitter, once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:http2';
@@ -12,8 +13,6 @@ import { Client } from '../support/client.js';
 import { type Gate, gate } from '../support/gate.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
 import { turns } from '../support/turns.js';
-
-// Whatever the protocol, and whatever else happens on the connection: tasks start after the last byte of their own response.
 
 const client = new Client();
 afterAll(() => client.close());

@@ -1,3 +1,5 @@
+// Public API: the id and the end of a task for an engine and of a task made by hand. Guarantee 9: a kept task retains nothing of its
+// request.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';

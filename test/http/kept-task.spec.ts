@@ -1,3 +1,4 @@
+// Public API: the id, the end and the cancellation of a task, for code that keeps it.
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Controller, Delete, Get, HttpException, Module, NotFoundException, Param, Post } from '@nestjs/common';

@@ -1,3 +1,4 @@
+// Public API: `concurrency` and `maxPending`. Guarantee 3: under load, every task is run, discarded or refused.
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { type CanActivate, Controller, Get, Injectable, Module, NotFoundException, Param, UseGuards } from '@nestjs/common';

@@ -1,3 +1,4 @@
+// Public API: `new BackgroundTasks()` and `new BackgroundTask()`, run by hand in a unit test.
 import { inspect } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksError, BackgroundTasksTimeoutError, currentTask } from 'nestjs-background-tasks';

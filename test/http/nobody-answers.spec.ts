@@ -1,3 +1,4 @@
+// Guarantee 3: every list is run or discarded once, also if the client has left and nobody ends the response.
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse, request as send } from 'node:http';
 import { connect } from 'node:net';
@@ -24,8 +25,6 @@ import { type TestApp, createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
 import { Recorder } from '../support/recorder.js';
-
-// The client has left, no handler is reached, and nobody calls `response.end()`: what was added is run or discarded all the same, soon and once.
 
 let ran: string[];
 let reached: Recorder<string>;

@@ -1,3 +1,5 @@
+// Public API: `scope: Scope.DEFAULT`. Guarantees 2 and 6: its singleton follows the request, and tasks outside any request start on the
+// next tick.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
 import { PassThrough } from 'node:stream';

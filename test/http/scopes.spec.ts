@@ -1,3 +1,4 @@
+// Public API: how the scope of a configured import holds for plain imports, and what conflicts.
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Scope, type Type } from '@nestjs/common';
 import { EventEmitter2, EventEmitterModule, OnEvent } from '@nestjs/event-emitter';

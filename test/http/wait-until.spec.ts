@@ -1,3 +1,4 @@
+// Public API: the option `waitUntil` gets the end of the tasks of a request, for platforms that freeze the process.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';

@@ -1,3 +1,4 @@
+// Public API: `runner.within()` gives a unit of work outside a request its own list.
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Scope } from '@nestjs/common';

@@ -1,3 +1,4 @@
+// Public API: at boot, one warning names what became request-scoped because it injects the list.
 import { describe, expect, it } from '@jest/globals';
 import {
   type CanActivate,

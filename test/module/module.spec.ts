@@ -1,3 +1,4 @@
+// Public API: how the module is imported and configured; its options are validated at boot.
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, type Type } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';

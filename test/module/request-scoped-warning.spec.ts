@@ -1,3 +1,4 @@
+// Public API: at boot, warnings and errors name enhancers, factories and handlers that the injection of the list breaks.
 import { Strategy } from 'passport';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import {
@@ -26,7 +27,7 @@ import { Interval, ScheduleModule } from '@nestjs/schedule';
 import { BackgroundTasks, BackgroundTasksError, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { createApp, isNest12 } from '../support/app.js';
 
-// Whatever the injection of the list breaks is named at boot, with what to do. What this check reads of Nest may be missing.
+// This check reads parts of Nest that a version may lack.
 
 afterEach(() => void jest.restoreAllMocks());
 

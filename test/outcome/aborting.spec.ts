@@ -1,3 +1,4 @@
+// Guarantees 4 and 8: an interceptor that answers early does not start tasks, or end a shutdown, before its handler has ended.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
   type CallHandler,

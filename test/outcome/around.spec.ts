@@ -1,3 +1,4 @@
+// Public API: the options `around` and `carry`, and `currentTask()`. Guarantee 5: what they throw fails their own task alone.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from '@jest/globals';

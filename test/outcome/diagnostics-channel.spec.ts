@@ -1,3 +1,4 @@
+// Public API: the tracing channel of tasks publishes every start, end, failure and discarded task.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';

@@ -1,3 +1,4 @@
+// Public API: errors that answer 503 are logged once, and tell the client nothing of the inside.
 import type { AddressInfo, Server } from 'node:net';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';

@@ -1,3 +1,4 @@
+// Guarantee 5: a failing task is logged and handed to `onError`, and its siblings still run. Guarantee 9: arguments are never logged.
 import { once } from 'node:events';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';

@@ -1,3 +1,4 @@
+// Guarantee 5: what is logged of a failing task is bounded, and its name stays on one line.
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module } from '@nestjs/common';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, type BackgroundTasksModuleOptions } from 'nestjs-background-tasks';

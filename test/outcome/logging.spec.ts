@@ -1,3 +1,4 @@
+// Guarantee 5: with nestjs-pino, a failing task is one structured line. Guarantee 9: arguments are never logged.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Param } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';

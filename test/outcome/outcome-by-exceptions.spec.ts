@@ -1,3 +1,4 @@
+// Guarantee 4: exceptions decide the outcome, whatever a filter answers or a hook makes of the status.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
@@ -19,8 +20,6 @@ import { Readable } from 'node:stream';
 import { EMPTY } from 'rxjs';
 import { createApp, platforms } from '../support/app.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
-
-// Exceptions decide the outcome, and not the status: what a filter makes of them, or a hook of the platform of a success, changes nothing.
 
 let ran: string[];
 

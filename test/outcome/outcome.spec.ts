@@ -1,3 +1,4 @@
+// Guarantee 4: `runOn` and the outcome of the request decide which tasks run, also for guards, middleware and filters.
 import type { ServerResponse } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {

@@ -1,3 +1,4 @@
+// Sample 18: uploads and downloads whose files tasks use and delete.
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type ServerResponse, get } from 'node:http';

@@ -1,3 +1,4 @@
+// Sample 12: tasks of messages and events.
 import type { AddressInfo, Server } from 'node:net';
 import { describe, expect, it } from '@jest/globals';
 import type { INestMicroservice } from '@nestjs/common';

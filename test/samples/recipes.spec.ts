@@ -1,3 +1,4 @@
+// Sample 16: the recipes of docs/recipes.md.
 import { describe, expect, it } from '@jest/globals';
 import { AppModule } from '../../sample/16-recipes/app.module.js';
 import { Work } from '../../sample/16-recipes/work.js';

@@ -1,3 +1,4 @@
+// Guarantee 8: a shutdown never hangs, also if a task closes the application.
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import { Controller, type INestApplication, Module, type OnModuleDestroy, Post, Scope } from '@nestjs/common';

@@ -1,3 +1,4 @@
+// Guarantee 8: a shutdown keeps its deadline with very many tasks, and reports each of them.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Module, Post } from '@nestjs/common';

@@ -1,3 +1,4 @@
+// Guarantees 2, 4 and 8, for gateways: one list per message, flushed after the acknowledgement.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
   type ArgumentsHost,

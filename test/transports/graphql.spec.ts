@@ -1,3 +1,4 @@
+// Guarantees 2, 3, 4 and 8, for GraphQL: one list per request or subscription, flushed once.
 import { EventEmitter, on } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';

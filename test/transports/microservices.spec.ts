@@ -1,3 +1,4 @@
+// Guarantees 2, 4 and 8, for microservices: one list per message, flushed after the reply.
 import type { AddressInfo, Server as NetServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import {
