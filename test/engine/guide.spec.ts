@@ -18,7 +18,7 @@ const steps: Record<string, { variable: string; mail: string; load: () => Promis
   },
 };
 
-describe.each(backends)('the first steps on $name', (backend) => {
+describe.each(backends)('the first steps of docs/engine.md on $name', (backend) => {
   const { variable, mail, load } = steps[backend.name]!;
   const before = process.env[variable];
 

@@ -196,7 +196,7 @@ describe.each([
     expect(offered.all).toEqual(['mail ["somebody"]', 'apology ["somebody"]']);
   });
 
-  it('that fails has its tasks for that taken first', async () => {
+  it('that fails is answered when the engine has the tasks for a failure', async () => {
     const { mail, close } = await start();
     taking.open();
     events.push(await mail('nobody'));
@@ -216,7 +216,7 @@ describe('the fields of one operation of GraphQL', () => {
     expect(offered.all.slice(0, 2)).toEqual(['mail ["somebody"]', 'mail ["somebody"]']);
   });
 
-  it('fail if the engine does not take what was added while they were at work, be it that another one handed it over', async () => {
+  it('fail if the engine does not take tasks that were added while they worked, also if another field added them', async () => {
     const { http } = await createApp('Express', GraphqlModule);
     const { body } = await http.post('/graphql').send({ query: '{ innocent adding }' });
     expect(body.data).toEqual({ innocent: null, adding: null });

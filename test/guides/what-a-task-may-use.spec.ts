@@ -128,7 +128,7 @@ describe('a session of express-session', () => {
   });
 });
 
-describe.each(platforms)('what a task finds on %s', (platform) => {
+describe.each(platforms)('after the response on %s, a task finds', (platform) => {
   /** What the responses of both platforms have. */
   interface Helpers {
     header(name: string, value: string): void;
@@ -227,18 +227,18 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
     return logs;
   };
 
-  it('no bytes of a body that nobody has read', async () => {
+  it('no bytes of a body that nobody read before', async () => {
     await postBytes(100);
     expect(seen).toEqual([0]);
   });
 
-  it('no end of a body of more than 64 KB that nobody has read, if the connection closes', async () => {
+  it('a body of more than 64 KB that nobody read before without its end, if the connection closes', async () => {
     const logs = await postBytes(200_000);
     expect(seen).toEqual([]);
     expect(logs.of('error')).toEqual([expect.stringContaining('"late reader" did not end within its timeout')]);
   });
 
-  it('closed what finalize(), "finish" and "close" close', async () => {
+  it('resources closed that finalize(), "finish" and "close" close', async () => {
     const { url, runner } = await createFinding();
     // A connection that is kept alive leaves "close" to the response.
     expect((await fetch(`${url}/closed`)).status).toBe(200);
@@ -253,7 +253,7 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
     expect(seen).toEqual([true, true, false]);
   });
 
-  it('a response that takes no more', async () => {
+  it('a response that accepts no more data', async () => {
     const { http, runner } = await createFinding();
     await http.get('/response').expect(200, 'in time');
     await runner.onIdle();

@@ -147,7 +147,7 @@ describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
     run = (name) => ran.push(name);
   });
 
-  it('run after the response of their own', async () => {
+  it('run after the response of their own request', async () => {
     const { url, runner } = await createApp(platform, PathsModule);
     const { over } = client.send({ type: 'raw', url, text: pipeline('/queued') });
     await second.opened;

@@ -113,7 +113,7 @@ describe.each(platforms)('an application mounted in one on %s', (platform) => {
     expect(failed.sort()).toEqual(['inner: inner', 'outer: outer', 'outer: outer']);
   });
 
-  it.each(platforms)('(%s): its shutdown gives up its own tasks, and leaves those of the other alone', async (innerPlatform) => {
+  it.each(platforms)('(%s): its shutdown aborts its own tasks, and leaves those of the other alone', async (innerPlatform) => {
     const failed: string[] = [];
     const { innerApp, outer } = await mount(innerPlatform, failed);
     await outer.http.get('/held').expect(200);

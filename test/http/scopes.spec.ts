@@ -95,7 +95,7 @@ describe.each(platforms)('a plain import beside a configured one, on %s', (platf
     else expect(get).toThrow('resolve()');
   });
 
-  it('lives with a scope that is not global', async () => {
+  it('works beside a configuration that is not global', async () => {
     Object.assign(made, { theirs: 0, mine: 0, elsewhere: 0 });
     const local = BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT, isGlobal: false });
     const { http } = await createApp(platform, moduleWith(ThirdPartyModule, ModuleWithoutImport, local));

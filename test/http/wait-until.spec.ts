@@ -199,7 +199,7 @@ describe('at the start on a platform that freezes functions', () => {
     ]);
   });
 
-  it('none, if something is configured against it, or elsewhere', async () => {
+  it('there is no warning elsewhere, or if an option prevents the loss', async () => {
     expect(await warnings({ VERCEL: '1' }, { waitUntil: () => undefined })).toEqual([]);
     delete process.env.VERCEL;
     expect(await warnings({})).toEqual([]);

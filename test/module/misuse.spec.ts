@@ -74,7 +74,7 @@ describe('@BackgroundTask', () => {
     );
   });
 
-  it('leaves the method what others find on it', () => {
+  it('keeps the metadata, the name and the length of the method', () => {
     class Documented {
       @BackgroundTask()
       @SetMetadata('roles', ['admin'])

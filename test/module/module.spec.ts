@@ -84,7 +84,7 @@ describe.each(platforms)('BackgroundTasksModule on %s', (platform) => {
   });
 });
 
-describe('one runner for the application', () => {
+describe('there is one runner for the application', () => {
   @Module({ imports: [BackgroundTasksModule], controllers: [AppController], providers: [Mailer] })
   class FeatureModule {}
 

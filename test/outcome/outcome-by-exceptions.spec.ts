@@ -210,21 +210,21 @@ describe.each(platforms)('the outcome on %s', (platform) => {
     expect(destroyed).toBe(1);
   });
 
-  it('leaves alone what only looks like a file', async () => {
+  it('is a success if the value only looks like a file', async () => {
     const { http, runner } = await start(() => undefined);
     await http.get('/like-a-file').expect(200, { title: 'a video' });
     await runner.onIdle();
     expect(ran).toEqual(['success', 'always']);
   });
 
-  it('of a method that a decorator has replaced is as it was', async () => {
+  it('is the same for a method that a decorator has replaced', async () => {
     const { http, runner } = await start(() => undefined);
     await http.get('/later').expect(409, 'by hand, later');
     await runner.onIdle();
     expect(ran).toEqual(['success', 'always']);
   });
 
-  it('and the engine has its tasks when it has answered by hand, and not before', async () => {
+  it('is known when a replaced method has answered by hand, and the engine has the tasks after that', async () => {
     const log: string[] = [];
     const engine: BackgroundTasksEngine = {
       enqueue: async () => void log.push('handed over'),

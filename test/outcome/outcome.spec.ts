@@ -81,7 +81,7 @@ describe.each(platforms)('runOn on %s', (platform) => {
     expect(runner.discardedCount).toBe(4 - expected.length);
   });
 
-  it('what is discarded leaves a line with the name and why, and is counted', async () => {
+  it('a discarded task leaves a log line with its name and the reason, and is counted', async () => {
     const { http, runner, logs } = await createApp(platform, moduleWith('success'));
     await http.get('/success');
     await http.get('/failure');

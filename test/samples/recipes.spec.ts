@@ -51,7 +51,7 @@ describe.each(platforms)('sample/16-recipes on %s', (platform) => {
     await http.get('/reports/none').expect(404);
   });
 
-  it('cancels', async () => {
+  it('cancels an export, and says so', async () => {
     const { http, work } = await createSample();
     const { body } = await http.post('/reports').expect(202);
     await work.begun.atLeast(1);
