@@ -1,3 +1,5 @@
+// Guarantee 10: while the server of the engine is away, the API keeps answering, tasks that get no acknowledgement are reported, and none
+// runs twice.
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Post } from '@nestjs/common';
@@ -40,7 +42,7 @@ class WorkController {
 
 if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s', () => undefined);
 
-describe.each(ownBackends)('$name is away', (backend) => {
+describe.each(ownBackends)('an application whose $name is away', (backend) => {
   let server: Server;
 
   beforeAll(async () => {
@@ -106,7 +108,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
   /** Not the report of a task that ran as its server went away, so that BullMQ could not write down its end. */
   const notDelivered = (): string[] => reported.all.filter((line) => line.includes('did not get to the engine'));
 
-  it('at boot: the application starts, answers all else, and needs no restart when it comes', async () => {
+  it('starts, answers everything else, and needs no restart when the server comes up', async () => {
     await server.crash();
     const app = await start({ flushTimeout: 200 });
     const refused = await expectNoService(app, 200);
@@ -116,7 +118,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
     expect(ran.all).not.toContain(refused);
   }, 20_000);
 
-  it('crashes, and comes back', async () => {
+  it('refuses tasks after a crash of the server, and takes them again when it is back', async () => {
     const app = await start({ flushTimeout: 200 });
     await expectService(app);
     await server.crash();
@@ -127,7 +129,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
     expect(ran.all).not.toContain(refused);
   }, 20_000);
 
-  it('hangs, and goes on', async () => {
+  it('refuses tasks while the server hangs, and takes them again when it goes on', async () => {
     const app = await start({ flushTimeout: 200 });
     await expectService(app);
     server.freeze();
@@ -136,7 +138,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
     await expectService(app);
   }, 20_000);
 
-  it('for less than the flushTimeout: nothing fails, and nothing runs twice', async () => {
+  it('loses no task, and runs none twice, if the server is back within the flushTimeout', async () => {
     const app = await start({ flushTimeout: 15_000 });
     await expectService(app);
     await server.crash();
@@ -149,7 +151,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
     expect(notDelivered()).toEqual([]);
   }, 30_000);
 
-  it("'after-response': the client does not notice, and what got through in the end has run once", async () => {
+  it("answers at once under 'after-response', and runs the task once when the server goes on", async () => {
     const app = await start({ flush: 'after-response', flushTimeout: 15_000 });
     await expectService(app);
     server.freeze();
@@ -163,7 +165,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
   }, 30_000);
 
   it.each(['crash', 'freeze'] as const)(
-    'is not waited for by a shutdown, if no task runs: %s',
+    'closes without waiting for the server, if no task runs: %s',
     async (how) => {
       const app = await start({ flushTimeout: 200 });
       await expectService(app);
@@ -184,7 +186,7 @@ describe.each(ownBackends)('$name is away', (backend) => {
   );
 
   it.each(['crash', 'freeze'] as const)(
-    'does not keep the application from closing: %s',
+    'closes although a task waits for the server, and reports the task: %s',
     async (how) => {
       const running = await start({ flush: 'after-response', shutdownTimeout: 100 });
       const { app, http } = running;

@@ -1,3 +1,4 @@
+// Public API: bullmqEngine() refuses options that cannot work, and shows no password.
 import { describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { Pool } from 'pg';

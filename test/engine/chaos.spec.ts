@@ -1,3 +1,4 @@
+// Guarantee 10: what the engine has acknowledged runs, although the API, a worker or the server is killed, terminated or frozen.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -7,8 +8,6 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { notTested, ownBackends } from '../support/backends.js';
 import { Recorder } from '../support/recorder.js';
 import type { Server } from '../support/servers.js';
-
-// Real processes and real signals: what was answered is not lost, whoever dies.
 
 if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s', () => undefined);
 

@@ -1,3 +1,4 @@
+// Guarantee 10: tasks are taken and run again after a connection has died without an error.
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
@@ -37,7 +38,7 @@ class WorkController {
 
 if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s', () => undefined);
 
-describe.each(ownBackends)('connections to $name that are dead without saying so', (backend) => {
+describe.each(ownBackends)('after the connections to $name have died without an error,', (backend) => {
   let server: Server;
   let proxy: Proxy;
 
@@ -72,7 +73,7 @@ describe.each(ownBackends)('connections to $name that are dead without saying so
     await queue.close();
   }
 
-  it('an API has its tasks taken again within the flushTimeout', async () => {
+  it('an API hands tasks over again within the flushTimeout', async () => {
     const { http } = await start(false, proxy.url, randomUUID());
     await http.post('/work').expect(201);
     proxy.drop();

@@ -1,3 +1,4 @@
+// Guarantee 10: a task of an engine is added with the same call, is in the queue before the client has its answer, and is run by a worker.
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
@@ -208,7 +209,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       expect(ran.all).toEqual(['plain task']);
     });
 
-    it('runs them on their provider, in this process or in a worker of its own', async () => {
+    it('runs tasks on their provider, in this process or in a worker process', async () => {
       const { http } = await createApp(platform, moduleOf(false));
       await http.post('/mail').expect(201, 'answer');
       const { worker } = await startWorker();
@@ -262,7 +263,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     await second.app.close();
   });
 
-  it('keeps a task that failed for good', async () => {
+  it('keeps a task that has failed for good in the queue', async () => {
     const { http, app } = await createApp('Express', moduleOf({}));
     await http.post('/hopeless').expect(201);
     await expect(reported.atLeast(2)).resolves.toEqual(['hopeless, attempt 1: a string', 'hopeless, attempt 2: a string']);
@@ -271,7 +272,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     expect(job).toMatchObject({ name: 'hopeless', attemptsMade: 2, failedReason: "'a string'" });
   });
 
-  it('gives an attempt up at its timeout', async () => {
+  it('aborts an attempt at its timeout', async () => {
     const { http } = await createApp('Express', moduleOf({}));
     await http.post('/slow').expect(201);
     await ran.atLeast(1);
@@ -280,7 +281,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     expect(reported.all).toEqual([expect.stringMatching(/^slow, attempt 1: .*its timeout of 10 ms/)]);
   });
 
-  it('takes the options of the decorator', async () => {
+  it('puts the options of the decorator on the job: delay, priority, attempts and backoff', async () => {
     const { http } = await createApp('Express', moduleOf(false));
     await http.post('/options').expect(201);
     const jobs = await queue.getJobs(['waiting', 'prioritized', 'delayed']);
@@ -292,7 +293,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     });
   });
 
-  it('has a task under its id, and while a key is taken, no other task of that key', async () => {
+  it('finds a task by its id, and takes no second task with its deduplication key before it has ended', async () => {
     const { http } = await createApp('Express', moduleOf({}));
     const { text: id } = await http.post('/report/ada').expect(201);
     await ran.atLeast(1);
@@ -309,7 +310,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     expect(ran.all).toEqual(['report of ada', 'report of grace', 'report of ada']);
   });
 
-  it('takes the same entries twice for the same, also when they have run', async () => {
+  it('ignores entries that it already has, also after they have run', async () => {
     const engine = engineOn(backend, server.url, { queue: queue.name, worker: false });
     const { signal } = new AbortController();
     const entries = ['a', 'b'].map((id) => ({
@@ -332,7 +333,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     await expect(queue.getJobCounts()).resolves.toMatchObject({ waiting: 0, active: 0, completed: 2 });
   });
 
-  it('has a long list in pieces, runs each of its tasks once, and knows the first of them again after the last', async () => {
+  it('takes a long list in pieces, runs each task once, and still recognises the first one after the last', async () => {
     const addBulk = jest.spyOn(Queue.prototype, 'addBulk');
     // More than a count of completed jobs that BullMQ's users keep.
     const { http } = await createApp('Express', moduleOf({}));
@@ -370,7 +371,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
   });
 
   describe('when a worker closes', () => {
-    it('it waits for the tasks that run, and starts no others', async () => {
+    it('waits for the tasks that run, and starts no others', async () => {
       const { http } = await createApp('Express', moduleOf(false));
       const { worker } = await startWorker();
       await http.post('/held').expect(201);
@@ -385,7 +386,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       expect([waiting! + delayed!, active, completed]).toEqual([2, 0, 1]);
     });
 
-    it('at the shutdownTimeout signals fire, and tasks are given back without an attempt being used', async () => {
+    it('fires signals at the shutdownTimeout, and returns tasks to the queue without using an attempt', async () => {
       const { http } = await createApp('Express', moduleOf(false));
       const { worker, logs } = await startWorker({ shutdownTimeout: 10 });
       await http.post('/held').expect(201);
@@ -406,7 +407,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     });
   });
 
-  it('is no part of what the runner counts', async () => {
+  it('keeps its tasks out of the counts of the runner', async () => {
     const { http, runner } = await createApp('Express', moduleOf({}));
     await http.post('/held').expect(201);
     await ran.atLeast(1);

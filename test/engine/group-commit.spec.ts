@@ -1,3 +1,4 @@
+// Guarantee 10: the answer waits until the engine has the tasks; concurrent requests share calls to the engine, and share no failure.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Injectable, Module, Param, Post } from '@nestjs/common';
 import {
@@ -12,7 +13,7 @@ import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
 
-// What concurrent requests hand to an engine, shown on one that answers as the test says.
+// The engine of these specs answers when the test says so.
 
 class TestEngine implements BackgroundTasksEngine {
   readonly calls = new Recorder<string[]>();
@@ -92,7 +93,7 @@ function moduleOf(options: BackgroundTasksModuleOptions = {}) {
 const range = (start: number, end: number): string[] => Array.from({ length: end - start }, (_, n) => `${start + n}`);
 
 describe.each(platforms)('group commit on %s', (platform) => {
-  it('a lone request waits for nobody; what comes while its call is under way goes in the next one', async () => {
+  it('a single request does not wait; tasks added while its call is in flight go in the next call', async () => {
     const { http, url } = await createApp(platform, moduleOf());
     const gateOf = engine.held();
     const first = http.post('/mail/a').then(({ status }) => status);
@@ -107,7 +108,7 @@ describe.each(platforms)('group commit on %s', (platform) => {
     expect(engine.calls.all.map((call) => call.sort())).toEqual([['a'], ['b', 'c', 'd']]);
   });
 
-  it('an entry that is refused fails its own request, and no other that went with it', async () => {
+  it('a refused entry fails its own request, and no other of the same call', async () => {
     const { http, url, runner } = await createApp(platform, moduleOf({ flushTimeout: 200 }));
     const held = gate();
     engine.answer = async (entries) => {
@@ -149,7 +150,7 @@ describe.each(platforms)('group commit on %s', (platform) => {
     expect(engine.calls.all.flat().filter((to) => to !== 'b')).toEqual(range(0, 650));
   });
 
-  it('a call has no more of long arguments than fit its deadline', async () => {
+  it('a call carries only as many long arguments as its deadline allows', async () => {
     const { http } = await createApp(platform, moduleOf());
     await http.post('/long/5').expect(201);
     expect(engine.calls.all.map(({ length }) => length)).toEqual([2, 2, 1]);
@@ -179,7 +180,7 @@ describe.each(platforms)('group commit on %s', (platform) => {
     expect(engine.calls.all.map(({ length }) => length)).toEqual([200, 1, 50]);
   });
 
-  it('what a shutdown gives up while it waits for its call is not sent', async () => {
+  it('a task that a shutdown aborts while it waits for its call is not sent', async () => {
     const { app, http, url } = await createApp(platform, moduleOf({ shutdownTimeout: 50 }));
     const gateOf = engine.held();
     const first = http.post('/mail/a').then(({ status }) => status);
@@ -193,7 +194,7 @@ describe.each(platforms)('group commit on %s', (platform) => {
     expect(reported).toHaveLength(2);
   });
 
-  it('of a long list that is late, what the engine has not taken is reported, and nothing else, in one line', async () => {
+  it('if a long list is late, one line reports the tasks that the engine has not taken, and no others', async () => {
     const { http, runner, logs } = await createApp(platform, moduleOf({ flushTimeout: 200 }));
     const held = gate();
     engine.answer = () => (engine.calls.all.length > 1 ? held.opened : undefined);
@@ -207,7 +208,7 @@ describe.each(platforms)('group commit on %s', (platform) => {
     held.open();
   });
 
-  it('that no answer comes is logged a few times a second, and then counted', async () => {
+  it('missing answers are logged a few times a second at most, and then counted', async () => {
     const { url, runner, logs } = await createApp(platform, moduleOf({ flushTimeout: 50 }));
     engine.answer = () => {
       throw new Error('away');

@@ -1,10 +1,9 @@
+// Guide: docs/engine.md, its first steps with one process, an API and a worker, on each server.
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import type { Type } from '@nestjs/common';
 import { createApp } from '../support/app.js';
 import { backends, notTested } from '../support/backends.js';
 import { Recorder } from '../support/recorder.js';
-
-// The first steps of docs/engine.md: one process with an API and a worker, on each server.
 
 const steps: Record<string, { variable: string; mail: string; load: () => Promise<{ AppModule: Type }> }> = {
   Redis: {
@@ -19,7 +18,7 @@ const steps: Record<string, { variable: string; mail: string; load: () => Promis
   },
 };
 
-describe.each(backends)('the first steps on $name', (backend) => {
+describe.each(backends)('the first steps of docs/engine.md on $name', (backend) => {
   const { variable, mail, load } = steps[backend.name]!;
   const before = process.env[variable];
 

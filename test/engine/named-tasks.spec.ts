@@ -1,3 +1,4 @@
+// Guarantee 10: a @BackgroundTask() method takes the same addTask() call with and without an engine.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Inject, Injectable, Module, Post, Scope, type Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
@@ -97,7 +98,7 @@ describe.each(platforms)('@BackgroundTask() methods without an engine on %s', (p
   it.each([
     ['injected', 'send-email to a@example.com × 2, attempt 1, by smtp.example.com'],
     ['prototype', 'send-email to a@example.com × 1, attempt 1, by smtp.example.com'],
-  ])('one that is %s runs on its own provider, after the response', async (path, expected) => {
+  ])('run on their own provider, after the response: %s', async (path, expected) => {
     const { http, runner } = await createApp(platform, AppModule);
     await http.post(`/${path}`).expect(201, 'answer');
     expect(sent).toEqual([]);
@@ -106,7 +107,7 @@ describe.each(platforms)('@BackgroundTask() methods without an engine on %s', (p
     expect(sent).toEqual([expected]);
   });
 
-  it('has the options of its decorator, unless addTask says otherwise, and fails as any task', async () => {
+  it('take the options of their decorator unless addTask() overrides them, and fail like any task', async () => {
     const { http, runner, logs } = await createApp(platform, AppModule);
     await http.post('/options').expect(201);
     await runner.onIdle();
@@ -117,18 +118,18 @@ describe.each(platforms)('@BackgroundTask() methods without an engine on %s', (p
     expect(logs.of('error')).toEqual(['Background task "MailTasks.fail" failed: smtp.example.com is away']);
   });
 
-  it('is named by its decorator, or after its class and method', async () => {
+  it('are named by their decorator, or after their class and method', async () => {
     const { http } = await createApp(platform, AppModule);
     await http.get('/names').expect(200, ['send-email', 'MailTasks.fail']);
   });
 
-  it('keeps its name', async () => {
+  it('refuse another name in addTask()', async () => {
     const { http, logs } = await createApp(platform, AppModule);
     await http.get('/named').expect(500);
     expect(logs.lines).toEqual([]);
   });
 
-  it('is what a test puts in the place of its provider', async () => {
+  it('run on the fake that a test puts in the place of their provider', async () => {
     const fake = { sendEmail: (to: string) => void sent.push(`fake to ${to}`) };
     const { http, runner } = await createApp(platform, AppModule, {
       build: (builder) => builder.overrideProvider(MailTasks).useValue(fake),
@@ -238,7 +239,7 @@ describe('inheritance', () => {
   });
 });
 
-describe('refused at boot', () => {
+describe('@BackgroundTask() refuses at boot', () => {
   @Injectable()
   class First {
     @BackgroundTask('same')
@@ -306,12 +307,12 @@ describe('refused at boot', () => {
     );
   });
 
-  it('but not one instance under two tokens', async () => {
+  it('nothing if one instance has two tokens', async () => {
     await boot([First, { provide: 'alias', useExisting: First } as unknown as Type]);
   });
 });
 
-describe('refused by the decorator', () => {
+describe('@BackgroundTask() refuses at the declaration of the class', () => {
   it.each<[string, () => unknown, string]>([
     [
       'an unknown option',
@@ -349,7 +350,7 @@ describe('refused by the decorator', () => {
   });
 });
 
-describe('refused by addTask', () => {
+describe('addTask() with a @BackgroundTask() method', () => {
   class NoProvider {
     @BackgroundTask()
     run(): void {}
@@ -411,12 +412,12 @@ describe('refused by addTask', () => {
       'The option `flush` of addTask() for the task "provided" needs an engine, as a crash of this process would forget it: ' +
         'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
     ],
-  ])('%s', async (path, message) => {
+  ])('is refused: %s', async (path, message) => {
     const { http } = await createApp('Express', RefusedModule);
     await http.get(`/${path}`).expect(200, message);
   });
 
-  it('is not run by a list made by hand, which knows no provider', async () => {
+  it('does not run in a list made by hand, which knows no provider', async () => {
     const tasks = new BackgroundTasks();
     tasks.addTask(NoProvider.prototype.run);
     expect(tasks.tasks.map(({ name }) => name)).toEqual(['NoProvider.run']);

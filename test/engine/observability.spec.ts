@@ -1,3 +1,4 @@
+// Public API: traces, metrics and the tracing channel cover the tasks of an engine.
 import { randomUUID } from 'node:crypto';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
@@ -99,7 +100,7 @@ afterEach(() => {
 
 if (notTested(backends).length > 0) it.skip.each(notTested(backends))('%s', () => undefined);
 
-describe.each(backends)('what is seen of tasks that run in a worker, through BullMQ on $name', (backend) => {
+describe.each(backends)('tasks that run in a worker, through BullMQ on $name,', (backend) => {
   let server: Pick<Server, 'url' | 'remove'>;
 
   beforeAll(async () => {
@@ -119,7 +120,7 @@ describe.each(backends)('what is seen of tasks that run in a worker, through Bul
     await worker.close();
   }
 
-  it.each(platforms)('the trace of the request goes on, on %s', async (platform) => {
+  it.each(platforms)('continue the trace of their request, on %s', async (platform) => {
     await mail(platform, 'somebody', 2);
     expect(telemetry.spanNames).toEqual(['POST', 'SMTP somebody', 'background task mail', 'SMTP a-copy', 'background task mail']);
     const [request, smtp, task] = telemetry.spans;
@@ -130,7 +131,7 @@ describe.each(backends)('what is seen of tasks that run in a worker, through Bul
     expect(task!.attributes).toEqual({ 'background_task.name': 'mail', 'background_task.attempt': 1 });
   });
 
-  it('each attempt is a span, counted, and on the tracing channel', async () => {
+  it('have a span, a count and events on the tracing channel for each attempt', async () => {
     await mail('Express', 'nobody', 3);
     const attempts = telemetry.spans.filter(({ name }) => name === 'background task mail');
     expect(attempts.map(({ attributes, status }) => [attributes['background_task.attempt'], status.code])).toEqual([
@@ -153,8 +154,8 @@ describe.each(backends)('what is seen of tasks that run in a worker, through Bul
   });
 });
 
-describe.each(platforms)('what is seen of tasks that the engine does not take, on %s', (platform) => {
-  it('they are on the tracing channel as discarded, and counted', async () => {
+describe.each(platforms)('tasks that the engine does not take, on %s,', (platform) => {
+  it('are published on the tracing channel as discarded, and counted', async () => {
     const away: BackgroundTasksEngine = {
       enqueue: () => Promise.reject(new Error('connection refused')),
       work: () => undefined,
@@ -170,8 +171,8 @@ describe.each(platforms)('what is seen of tasks that the engine does not take, o
   });
 });
 
-describe.each(platforms)('what is seen of tasks that a worker gives back, on %s', (platform) => {
-  it('their spans say so, and they count neither as completed nor as failed', async () => {
+describe.each(platforms)('tasks that a worker gives back, on %s,', (platform) => {
+  it('have spans that say so, and count neither as completed nor as failed', async () => {
     let host!: EngineHost;
     const engine: BackgroundTasksEngine = {
       enqueue: () => Promise.resolve(),

@@ -1,3 +1,4 @@
+// Guarantee 10: under 'before-response', the answer goes out only after the engine has the tasks; a failure of the engine is not silent.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
   type CanActivate,
@@ -250,7 +251,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(log).toEqual(['plain task']);
   });
 
-  it("'after-response': the client does not wait for it", async () => {
+  it("does not keep the client waiting under 'after-response'", async () => {
     const { http, runner } = await createApp(platform, moduleOf({ flush: 'after-response' }));
     await http.post('/mail').expect(201, 'answer');
     await engine.attempts.atLeast(1);
@@ -271,7 +272,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
       ],
     ],
     ['after-response', [['after []'], ['mail [1]', 'after []', 'mail [2]']]],
-  ])('the task comes before its method, which comes before the module: %s', async (flush, expected) => {
+  ])('takes the option flush from the task, else from its method, else from the module: %s', async (flush, expected) => {
     const { http, runner } = await createApp(platform, moduleOf({ flush }));
     engine.gate.open();
     await http.post('/each-way').expect(201);
@@ -279,7 +280,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(engine.attempts.all.map((entries) => entries.map(({ name, args }) => `${name} ${args}`))).toEqual(expected);
   });
 
-  it('gets the tasks that the outcome does not rule out', async () => {
+  it('gets only the tasks that the outcome allows', async () => {
     const { http, runner } = await createApp(platform, moduleOf());
     engine.gate.open();
     await http.post('/outcomes').expect(201);
@@ -290,7 +291,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(runner.discardedCount).toBe(2);
   });
 
-  it('gets what a denying guard added, after the response', async () => {
+  it('gets the tasks of a denying guard after the response', async () => {
     const { http, runner } = await createApp(platform, moduleOf());
     engine.gate.open();
     await http.get('/denied').expect(403);
@@ -298,7 +299,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(engine.takenCalls).toEqual(['always []']);
   });
 
-  it('gets what a handler added that answers by hand, after the response: there is nothing to hold back', async () => {
+  it('gets the tasks of a handler that answers by hand after the response, which cannot be held back', async () => {
     const { http, runner } = await createApp(platform, moduleOf());
     await http.get('/by-hand').expect(200, 'by hand');
     engine.gate.open();
@@ -306,7 +307,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(engine.takenCalls).toEqual(['mail []']);
   });
 
-  it('has what came before an event of a stream, before the event is sent', async () => {
+  it('has the tasks that were added before an event of a stream when the event is sent', async () => {
     const { http, runner } = await createApp(platform, moduleOf());
     engine.gate.open();
     const { text } = await http.get('/events').expect(200);
@@ -316,7 +317,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
   });
 
   // Within the time that a test has: to look through what is left before each task would take minutes.
-  it('does not slow a long list down', async () => {
+  it('takes a list with very many other tasks without looking through it for each', async () => {
     const { http, runner } = await createApp(platform, moduleOf());
     engine.gate.open();
     await http.post('/many').expect(201);
@@ -324,7 +325,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(engine.takenCalls).toEqual(['mail []']);
   });
 
-  it('gets what a task adds, in one go', async () => {
+  it('gets the tasks that a task adds, in one call', async () => {
     const { http, runner } = await createApp(platform, moduleOf());
     engine.gate.open();
     await http.get('/late').expect(200);
@@ -393,7 +394,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect(log).toEqual(['plain task']);
   });
 
-  it('is waited for when the application closes, and let go of then', async () => {
+  it('is awaited when the application closes, and then closed', async () => {
     const { app, http } = await createApp(platform, moduleOf({ flush: 'after-response' }));
     await http.post('/mail').expect(201);
     await engine.attempts.atLeast(1);
@@ -403,7 +404,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     expect({ taken: engine.taken.length, closed: engine.closed, reported }).toEqual({ taken: 2, closed: 1, reported: [] });
   });
 
-  it('that does not answer does not keep the application from closing: what it was to have is reported', async () => {
+  it('that does not answer does not keep the application from closing, and its tasks are reported', async () => {
     const { app, http } = await createApp(platform, moduleOf({ flush: 'after-response', shutdownTimeout: 10 }));
     await http.post('/mail').expect(201);
     await engine.attempts.atLeast(1);
@@ -475,7 +476,7 @@ describe('the arguments of a task for an engine', () => {
     ['the same object twice', [twice, twice], '[[{},{}],[{},{}]]'],
     ['a few hundred objects within each other', [nested(400)], `[${JSON.stringify(nested(400))}]`],
     ['a key with a name that objects have', [JSON.parse('{"__proto__":1,"toString":2}')], '[{"__proto__":1,"toString":2}]'],
-  ])('are taken as they are then: %s', async (_what, args, expected) => {
+  ])('are copied when the task is added: %s', async (_what, args, expected) => {
     await expect(answerTo(...args)).resolves.toBe('taken');
     expect(engine.taken.map((entry) => entry.args)).toEqual([expected]);
   });
@@ -543,7 +544,7 @@ describe('the arguments of a task for an engine', () => {
   });
 });
 
-it('what waits for an engine counts as pending', async () => {
+it('a task that waits for an engine counts as pending', async () => {
   const { http, url } = await createApp('Express', moduleOf({ maxPending: 1 }));
   const first = fetch(`${url}/pending`);
   await engine.attempts.atLeast(1);
@@ -553,7 +554,7 @@ it('what waits for an engine counts as pending', async () => {
   await http.get('/pending').expect(200);
 });
 
-describe.each(platforms)('what an engine has a worker run, on %s', (platform) => {
+describe.each(platforms)('a task that an engine has a worker run, on %s,', (platform) => {
   const never = new AbortController().signal;
 
   /** A job as another process has written it, or as somebody else has. */
@@ -621,7 +622,7 @@ describe.each(platforms)('what an engine has a worker run, on %s', (platform) =>
     ['its own', 'brief', 1, 1],
     ["its method's", 'brief', undefined, 2],
     ["the module's", 'held', undefined, 30],
-  ])('is given up at a timeout: %s', async (_whose, name, timeout, expected) => {
+  ])('is aborted at a timeout: %s', async (_whose, name, timeout, expected) => {
     await start({ timeout: 30 });
     await expect(engine.host.run(jobOf({ name, timeout }), never)).rejects.toMatchObject({ code: 'TIMEOUT', timeout: expected });
   });

@@ -1,3 +1,4 @@
+// Guarantee 10: GraphQL operations and messages, too, are answered only after the engine has their tasks.
 import type { AddressInfo, Server as NetServer } from 'node:net';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';
@@ -16,8 +17,6 @@ import { lastValueFrom } from 'rxjs';
 import { createApp } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
-
-// What is not HTTP holds its answer back, too, until the engine has the tasks.
 
 let offered: Recorder<string>;
 /** Opens when the engine is to take what it is offered. */
@@ -197,7 +196,7 @@ describe.each([
     expect(offered.all).toEqual(['mail ["somebody"]', 'apology ["somebody"]']);
   });
 
-  it('that fails has its tasks for that taken first', async () => {
+  it('that fails is answered when the engine has the tasks for a failure', async () => {
     const { mail, close } = await start();
     taking.open();
     events.push(await mail('nobody'));
@@ -217,7 +216,7 @@ describe('the fields of one operation of GraphQL', () => {
     expect(offered.all.slice(0, 2)).toEqual(['mail ["somebody"]', 'mail ["somebody"]']);
   });
 
-  it('fail if the engine does not take what was added while they were at work, be it that another one handed it over', async () => {
+  it('fail if the engine does not take tasks that were added while they worked, also if another field added them', async () => {
     const { http } = await createApp('Express', GraphqlModule);
     const { body } = await http.post('/graphql').send({ query: '{ innocent adding }' });
     expect(body.data).toEqual({ innocent: null, adding: null });

@@ -1,3 +1,4 @@
+// Guarantee 10: a worker that loses its server, or whose run of a task ends oddly, loses no task; what has not been tried has not failed.
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
@@ -12,8 +13,6 @@ import { type Gate, gate } from '../support/gate.js';
 import { type Proxy, startProxy } from '../support/proxy.js';
 import { Recorder } from '../support/recorder.js';
 import type { Server } from '../support/servers.js';
-
-// What becomes of a task whose run, or whose end, is out of the ordinary.
 
 let ran: Recorder<string>;
 let reported: Recorder<string>;
@@ -124,7 +123,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 2 });
   });
 
-  it("does not try a task again that throws BullMQ's error for that", async () => {
+  it("does not retry a task that throws BullMQ's UnrecoverableError", async () => {
     thrown = new UnrecoverableError('no such customer');
     const { app } = await start();
     const id = await add('odd', 2);
@@ -134,7 +133,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
   });
 
-  it('reports the attempt that BullMQ fails by itself, as its worker died', async () => {
+  it('reports the attempt that BullMQ itself fails because its worker died', async () => {
     const id = await add('held');
     const dying = new Worker(queue.name, null, { ...queue.opts, lockDuration: 1 }, queueFactory());
     await dying.getNextJob('token');
@@ -150,7 +149,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     return backend.settings(server.url).backend as undefined;
   }
 
-  it('a task that ended well as the connection broke has not failed', async () => {
+  it('does not fail a task that ended well as the connection broke', async () => {
     onStart = () => {
       onStart = () => undefined;
       held.open();
@@ -167,7 +166,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
   });
 
-  it('a task that cannot be given back has not failed: it is run again when its lock has run out', async () => {
+  it('does not fail a task that it cannot give back: the task runs again when its lock has expired', async () => {
     onAbort = () => proxy.cut();
     const { app, logs } = await start({}, { shutdownTimeout: 10 });
     const id = await add('held');
@@ -191,7 +190,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
   const lastWords = Buffer.from('E\0\0\0$SFATAL\0C57P01\0Mthe server ends\0\0', 'latin1');
 
   it.each([['without a word', undefined], ...(backend.name === 'Postgres' ? ([['with last words', lastWords]] as const) : [])])(
-    'may lose its server %s while it connects, as may the queue',
+    'survives that its server goes away %s while it connects, and so does its queue',
     async (_how, words) => {
       held.open();
       // At each moment of it. What nobody catches fails the test.
@@ -206,7 +205,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     },
   );
 
-  it('does not run a task a second time that it still runs, if its lock ran out as the server was away', async () => {
+  it('does not start a task again that it still runs, although the lock expired while the server was away', async () => {
     const { app } = await start();
     const id = await add('held');
     await ran.atLeast(1);
@@ -237,7 +236,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await guard.close();
   }
 
-  it('writes down that a task failed, also if its connection breaks then', async () => {
+  it('records that a task failed, also if its connection breaks at that moment', async () => {
     thrown = new Error('no such customer');
     onOdd = () => {
       onOdd = () => undefined;
@@ -254,7 +253,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
   });
 
-  it('may close while it still connects, as may the queue', async () => {
+  it('can close while it still connects, and so can its queue', async () => {
     // At each moment of it. What nobody catches fails the test.
     for (let turns = 0; turns < 20; turns++) {
       const { app } = await start();

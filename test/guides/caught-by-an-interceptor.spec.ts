@@ -1,11 +1,10 @@
+// Guide: docs/guarantees.md, "Outcome": an exception that an interceptor turns into a value is a success.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, UseInterceptors } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { catchError, of, throwError } from 'rxjs';
 import { createApp, platforms } from '../support/app.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
-
-// An exception that an interceptor turns into a value is a success, as docs/guarantees.md says.
 
 let ran: string[];
 

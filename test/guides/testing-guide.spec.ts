@@ -1,3 +1,4 @@
+// Guide: docs/testing.md, how users test code that adds tasks.
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { setImmediate, setTimeout } from 'node:timers/promises';
@@ -18,8 +19,6 @@ import request from 'supertest';
 import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../../sample/11-testing/sign-up.js';
 import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
-
-// What users do in their tests, as docs/testing.md shows it.
 
 const email = 'foo@example.com';
 

@@ -1,3 +1,4 @@
+// Guide: docs/transactions.md, how tasks and transactions meet, on Postgres.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { MikroORM } from '@mikro-orm/core';
@@ -19,8 +20,6 @@ import { TransactionsModule as WithTypeorm } from '../../sample/15-transactions/
 import { createApp, isNest12, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { type Server, startPostgres } from '../support/servers.js';
-
-// What docs/transactions.md says, on Postgres.
 
 let postgres: Server;
 /** Connections of nobody's transaction. */
@@ -199,7 +198,7 @@ describe('TypeORM, with typeorm-transactional', () => {
       expect(log).toEqual(['handler: 1', '1: 1']);
     });
 
-    it('what rolls back throws, and the task is discarded', async () => {
+    it('a task is discarded if its transaction rolls back with an exception', async () => {
       const { http, runner } = await createApp(platform, moduleWith({}));
       await http.post('/orders/fails/1').expect(500);
       await runner.onIdle();
@@ -226,7 +225,7 @@ describe('TypeORM, with typeorm-transactional', () => {
       expect(log).toEqual(['1: 1']);
     });
 
-    it('one that is refused after the commit answers 503, and a retry meets the row', async () => {
+    it('a task that is refused after the commit answers 503, and a retry finds the row', async () => {
       const held = gate();
       const { http, runner } = await createApp(platform, moduleWith({ maxPending: 1, concurrency: 1 }));
       await fill(runner, held);
@@ -305,7 +304,7 @@ describe('TypeORM, with typeorm-transactional', () => {
       expect(await committed()).toEqual([]);
     });
 
-    it('with within(), it starts when all is committed, and is discarded if that fails', async () => {
+    it('a task in within() starts when everything is committed, and is discarded if that fails', async () => {
       const { runner, orders, tasks } = await start({});
       await runner.within(() => orders.place('1', tasks));
       await runner.onIdle();
@@ -315,7 +314,7 @@ describe('TypeORM, with typeorm-transactional', () => {
       expect([await committed(), runner.discardedCount]).toEqual([['1'], 1]);
     });
 
-    it('with around, one that starts at once has connections of its own', async () => {
+    it('a task that starts at once has its own connections with the option around', async () => {
       const { app, runner } = await createApp('Express', moduleWith(WithTypeorm));
       const orders = app.get(Orders);
       const late = await lateList(runner);
@@ -394,7 +393,7 @@ describe('MikroORM', () => {
     });
   });
 
-  it('with around, it has an EntityManager of its own', async () => {
+  it('a task has its own EntityManager with the option around', async () => {
     expect(await writtenWith(WithMikroOrm)).toEqual({ rows: ['1', '1, by the task'], errors: [] });
   });
 });

@@ -1,3 +1,4 @@
+// Guide: docs/transactions.md, work that is tried again adds its tasks once, on Postgres.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Injectable, Module, Param, Post, Scope, UseInterceptors } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
@@ -7,8 +8,6 @@ import { Mail, Orders, Stock, lostToAnother } from '../../sample/15-transactions
 import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { type Server, startPostgres } from '../support/servers.js';
-
-// Work that is tried again, as docs/transactions.md shows it, on Postgres.
 
 let postgres: Server;
 let dataSource: DataSource;

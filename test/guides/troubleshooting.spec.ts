@@ -1,3 +1,4 @@
+// Guide: docs/troubleshooting.md, each message and each cure that it quotes.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { type CanActivate, Controller, Get, Injectable, Module, type OnModuleInit, Scope, type Type, UseGuards } from '@nestjs/common';
@@ -9,15 +10,13 @@ import type { BackgroundTasks as ImportedAsType } from 'nestjs-background-tasks'
 import { createApp, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
 
-// What docs/troubleshooting.md says that a user sees is what a user sees.
-
 const guide = readFileSync('docs/troubleshooting.md', 'utf8');
 
 const compile = (imports: (typeof BackgroundTasksModule)[], ...providers: Type[]) =>
   Test.createTestingModule({ imports, providers }).compile();
 
 describe('docs/troubleshooting.md', () => {
-  it('has what Nest says of a list that is imported as a type', async () => {
+  it('quotes the error of Nest for a list that is imported as a type', async () => {
     @Injectable()
     class QueryLog {
       constructor(readonly tasks: ImportedAsType) {}
@@ -27,7 +26,7 @@ describe('docs/troubleshooting.md', () => {
     expect(guide).toContain((error as Error).message.split('\n')[0]);
   });
 
-  it('has what Nest says of a list that no module provides', async () => {
+  it('quotes the error of Nest for a list that no module provides', async () => {
     @Injectable()
     class QueryLog {
       constructor(readonly tasks: BackgroundTasks) {}
@@ -38,7 +37,7 @@ describe('docs/troubleshooting.md', () => {
     expect(guide).toContain(firstLine!);
   });
 
-  it('has what Nest says of app.get(BackgroundTasks)', async () => {
+  it('quotes the error of Nest for app.get(BackgroundTasks)', async () => {
     const testingModule = await compile([BackgroundTasksModule]);
     let said: unknown;
     try {
@@ -49,7 +48,7 @@ describe('docs/troubleshooting.md', () => {
     expect(guide).toContain(said);
   });
 
-  it('has which hooks are called, and what changes that', async () => {
+  it('is right that Nest calls no onModuleInit() of a request-scoped provider, and that Scope.DEFAULT cures it', async () => {
     const called: string[] = [];
 
     @Injectable()
@@ -105,7 +104,7 @@ describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
     return AppModule;
   }
 
-  it('has what Node says when an application starts before the last one has ended its tasks, and what changes that', async () => {
+  it('quotes the error of Node for an application that starts before the last one has ended its tasks, and the cure works', async () => {
     const opened = gate();
 
     @Controller()
@@ -132,7 +131,7 @@ describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
     await (await startAgain()).http.get('/').expect(200, 'answer');
   });
 
-  it('has what is said at boot of a Passport strategy that injects the list, and what changes that', async () => {
+  it('quotes the error at boot for a Passport strategy that injects the list, and the cure works', async () => {
     const error: unknown = await createApp(platform, moduleWith(Scope.REQUEST)).catch((reason: unknown) => reason);
     const [said, path] = (error as Error).message.split(': ');
     expect(guide).toContain(`## ${said!.split(',')[0]}`);
@@ -142,7 +141,7 @@ describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
     await (await createApp(platform, moduleWith(Scope.DEFAULT))).http.get('/').expect(200, 'me');
   });
 
-  it('has what Nest says of a global enhancer that injects the list, and what changes that', async () => {
+  it('quotes the error of Nest for a global enhancer that injects the list, and the cure works', async () => {
     @Injectable()
     class RolesGuard implements CanActivate {
       constructor(readonly tasks: BackgroundTasks) {}

@@ -1,3 +1,4 @@
+// Guide: docs/what-a-task-may-use.md, which parts of a request a task still finds.
 import { type IncomingMessage, type ServerResponse, request as httpRequest } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Body, Controller, Get, Injectable, Module, Post, Req, Res, UseInterceptors } from '@nestjs/common';
@@ -17,8 +18,6 @@ import { AppModule } from '../../sample/19-what-a-task-may-use/app.module.js';
 import { Journal } from '../../sample/19-what-a-task-may-use/journal.js';
 import { type TestAppOptions, createApp, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
-
-// What docs/what-a-task-may-use.md says a task finds of its request.
 
 let seen: unknown[];
 
@@ -129,7 +128,7 @@ describe('a session of express-session', () => {
   });
 });
 
-describe.each(platforms)('what a task finds on %s', (platform) => {
+describe.each(platforms)('after the response on %s, a task finds', (platform) => {
   /** What the responses of both platforms have. */
   interface Helpers {
     header(name: string, value: string): void;
@@ -228,18 +227,18 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
     return logs;
   };
 
-  it('no bytes of a body that nobody has read', async () => {
+  it('no bytes of a body that nobody read before', async () => {
     await postBytes(100);
     expect(seen).toEqual([0]);
   });
 
-  it('no end of a body of more than 64 KB that nobody has read, if the connection closes', async () => {
+  it('a body of more than 64 KB that nobody read before without its end, if the connection closes', async () => {
     const logs = await postBytes(200_000);
     expect(seen).toEqual([]);
     expect(logs.of('error')).toEqual([expect.stringContaining('"late reader" did not end within its timeout')]);
   });
 
-  it('closed what finalize(), "finish" and "close" close', async () => {
+  it('resources closed that finalize(), "finish" and "close" close', async () => {
     const { url, runner } = await createFinding();
     // A connection that is kept alive leaves "close" to the response.
     expect((await fetch(`${url}/closed`)).status).toBe(200);
@@ -254,7 +253,7 @@ describe.each(platforms)('what a task finds on %s', (platform) => {
     expect(seen).toEqual([true, true, false]);
   });
 
-  it('a response that takes no more', async () => {
+  it('a response that accepts no more data', async () => {
     const { http, runner } = await createFinding();
     await http.get('/response').expect(200, 'in time');
     await runner.onIdle();

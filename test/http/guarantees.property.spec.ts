@@ -1,3 +1,5 @@
+// Guarantees 1 to 4 and 8: random requests, whose tasks each run or are discarded once, in order, after the response, before databases
+// disconnect.
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse, get } from 'node:http';
 import { Readable } from 'node:stream';

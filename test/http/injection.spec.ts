@@ -1,3 +1,4 @@
+// Guarantee 2: one list per request, shared by everything in it, and by no other request.
 import http from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {

@@ -1,3 +1,5 @@
+// Public API: the id and the end of a task for an engine and of a task made by hand. Guarantee 9: a kept task retains nothing of its
+// request.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -21,8 +23,8 @@ import { type Gate, gate } from '../support/gate.js';
 setFlagsFromString('--expose-gc');
 const gc: () => void = runInNewContext('gc');
 
-describe.each(platforms)('a task that is kept, on %s', (platform) => {
-  it.each(['asked', 'not asked', 'asked when it had ended', 'cancelled'])('keeps nothing of its request: %s', async (how) => {
+describe.each(platforms)('a kept task on %s', (platform) => {
+  it.each(['asked', 'not asked', 'asked when it had ended', 'cancelled'])('retains nothing of its request: %s', async (how) => {
     const store = new AsyncLocalStorage<object>();
     const refs = new Map<string, WeakRef<object>>();
     let kept!: BackgroundTask;
@@ -155,7 +157,7 @@ describe.each(platforms)('a task for an engine, on %s', (platform) => {
 });
 
 describe('a task made by hand', () => {
-  it('says how it ended, when it was run', async () => {
+  it('resolves `ended` when it has run', async () => {
     const task = new BackgroundTask(() => {});
     const failing = new BackgroundTask(() => Promise.reject(new Error('oh')));
     await task.run();
@@ -175,7 +177,7 @@ describe('a task made by hand', () => {
     await expect(unwanted.run()).rejects.toMatchObject({ code: 'INVALID_TASK', message: expect.stringContaining('was cancelled') });
   });
 
-  it('that is cancelled while it runs has run() reject, and its signal fired', async () => {
+  it('rejects run(), and fires its signal, if it is cancelled while it runs', async () => {
     let signal: AbortSignal | undefined;
     const task = new BackgroundTask({ name: 'endless' }, () => {
       signal = currentTask()!.signal;

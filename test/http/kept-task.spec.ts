@@ -1,3 +1,4 @@
+// Public API: the id, the end and the cancellation of a task, for code that keeps it.
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Controller, Delete, Get, HttpException, Module, NotFoundException, Param, Post } from '@nestjs/common';
@@ -18,7 +19,7 @@ const UUID = /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/;
 
 afterEach(() => setImmediate());
 
-describe.each(platforms)('a task to hold on to, on %s', (platform) => {
+describe.each(platforms)('a kept task on %s', (platform) => {
   let held: BackgroundTask[];
   let slow: Gate;
 
@@ -64,7 +65,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
 
   const ends = (): Promise<string[]> => Promise.all(held.map(({ ended }) => ended));
 
-  it('has an id of its own, the same one whenever it is asked', async () => {
+  it('has an id of its own, which stays the same', async () => {
     const { http, runner } = await serve((tasks) => [tasks.addTask(() => {}), tasks.addTask({ name: 'second' }, () => {})]);
     const { body } = await http.post('/').expect(201);
     expect(body).toEqual([expect.stringMatching(UUID), expect.stringMatching(UUID)]);
@@ -79,7 +80,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     { end: 'failed', task: () => fail(new Error('sync')) },
     { end: 'failed', task: () => Promise.reject(new Error('async')) },
     { end: 'failed', task: () => new Promise(() => {}), timeout: 5 },
-  ])('says that it $end, to who asks before and after', async ({ end, task, timeout }) => {
+  ])('resolves `ended` with "$end", before and after its end', async ({ end, task, timeout }) => {
     const { http, runner } = await serve((tasks) => [tasks.addTask({ timeout }, task), tasks.addTask(() => {})]);
     await http.post('/').expect(201);
     expect(await ends()).toEqual([end, 'completed']);
@@ -88,7 +89,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(await held[0]!.ended).toBe(await held[0]!.ended);
   });
 
-  it('says that it was discarded: by the outcome, and by an earlier failure', async () => {
+  it('resolves `ended` with "discarded" because of the outcome or of an earlier failure', async () => {
     const { http } = await serve(
       (tasks) => [
         tasks.addTask({ runOn: 'failure' }, () => {}),
@@ -104,14 +105,14 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(await ends()).toEqual(['completed', 'failed', 'discarded']);
   });
 
-  it('says so at shutdown: failed if it was given up, discarded if it never started', async () => {
+  it('resolves `ended` at a shutdown with "failed" if it was aborted, with "discarded" if it never started', async () => {
     const { app, http } = await serve((tasks) => [tasks.addTask(() => slow.opened), tasks.addTask(() => {})], { shutdownTimeout: 20 });
     await http.post('/').expect(201);
     await app.close();
     expect(await ends()).toEqual(['failed', 'discarded']);
   });
 
-  it('counts once, if it is cancelled by the signal of one that the shutdown gives up', async () => {
+  it('counts once if the signal of a task that the shutdown aborts cancels it', async () => {
     const { app, http, runner } = await serve(
       (tasks) => [
         tasks.addTask(() => {
@@ -129,7 +130,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0, discardedCount: 1 });
   });
 
-  it('says so of one that came when the application had closed', async () => {
+  it('resolves `ended` with "discarded" if it is added after the application has closed', async () => {
     let kept!: BackgroundTasks;
     const { app, http } = await serve((tasks) => {
       kept = tasks;
@@ -143,7 +144,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(late.cancel()).toBe(false);
   });
 
-  it('and a late one is as any other', async () => {
+  it('can be found and awaited like any other if it is added late', async () => {
     let kept!: BackgroundTasks;
     const { http, runner } = await serve((tasks) => {
       kept = tasks;
@@ -193,7 +194,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(runner.find(id!)).toBeUndefined();
   });
 
-  it('one that waits is cancelled: discarded, with the reason', async () => {
+  it('is discarded with the reason if it is cancelled while it waits', async () => {
     const ran: string[] = [];
     const errors: unknown[] = [];
     const started = gate();
@@ -223,7 +224,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(errors).toEqual([]);
   });
 
-  it('one that runs is cancelled: its signal fires, it is given up, and its siblings go on, also where failures stop them', async () => {
+  it('is aborted if it is cancelled while it runs: its signal fires, and its siblings go on, also where failures stop them', async () => {
     const ran: string[] = [];
     const errors: unknown[] = [];
     let signal: AbortSignal | undefined;
@@ -252,7 +253,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
   });
 
-  it('is cancelled before it has been started, by the handler itself, and by an earlier task', async () => {
+  it('can be cancelled before it starts, by the handler itself and by an earlier task', async () => {
     const ran: string[] = [];
     const { http, runner } = await serve((tasks) => {
       const first = tasks.addTask(() => ran.push('first'));
@@ -320,7 +321,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
   it.each([
     ['text of several lines', 'one\ntwo', 'one\\ntwo'],
     ['nothing', undefined, 'no reason was given'],
-  ])('takes %s for its reason', async (_, reason, logged) => {
+  ])('can be cancelled with %s for the reason', async (_, reason, logged) => {
     const { http, logs } = await serve((tasks) => [tasks.addTask({ name: 'odd' }, () => {})]);
     await http.post('/').expect(201);
     await held[0]!.ended;
@@ -334,7 +335,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(lines.of('debug')).toEqual([`Background task "odd" was discarded: it was cancelled: ${logged}`]);
   });
 
-  it('stays as it is, if the reason cannot be put into text', async () => {
+  it('runs on if the reason of cancel() cannot be put into text, which throws', async () => {
     const { http, runner } = await serve((tasks) => {
       const task = tasks.addTask(() => {});
       expect(() => task.cancel(Object.create(null))).toThrow(TypeError);
@@ -345,7 +346,7 @@ describe.each(platforms)('a task to hold on to, on %s', (platform) => {
     expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
   });
 
-  it('that its run() is for lists made by hand, it says: it would run twice', async () => {
+  it('refuses run(), which is for lists made by hand: it would run twice', async () => {
     const ran: string[] = [];
     const { http, runner } = await serve((tasks) => [tasks.addTask({ name: 'once' }, () => void ran.push('once'))]);
     await http.post('/').expect(201);

@@ -1,3 +1,4 @@
+// Guarantee 6: a task that is added when its list is done still runs, at once and tracked.
 import type { ServerResponse } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Res } from '@nestjs/common';
@@ -5,7 +6,7 @@ import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks'
 import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 
-// Code that nobody waits for may add a task when its request is long over: the task runs all the same, tracked, and a warning says why it is late.
+// Code that nobody awaits may add a task long after its request. A warning says why the task is late.
 
 let log: string[];
 let work: Gate;

@@ -1,3 +1,4 @@
+// Public API: `concurrency` and `maxPending`. Guarantee 3: under load, every task is run, discarded or refused.
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { type CanActivate, Controller, Get, Injectable, Module, NotFoundException, Param, UseGuards } from '@nestjs/common';
@@ -78,7 +79,7 @@ describe.each(platforms)('concurrency on %s', (platform) => {
     expect(started).toHaveLength(1001);
   });
 
-  it('without it, the tasks of all requests run at once, and those of one still one after the other', async () => {
+  it('is unlimited by default: requests run tasks side by side, each request one after the other', async () => {
     const { http, runner, started, endAll } = await serve({});
     for (const request of ['a', 'b', 'c', 'd', 'e']) await http.get(`/${request}/2`).expect(200);
     expect(await endAll()).toBe(5);

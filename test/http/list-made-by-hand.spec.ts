@@ -1,3 +1,4 @@
+// Public API: `new BackgroundTasks()` and `new BackgroundTask()`, run by hand in a unit test.
 import { inspect } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksError, BackgroundTasksTimeoutError, currentTask } from 'nestjs-background-tasks';
@@ -173,7 +174,7 @@ describe('BackgroundTask', () => {
     );
   });
 
-  it('is given up at its timeout: run() rejects, and the signal fires with the same error', async () => {
+  it('is aborted at its timeout: run() rejects, and the signal fires with the same error', async () => {
     let signal: AbortSignal | undefined;
     const task = new BackgroundTask({ name: 'endless', timeout: 1 }, () => {
       signal = currentTask()?.signal;
@@ -187,7 +188,7 @@ describe('BackgroundTask', () => {
   });
 });
 
-describe('bad input to addTask', () => {
+describe('addTask() refuses', () => {
   const noop = () => {};
   it.each<[string, unknown[], string, string]>([
     [
@@ -230,7 +231,7 @@ describe('bad input to addTask', () => {
   });
 });
 
-describe('bad input to new BackgroundTasks()', () => {
+describe('new BackgroundTasks() refuses', () => {
   it.each([
     ['functions', [() => 1], 'an array'],
     ['a string', 'tasks', 'a string'],

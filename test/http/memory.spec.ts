@@ -1,3 +1,4 @@
+// Guarantee 9: nothing of a finished request is retained.
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';

@@ -1,3 +1,4 @@
+// Guarantee 2: if one application is mounted in another, each has its own list for the request that both see.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import {
@@ -16,8 +17,6 @@ import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner, BackgroundTasksShutdownError } from 'nestjs-background-tasks';
 import { RecordedLogs, createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
-
-// One application mounted in another: both see the same request, and each has a list of its own for it.
 
 const open: INestApplication[] = [];
 afterEach(async () => {
@@ -114,7 +113,7 @@ describe.each(platforms)('an application mounted in one on %s', (platform) => {
     expect(failed.sort()).toEqual(['inner: inner', 'outer: outer', 'outer: outer']);
   });
 
-  it.each(platforms)('(%s): its shutdown gives up its own tasks, and leaves those of the other alone', async (innerPlatform) => {
+  it.each(platforms)('(%s): its shutdown aborts its own tasks, and leaves those of the other alone', async (innerPlatform) => {
     const failed: string[] = [];
     const { innerApp, outer } = await mount(innerPlatform, failed);
     await outer.http.get('/held').expect(200);

@@ -1,3 +1,4 @@
+// Guarantee 3: every list is run or discarded once, also if the client has left and nobody ends the response.
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse, request as send } from 'node:http';
 import { connect } from 'node:net';
@@ -24,8 +25,6 @@ import { type TestApp, createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
 import { Recorder } from '../support/recorder.js';
-
-// The client has left, no handler is reached, and nobody calls `response.end()`: what was added is run or discarded all the same, soon and once.
 
 let ran: string[];
 let reached: Recorder<string>;
@@ -148,7 +147,7 @@ describe.each(platforms)('when a client has left and nobody answers on %s', (pla
     expect(app.logs.of('warn')).toEqual([]);
   });
 
-  it('such requests lock nobody out for good', async () => {
+  it('the tasks of many such requests free their room under maxPending', async () => {
     const app = await createApp(platform, PoliteModule);
     for (let n = 0; n < 20; n += 1) await leave(app, '/middleware');
     await app.http.get('/plain').expect(503);
@@ -159,7 +158,7 @@ describe.each(platforms)('when a client has left and nobody answers on %s', (pla
     expect(app.runner).toMatchObject({ pendingCount: 0, discardedCount: 20 });
   });
 
-  it('such requests do not hold the shutdown up', async () => {
+  it('such requests do not delay the shutdown', async () => {
     const app = await createApp(platform, PoliteModule);
     await leave(app, '/middleware');
     await app.app.close();
@@ -186,7 +185,7 @@ describe.each(platforms)('when a client has left and nobody answers on %s', (pla
     expect(ran).toEqual(['success', 'always']);
   });
 
-  it('clients that pipeline and leave hold nothing back either', async () => {
+  it('the tasks of clients that pipeline and leave run as well', async () => {
     const app = await createApp(platform, PoliteModule);
     const socket = connect(Number(new URL(app.url).port), '127.0.0.1');
     socket.on('error', () => {});

@@ -1,11 +1,12 @@
+// Guarantee 11: the specs below hold, too, on a Nest whose way to run interceptors cannot be replaced.
 import { expect, it, jest } from '@jest/globals';
 import { Controller, Get, Module } from '@nestjs/common';
 import { ExternalContextCreator, NestFactory } from '@nestjs/core';
 import { BackgroundTasksInterceptor, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { createApp } from '../support/app.js';
 
-// A version of Nest may run interceptors in another way than the one that this package shortens. Its interceptor is called as any other then,
-// without an error, and all that does not tell it when the handler itself has ended holds as before: here are the same specs, run that way.
+// A future Nest may run interceptors in a way that this package cannot replace. Nest then calls its interceptor as any other, without an
+// error. The interceptor cannot know when the handler itself has ended; all other promises hold.
 
 @Module({})
 class EmptyModule {}

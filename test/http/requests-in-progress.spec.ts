@@ -1,3 +1,4 @@
+// Guarantee 8: a shutdown waits for requests that the application has begun to serve, and for the tasks that they add.
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse, request as send } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
@@ -23,8 +24,6 @@ import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
 import { turns } from '../support/turns.js';
-
-// A request that the application has begun to serve is waited for by the shutdown: what it reaches later may still add tasks.
 
 let log: Recorder<string>;
 let held: Gate;

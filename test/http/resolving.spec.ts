@@ -1,3 +1,5 @@
+// Guarantee 2: a list that is resolved by hand is that of the request, if it is registered. Guarantee 6: outside any request, tasks start
+// at once, tracked.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Req, Scope } from '@nestjs/common';
 import { ContextIdFactory, LazyModuleLoader, ModuleRef, NestFactory } from '@nestjs/core';

@@ -1,3 +1,4 @@
+// Guarantees 1, 3 and 4: tasks run or are discarded once, after the response, on every path that a response may take.
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { PassThrough, Readable } from 'node:stream';

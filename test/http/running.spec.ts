@@ -1,3 +1,4 @@
+// Guarantees 1 to 8, each in its plainest form.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {

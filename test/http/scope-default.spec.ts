@@ -1,3 +1,5 @@
+// Public API: `scope: Scope.DEFAULT`. Guarantees 2 and 6: its singleton follows the request, and tasks outside any request start on the
+// next tick.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
 import { PassThrough } from 'node:stream';
@@ -201,7 +203,7 @@ describe.each(platforms)('forRoot({ scope: Scope.DEFAULT }) on %s', (platform) =
     expect(app.get(BackgroundTasks)).toBeInstanceOf(BackgroundTasks);
   });
 
-  it('so does the exception filter that answers', async () => {
+  it('the exception filter that answers adds to the one list of the request', async () => {
     const { http, runner } = await createApp(platform, EverythingModule);
     await http.get('/everything/teapot?id=teapot').expect(418, 'teapot');
     await runner.onIdle();
@@ -250,7 +252,7 @@ describe.each(platforms)('forRoot({ scope: Scope.DEFAULT }) on %s', (platform) =
     expect(ran.get('posted')).toEqual(['controller']);
   });
 
-  it('at / too', async () => {
+  it('everything of a request to / reaches its one list', async () => {
     const { http } = await createApp(platform, EverythingModule);
     const response = await http.get('/?id=root').expect(200);
     expect(response.body).toEqual(everybody);
@@ -259,7 +261,7 @@ describe.each(platforms)('forRoot({ scope: Scope.DEFAULT }) on %s', (platform) =
   it.each<[string, string, NonNullable<Parameters<typeof createApp>[2]>['configure']]>([
     ['a global prefix', '/api/everything/well', (app) => app.setGlobalPrefix('api')],
     ['versions in the path', '/v1/everything/well', (app) => app.enableVersioning({ type: VersioningType.URI, defaultVersion: '1' })],
-  ])('with %s', async (_, path, configure) => {
+  ])('everything of a request reaches its one list with %s', async (_, path, configure) => {
     const { http, runner } = await createApp(platform, EverythingModule, { configure: configure! });
     const response = await http.get(`${path}?id=moved`).expect(200);
     expect(response.body).toEqual(everybody);
@@ -267,7 +269,7 @@ describe.each(platforms)('forRoot({ scope: Scope.DEFAULT }) on %s', (platform) =
     expect(ran.get('moved')).toEqual(everybody);
   });
 
-  it('with a controller for one host', async () => {
+  it('everything of a request reaches its one list with a controller for one host', async () => {
     @Controller({ host: 'admin.localhost' })
     class HostController {
       constructor(private readonly service: Service) {}
@@ -485,7 +487,7 @@ describe('the option scope', () => {
     expect(app.get(Singleton).tasks).toBeInstanceOf(BackgroundTasks);
   });
 
-  it('goes with isGlobal: false', async () => {
+  it('works together with isGlobal: false', async () => {
     const { app } = await createApp('Express', appWith(BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT, isGlobal: false })));
     expect(app.get(Singleton).tasks).toBeInstanceOf(BackgroundTasks);
   });

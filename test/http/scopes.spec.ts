@@ -1,3 +1,4 @@
+// Public API: how the scope of a configured import holds for plain imports, and what conflicts.
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Scope, type Type } from '@nestjs/common';
 import { EventEmitter2, EventEmitterModule, OnEvent } from '@nestjs/event-emitter';
@@ -94,7 +95,7 @@ describe.each(platforms)('a plain import beside a configured one, on %s', (platf
     else expect(get).toThrow('resolve()');
   });
 
-  it('lives with a scope that is not global', async () => {
+  it('works beside a configuration that is not global', async () => {
     Object.assign(made, { theirs: 0, mine: 0, elsewhere: 0 });
     const local = BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT, isGlobal: false });
     const { http } = await createApp(platform, moduleWith(ThirdPartyModule, ModuleWithoutImport, local));

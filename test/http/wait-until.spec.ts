@@ -1,3 +1,4 @@
+// Public API: the option `waitUntil` gets the end of the tasks of a request, for platforms that freeze the process.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
@@ -198,7 +199,7 @@ describe('at the start on a platform that freezes functions', () => {
     ]);
   });
 
-  it('none, if something is configured against it, or elsewhere', async () => {
+  it('there is no warning elsewhere, or if an option prevents the loss', async () => {
     expect(await warnings({ VERCEL: '1' }, { waitUntil: () => undefined })).toEqual([]);
     delete process.env.VERCEL;
     expect(await warnings({})).toEqual([]);

@@ -1,3 +1,4 @@
+// Public API: `runner.within()` gives a unit of work outside a request its own list.
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Scope } from '@nestjs/common';
@@ -67,7 +68,7 @@ describe('runner.within()', () => {
       },
     ],
     ['rejects', (error: Error) => Promise.reject(error)],
-  ])('a function that %s is the failure, and its error is thrown on', async (_, fail) => {
+  ])('a function that %s makes the outcome a failure, and its error is thrown on', async (_, fail) => {
     const { runner, logs } = await createApp('Express', moduleWith({}));
     const error = new Error('the job fails');
     const job = runner.within((tasks) => {
@@ -139,7 +140,7 @@ describe('runner.within()', () => {
   describe('under Scope.DEFAULT', () => {
     const { DEFAULT: scope } = Scope;
 
-    it('what is injected follows it, also after an await, and units do not mix', async () => {
+    it('injected lists follow the unit of work, also after an await, and units do not mix', async () => {
       const { app, runner } = await createApp('Express', moduleWith({ scope }, [Outbox]));
       const { tasks } = app.get(Outbox);
       const job = async (name: string): Promise<void> => {
@@ -161,7 +162,7 @@ describe('runner.within()', () => {
       expect(log).toEqual(['a', 'a again']);
     });
 
-    it('code that follows it past its end has its task start at once, without a warning', async () => {
+    it('code that outlives the unit of work has its task start at once, without a warning', async () => {
       const { app, runner, logs } = await createApp('Express', moduleWith({ scope }, [Outbox]));
       const { tasks } = app.get(Outbox);
       const over = gate();

@@ -1,3 +1,4 @@
+// Guarantee 11: the interceptor replaces how Nest runs interceptors, and nobody notices, other interceptors included.
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import {
   type CallHandler,
@@ -25,8 +26,6 @@ import { type Observable, map, of } from 'rxjs';
 import supertest from 'supertest';
 import { adapterOf, createApp, platforms } from '../support/app.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
-
-// The interceptor of this package is run without Nest's Observables: that is to be seen by nobody, the other interceptors included.
 
 let ran: string[];
 let intercept: jest.SpiedFunction<BackgroundTasksInterceptor['intercept']>;

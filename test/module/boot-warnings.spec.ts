@@ -1,3 +1,4 @@
+// Public API: at boot, one warning names what became request-scoped because it injects the list.
 import { describe, expect, it } from '@jest/globals';
 import {
   type CanActivate,
@@ -124,7 +125,7 @@ class Singleton implements OnModuleInit {
 })
 class FeatureModule {}
 
-describe('what the injection of the list makes request-scoped', () => {
+describe('a provider that the injection of the list makes request-scoped', () => {
   it('is named at boot, once, with the way that leads there, if it counts on being made once', async () => {
     @Module({ imports: [BackgroundTasksModule, FeatureModule] })
     class AppModule {}
@@ -147,7 +148,7 @@ describe('what the injection of the list makes request-scoped', () => {
     ]);
   });
 
-  it('is nothing under Scope.DEFAULT', async () => {
+  it('does not exist under Scope.DEFAULT', async () => {
     @Module({ imports: [BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT }), FeatureModule] })
     class AppModule {}
 

@@ -1,10 +1,11 @@
+// Public API: what types rule out throws an error that says what to write.
 import 'reflect-metadata';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Inject, Injectable, Module, SetMetadata } from '@nestjs/common';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
 import { createApp, platforms } from '../support/app.js';
 
-// What types rule out, and what is written all the same where nobody checks them: SWC, tsx, JavaScript.
+// SWC, tsx and JavaScript check no types.
 
 /** An export as it looks to code without types. */
 const untyped = (value: unknown) => value as (...args: unknown[]) => (...args: unknown[]) => void;
@@ -73,7 +74,7 @@ describe('@BackgroundTask', () => {
     );
   });
 
-  it('leaves the method what others find on it', () => {
+  it('keeps the metadata, the name and the length of the method', () => {
     class Documented {
       @BackgroundTask()
       @SetMetadata('roles', ['admin'])

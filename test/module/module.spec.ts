@@ -1,3 +1,4 @@
+// Public API: how the module is imported and configured; its options are validated at boot.
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, type Type } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
@@ -83,7 +84,7 @@ describe.each(platforms)('BackgroundTasksModule on %s', (platform) => {
   });
 });
 
-describe('one runner for the application', () => {
+describe('there is one runner for the application', () => {
   @Module({ imports: [BackgroundTasksModule], controllers: [AppController], providers: [Mailer] })
   class FeatureModule {}
 

@@ -1,3 +1,4 @@
+// Public API: at boot, warnings and errors name enhancers, factories and handlers that the injection of the list breaks.
 import { Strategy } from 'passport';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import {
@@ -26,7 +27,7 @@ import { Interval, ScheduleModule } from '@nestjs/schedule';
 import { BackgroundTasks, BackgroundTasksError, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { createApp, isNest12 } from '../support/app.js';
 
-// Whatever the injection of the list breaks is named at boot, with what to do. What this check reads of Nest may be missing.
+// This check reads parts of Nest that a version may lack.
 
 afterEach(() => void jest.restoreAllMocks());
 
@@ -181,7 +182,7 @@ describe('a global enhancer that injects the list', () => {
     ]);
   });
 
-  it('with one is nothing to warn of if it injects no list', async () => {
+  it('with one is not warned of if it injects no list', async () => {
     @Injectable()
     class Timing implements NestInterceptor {
       intercept(_: ExecutionContext, next: CallHandler) {
@@ -192,7 +193,7 @@ describe('a global enhancer that injects the list', () => {
   });
 });
 
-describe('what a factory makes', () => {
+describe('a provider that a factory makes', () => {
   @Injectable()
   class Jobs implements OnModuleInit {
     constructor(readonly users: Users) {}
@@ -201,14 +202,14 @@ describe('what a factory makes', () => {
     run(): void {}
   }
 
-  it('is known by its token, if that is a class', async () => {
+  it('is warned of by its token, if that is a class', async () => {
     const jobs: Provider = { provide: Jobs, inject: [Users], useFactory: (users: Users) => new Jobs(users) };
     expect(await warnedOf([jobs])).toEqual([
       'Jobs → Users → BackgroundTasks: its onModuleInit() will not be called; @Cron(), @Interval() or @Timeout() is for singletons',
     ]);
   });
 
-  it('has a way that may go through a symbol', async () => {
+  it('is named with its way to the list, also through a symbol', async () => {
     const USERS = Symbol('users');
     const users: Provider = { provide: USERS, inject: [Users], useFactory: (made: Users) => made };
     expect(await warnedOf([users, { provide: Jobs, inject: [USERS], useFactory: () => ({}) }])).toEqual([
@@ -220,7 +221,7 @@ describe('what a factory makes', () => {
     expect(await warnedOf([{ provide: Jobs, inject: [], useFactory: () => new Jobs(new Users(new BackgroundTasks())) }])).toEqual([]);
   });
 
-  it('has a second name that is not warned of twice', async () => {
+  it('is warned of once, also if it has a second name', async () => {
     @Injectable()
     abstract class Scheduler {
       @Interval(60_000)

@@ -1,3 +1,4 @@
+// Public API: the list is injected by type, whatever compiles the application.
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from '@jest/globals';

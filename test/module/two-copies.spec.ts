@@ -1,3 +1,4 @@
+// Guarantee 3: with two copies of this package in one process, the tasks of each run once.
 import type { ServerResponse } from 'node:http';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import * as common from '@nestjs/common';

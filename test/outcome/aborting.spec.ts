@@ -1,3 +1,4 @@
+// Guarantees 4 and 8: an interceptor that answers early does not start tasks, or end a shutdown, before its handler has ended.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
   type CallHandler,
@@ -81,7 +82,7 @@ class SlowModule implements OnModuleDestroy {
   }
 }
 
-describe.each(platforms)('an interceptor that gives up on %s', (platform) => {
+describe.each(platforms)('on %s, an interceptor that answers before its handler has ended', (platform) => {
   async function ended({ runner, logs }: TestApp): Promise<void> {
     await turns();
     expect(log).toEqual([]);
@@ -91,21 +92,21 @@ describe.each(platforms)('an interceptor that gives up on %s', (platform) => {
     expect(logs.of('warn')).toEqual([]);
   }
 
-  it('has failed: no task starts, and none is late, before the handler has ended', async () => {
+  it('with an exception makes the outcome a failure, and no task starts before the handler has ended', async () => {
     const app = await createApp(platform, SlowModule);
     await app.http.get('/timeout').expect(408);
     await ended(app);
     expect(log).toEqual(['handler ends', 'failure', 'always', 'added last']);
   });
 
-  it('has succeeded with a value from elsewhere, whatever becomes of the handler', async () => {
+  it('with a value from elsewhere makes the outcome a success, whatever becomes of the handler', async () => {
     const app = await createApp(platform, SlowModule);
     await app.http.get('/race').expect(200, 'from elsewhere');
     await ended(app);
     expect(log).toEqual(['handler ends', 'success', 'always', 'added last']);
   });
 
-  it('is no other one behind what a library has put in front of all interceptors', async () => {
+  it('has the same outcome behind an interceptor that a library puts in front of all others', async () => {
     const first: NestInterceptor = { intercept: (_context, next) => next.handle() };
     const app = await createApp(platform, SlowModule, {
       configure: (nestApp) => void nestApp.get(ApplicationConfig).getGlobalInterceptors().unshift(first),

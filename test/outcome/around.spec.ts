@@ -1,3 +1,4 @@
+// Public API: the options `around` and `carry`, and `currentTask()`. Guarantee 5: what they throw fails their own task alone.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from '@jest/globals';
@@ -115,7 +116,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
       },
     ],
     ['turns the failure of the task into its own', (_, next) => next().then(() => Promise.reject(new Error('around fails')))],
-  ])('what it %s is the failure of the task, and of no other', async (_how, around) => {
+  ])('fails its task, and no other, with what it %s', async (_how, around) => {
     await runTasks('async,sync', (task, next) => (task.name === 'async' ? around(task, next) : next()));
     expect(reported).toEqual(['async: around fails']);
     expect(log).toContain('sync in undefined');
@@ -156,7 +157,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
     expect(log).toEqual(['async in undefined', 'after async', 'sync in undefined', 'after sync']);
   });
 
-  it('that throws while the task runs has the end of it waited for, and fails for what it threw', async () => {
+  it('that throws while the task runs fails the task with its error, once the task has ended', async () => {
     await runTasks('async,rejects,sync', (_, next) => {
       void next();
       throw new Error('around fails');
@@ -183,7 +184,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
     expect(log).toEqual([]);
   });
 
-  it('has the timeout of the task for both, and starts nothing that was given up', async () => {
+  it('shares the timeout of the task, and starts nothing after it', async () => {
     const opened = gate();
     let late: Promise<void> | undefined;
     await runTasks(
@@ -372,7 +373,7 @@ describe('the option carry', () => {
     ],
     ['rejects with', () => Promise.reject(new Error('no tenant')), 'no tenant'],
     ['returns, and is not JSON,', () => ({ tenant: new Map() }), 'Expected carry().tenant of background task "mail" to survive JSON'],
-  ])('what it %s is the failure of the task, of which the client hears', async (_, carry, message) => {
+  ])('fails the request with what it %s', async (_, carry, message) => {
     const { http, runner } = await appWith(carry);
     await http.get('/ada').expect(500);
     await runner.onIdle();
@@ -381,7 +382,7 @@ describe('the option carry', () => {
     expect(log).toEqual(['plain']);
   });
 
-  it('that does not settle is waited for as long as an engine', async () => {
+  it('that does not settle is awaited as long as an engine', async () => {
     const { http, runner } = await appWith(() => new Promise(() => {}), 30);
     await http.get('/ada').expect(503);
     await runner.onIdle();

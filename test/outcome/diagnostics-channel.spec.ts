@@ -1,3 +1,4 @@
+// Public API: the tracing channel of tasks publishes every start, end, failure and discarded task.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
@@ -95,7 +96,7 @@ class TasksController {
 class AppModule {}
 
 describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s', (platform) => {
-  it('does not keep the late end of a task that was given up from the log', async () => {
+  it('leaves the late end of an aborted task in the log', async () => {
     record();
     const { http, runner, logs } = await createApp(platform, AppModule);
     await http.get('/timeout').expect(200);
@@ -141,7 +142,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
     expect(events).toEqual(expected);
   });
 
-  it('publishes a task that the outcome rules out', async () => {
+  it('publishes a task that the outcome discards', async () => {
     const { http, runner } = await createApp(platform, AppModule);
     record();
     await http.post('/discard').expect(201);
@@ -149,7 +150,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
     expect(events).toEqual(['discard discarded: it runs on failure, and the outcome of its request was success']);
   });
 
-  it('publishes the tasks that a shutdown gives up, and those that it does not start', async () => {
+  it('publishes the tasks that a shutdown aborts, and those that it does not start', async () => {
     const { app, http } = await createApp(platform, AppModule);
     record();
     await http.post('/two').expect(201);

@@ -1,3 +1,4 @@
+// Public API: errors that answer 503 are logged once, and tell the client nothing of the inside.
 import type { AddressInfo, Server } from 'node:net';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';
@@ -104,12 +105,12 @@ function moduleWith(...filters: { provide: typeof APP_FILTER; useClass: typeof C
   return RefusedModule;
 }
 
-describe.each(platforms)('what answers 503 on %s', (platform) => {
+describe.each(platforms)('an error that answers 503 on %s', (platform) => {
   it.each([
     ['/handler', refused],
     ['/guard', refused],
     ['/engine', 'Background task "mail" did not get to the engine within the flushTimeout of 30 ms; it said last: away'],
-  ])('%s says nothing of the inside, and is logged once', async (path, message) => {
+  ])('tells the client nothing of the inside, and is logged once: %s', async (path, message) => {
     const errors = errorLogs();
     const { http, runner } = await createApp(platform, moduleWith());
     await http.get(path).expect(503, body).expect('Retry-After', '1');
@@ -117,7 +118,7 @@ describe.each(platforms)('what answers 503 on %s', (platform) => {
     expect(errors.map(([logged]) => logged)).toEqual([message]);
   });
 
-  it.each(['/handler', '/guard', '/engine'])('%s does so behind a filter that catches everything', async (path) => {
+  it.each(['/handler', '/guard', '/engine'])('answers 503 behind a filter that catches everything, too: %s', async (path) => {
     const { http } = await createApp(platform, moduleWith({ provide: APP_FILTER, useClass: CatchEverythingFilter }));
     await http.get(path).expect(503, { statusCode: 503, path }).expect('Retry-After', '1');
   });
@@ -145,7 +146,7 @@ describe('the errors that answer 503', () => {
     expect(new BackgroundTasksEngineError(['mail'], 'was not taken', cause)).toMatchObject({ tasks: ['mail'], cause });
   });
 
-  it('leave each class its own instances', () => {
+  it('are told apart by instanceof', () => {
     const overflow = new BackgroundTasksOverflowError('mail', 1);
     const timeout = new BackgroundTasksTimeoutError('mail', 1);
     expect(overflow).not.toBeInstanceOf(BackgroundTasksShutdownError);
@@ -161,7 +162,7 @@ describe('the errors that answer 503', () => {
 describe.each<[string, Platform]>([
   ['Apollo', 'Express'],
   ['Mercurius', 'Fastify'],
-])('what is refused in a resolver, with %s', (driver, platform) => {
+])('a task that is refused in a resolver, with %s,', (driver, platform) => {
   @Resolver()
   class RefusedResolver {
     @Query(() => String)
@@ -193,7 +194,7 @@ describe.each<[string, Platform]>([
   });
 });
 
-it('what is refused for a message is an internal error to its client, and is logged once', async () => {
+it('a task that is refused for a message is an internal error to the client, and is logged once', async () => {
   @Controller()
   class RefusedMessages {
     @MessagePattern('refused')

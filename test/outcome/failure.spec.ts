@@ -1,3 +1,4 @@
+// Guarantee 5: a failing task is logged and handed to `onError`, and its siblings still run. Guarantee 9: arguments are never logged.
 import { once } from 'node:events';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { inspect } from 'node:util';
@@ -161,7 +162,7 @@ describe.each(platforms)('a task that fails on %s', (platform) => {
   it.each([
     ['throws', () => fail(new Error('broken reporter'))],
     ['rejects', () => Promise.reject(new Error('broken reporter'))],
-  ])('when onError %s, that is logged as well, and the siblings run', async (_, onError) => {
+  ])('is logged together with the failure of onError, which %s, and the siblings run', async (_, onError) => {
     const { http, runner, logs, siblings } = await serve({ onError }, () => fail(new Error('the task')));
     await http.get('/').expect(200, 'fine');
     await runner.onIdle();
@@ -223,7 +224,7 @@ describe.each(platforms)('a timeout on %s', (platform) => {
     },
   ];
 
-  it.each(ends)('gives the task up and goes on; that its function $what after all is logged', async ({ end, logged }) => {
+  it.each(ends)('aborts the task and goes on, and the log says that its function $what in the end', async ({ end, logged }) => {
     const function_ = gate();
     const nextTask = gate();
     const ended = gate();
@@ -331,8 +332,8 @@ describe.each(platforms)('a timeout on %s', (platform) => {
   });
 });
 
-describe.each(platforms)('what is logged and thrown on %s', (platform) => {
-  it('never holds the arguments of a task', async () => {
+describe.each(platforms)('what this package logs and throws on %s', (platform) => {
+  it('never contains the arguments of a task', async () => {
     const secret = 'hunter2';
     const slow = gate();
     const ended = gate();

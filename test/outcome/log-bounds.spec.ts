@@ -1,3 +1,4 @@
+// Guarantee 5: what is logged of a failing task is bounded, and its name stays on one line.
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module } from '@nestjs/common';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, type BackgroundTasksModuleOptions } from 'nestjs-background-tasks';
@@ -6,7 +7,7 @@ import { createApp, platforms } from '../support/app.js';
 /** The characters that the log of one failure takes at most. */
 const MOST = 8_000;
 
-describe.each(platforms)('what is logged of one failure on %s', (platform) => {
+describe.each(platforms)('the log of one failure on %s', (platform) => {
   async function linesOf(name: string, error: () => unknown, options: BackgroundTasksModuleOptions = {}) {
     @Controller()
     class FailingController {
@@ -80,17 +81,17 @@ describe.each(platforms)('what is logged of one failure on %s', (platform) => {
     ]);
   });
 
-  it('has the name in one line in what it says of the option around, too', async () => {
+  it('has the name of the task in one line, too, if it is about the option around', async () => {
     const [line] = await linesOf('a\nb', () => new Error('oh'), { around: () => undefined });
     expect(line!.message).toMatch(/^Background task "a\\nb" was not run: the option `around`/);
   });
 
-  it('has the beginning of a very long name', async () => {
+  it('has only the beginning of a very long name', async () => {
     const [line] = await linesOf('n'.repeat(10_000), () => new Error('oh'));
     expect(line!.message).toMatch(/^Background task "n{200}…" failed: oh$/);
   });
 
-  it("keeps the name on its line in this package's own errors", async () => {
+  it("has the name of the task in one line in this package's own errors, too", async () => {
     const task = new BackgroundTask({ name: 'a\nb', timeout: 1 }, () => new Promise(() => {}));
     await expect(task.run()).rejects.toMatchObject({
       message: expect.stringContaining('Background task "a\\nb" did not end'),

@@ -1,3 +1,4 @@
+// Guarantee 5: with nestjs-pino, a failing task is one structured line. Guarantee 9: arguments are never logged.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, Param } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
@@ -76,7 +77,7 @@ describe.each(platforms)('with nestjs-pino on %s', (platform) => {
     expect(JSON.stringify(lines)).not.toContain('4242');
   });
 
-  it('a value that is no error is a line, too', async () => {
+  it('a thrown value that is no error is one structured line, too', async () => {
     const { http, runner } = await create();
     await http.get('/odd').expect(200);
     await runner.onIdle();

@@ -1,3 +1,4 @@
+// Public API: OpenTelemetry spans and metrics. Guarantee 13: an SDK that throws changes no task.
 import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';

@@ -1,3 +1,4 @@
+// Guarantee 4: exceptions decide the outcome, whatever a filter answers or a hook makes of the status.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
@@ -19,8 +20,6 @@ import { Readable } from 'node:stream';
 import { EMPTY } from 'rxjs';
 import { createApp, platforms } from '../support/app.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
-
-// Exceptions decide the outcome, and not the status: what a filter makes of them, or a hook of the platform of a success, changes nothing.
 
 let ran: string[];
 
@@ -211,21 +210,21 @@ describe.each(platforms)('the outcome on %s', (platform) => {
     expect(destroyed).toBe(1);
   });
 
-  it('leaves alone what only looks like a file', async () => {
+  it('is a success if the value only looks like a file', async () => {
     const { http, runner } = await start(() => undefined);
     await http.get('/like-a-file').expect(200, { title: 'a video' });
     await runner.onIdle();
     expect(ran).toEqual(['success', 'always']);
   });
 
-  it('of a method that a decorator has replaced is as it was', async () => {
+  it('is the same for a method that a decorator has replaced', async () => {
     const { http, runner } = await start(() => undefined);
     await http.get('/later').expect(409, 'by hand, later');
     await runner.onIdle();
     expect(ran).toEqual(['success', 'always']);
   });
 
-  it('and the engine has its tasks when it has answered by hand, and not before', async () => {
+  it('is known when a replaced method has answered by hand, and the engine has the tasks after that', async () => {
     const log: string[] = [];
     const engine: BackgroundTasksEngine = {
       enqueue: async () => void log.push('handed over'),

@@ -1,3 +1,4 @@
+// Guarantee 4: `runOn` and the outcome of the request decide which tasks run, also for guards, middleware and filters.
 import type { ServerResponse } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
@@ -80,7 +81,7 @@ describe.each(platforms)('runOn on %s', (platform) => {
     expect(runner.discardedCount).toBe(4 - expected.length);
   });
 
-  it('what is discarded leaves a line with the name and why, and is counted', async () => {
+  it('a discarded task leaves a log line with its name and the reason, and is counted', async () => {
     const { http, runner, logs } = await createApp(platform, moduleWith('success'));
     await http.get('/success');
     await http.get('/failure');

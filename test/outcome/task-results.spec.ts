@@ -1,11 +1,10 @@
+// Guarantee 5: a task ends with what its function returns: promises, Observables; what nobody would iterate has failed.
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module } from '@nestjs/common';
 import { type BackgroundTask, BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
 import { EMPTY, Observable, Subject, concat, defer, from, of, throwError } from 'rxjs';
 import { createApp, platforms } from '../support/app.js';
-
-// What a function returns is awaited as `await` does, Observables are subscribed to, and what nobody would notice is refused.
 
 // Jest fails a test for every unhandledRejection and uncaughtException. Node raises them once the microtasks are through.
 afterEach(() => setImmediate());

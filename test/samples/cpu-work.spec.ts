@@ -1,3 +1,4 @@
+// Sample 06: work for the CPU in a thread.
 import { describe, expect, it } from '@jest/globals';
 import { AppModule } from '../../sample/06-cpu-work/app.module.js';
 import { createApp, platforms } from '../support/app.js';

@@ -1,3 +1,4 @@
+// Sample 13: an API and a worker in processes of their own.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';

@@ -1,3 +1,4 @@
+// Sample 04: a download on Fastify whose file is removed after it.
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';

@@ -1,3 +1,4 @@
+// Sample 18: uploads and downloads whose files tasks use and delete.
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type ServerResponse, get } from 'node:http';
@@ -149,7 +150,7 @@ describe('sample/18-files on Express: a download', () => {
   });
 });
 
-describe('what @fastify/multipart leaves of an upload for a task', () => {
+describe('after an upload with @fastify/multipart, a task', () => {
   let cleaned: Gate;
   let results: unknown[];
 
@@ -208,23 +209,23 @@ describe('what @fastify/multipart leaves of an upload for a task', () => {
     return sample.logs;
   }
 
-  it('a file of saveRequestFiles() is gone', async () => {
+  it('finds no file of saveRequestFiles()', async () => {
     await upload('/saved', 100);
     expect(results).toEqual([false]);
   });
 
-  it('a part that was not read in the handler never ends, if it is not a small one', async () => {
+  it('never comes to the end of a large part that was not read in the handler', async () => {
     const logs = await upload('/part', 5_000_000);
     expect(results).toEqual([]);
     expect(logs.of('error')).toEqual([expect.stringContaining('"part" did not end within its timeout of 500 ms')]);
   });
 
-  it('a buffer that was read in the handler is there', async () => {
+  it('has a buffer that was read in the handler', async () => {
     await upload('/buffer', 5_000_000);
     expect(results).toEqual([5_000_000]);
   });
 
-  it('there is no part for who asks first in the task', async () => {
+  it('finds no part if it is the first to ask', async () => {
     await upload('/first-asked-in-task', 100);
     expect(results).toEqual([undefined]);
   });

@@ -1,3 +1,4 @@
+// Sample 07: SIGTERM, with payments in tasks and a database.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';

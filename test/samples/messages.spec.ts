@@ -1,3 +1,4 @@
+// Sample 12: tasks of messages and events.
 import type { AddressInfo, Server } from 'node:net';
 import { describe, expect, it } from '@jest/globals';
 import type { INestMicroservice } from '@nestjs/common';
@@ -23,7 +24,7 @@ describe.each(platforms)('sample/12-messages on %s', (platform) => {
     return { ...served, runner: served.runner, port, supplier: served.app.get(Supplier) };
   }
 
-  it('orders at the start what there is none of', async () => {
+  it('orders at the start the articles that are out of stock', async () => {
     const { runner, supplier } = await createSample();
     await runner.onIdle();
     expect(supplier.orders).toEqual(['ink: none at the start']);

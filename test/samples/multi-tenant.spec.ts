@@ -1,3 +1,4 @@
+// Sample 08: durable providers, one per tenant.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, Scope } from '@nestjs/common';
 import { ContextIdFactory } from '@nestjs/core';

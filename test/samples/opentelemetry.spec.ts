@@ -1,3 +1,4 @@
+// Sample 09: traces, metrics, health and slow tasks.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type Server, createServer } from 'node:http';

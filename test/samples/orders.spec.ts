@@ -1,3 +1,4 @@
+// Sample 14: orders with a login, a tenant, an engine and a transaction.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';

@@ -1,3 +1,4 @@
+// Sample 01: the quick start.
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

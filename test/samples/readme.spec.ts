@@ -1,3 +1,4 @@
+// Sample 02: the snippets of the README.
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { Module } from '@nestjs/common';
 import { BackgroundTasksModule } from 'nestjs-background-tasks';

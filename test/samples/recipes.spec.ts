@@ -1,3 +1,4 @@
+// Sample 16: the recipes of docs/recipes.md.
 import { describe, expect, it } from '@jest/globals';
 import { AppModule } from '../../sample/16-recipes/app.module.js';
 import { Work } from '../../sample/16-recipes/work.js';
@@ -50,7 +51,7 @@ describe.each(platforms)('sample/16-recipes on %s', (platform) => {
     await http.get('/reports/none').expect(404);
   });
 
-  it('cancels', async () => {
+  it('cancels an export, and says so', async () => {
     const { http, work } = await createSample();
     const { body } = await http.post('/reports').expect(202);
     await work.begun.atLeast(1);

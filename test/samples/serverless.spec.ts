@@ -1,3 +1,4 @@
+// Sample 17: functions that are frozen once they have answered.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';

@@ -1,3 +1,4 @@
+// Sample 03: tasks of services and of guards.
 import { describe, expect, it } from '@jest/globals';
 import { AppModule } from '../../sample/03-services-and-guards/app.module.js';
 import { AuditLog } from '../../sample/03-services-and-guards/audit-log.js';

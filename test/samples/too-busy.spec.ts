@@ -1,3 +1,4 @@
+// Sample 10: limits, and routes that answer 503 or do without.
 import { describe, expect, it } from '@jest/globals';
 import { AppModule } from '../../sample/10-too-busy/app.module.js';
 import { ErrorTracker } from '../../sample/10-too-busy/error-tracker.js';

@@ -1,3 +1,4 @@
+// Sample 05: an upload whose progress a page shows.
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Browser } from 'playwright-core';

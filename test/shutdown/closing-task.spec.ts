@@ -1,3 +1,4 @@
+// Guarantee 8: a shutdown never hangs, also if a task closes the application.
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import { Controller, type INestApplication, Module, type OnModuleDestroy, Post, Scope } from '@nestjs/common';
@@ -81,7 +82,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     ]);
   });
 
-  it('and is given up meanwhile, has the shutdown wait for the others all the same', async () => {
+  it('and is aborted meanwhile, leaves the shutdown waiting for the others', async () => {
     const { http, logs, slow, disconnected } = await serve((app) => app.close(), { timeout: 10 });
     await http.post('/other').expect(201);
     await http.post('/').expect(201);
@@ -143,7 +144,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     expect([...new Set(log)]).toEqual(['disconnected']);
   });
 
-  it('without waiting for it, is waited for as any other', async () => {
+  it('without waiting for it, is awaited like any other', async () => {
     const { http, logs, disconnected } = await serve(async (app) => {
       void app.close();
       await setImmediate();

@@ -1,3 +1,4 @@
+// Guarantee 8: a shutdown ends event streams and waits for their tasks, before providers disconnect their databases.
 import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
 import { describe, expect, it } from '@jest/globals';

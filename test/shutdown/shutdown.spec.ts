@@ -1,3 +1,4 @@
+// Guarantee 8: a shutdown waits for requests in flight and for tasks, before providers disconnect their databases, up to `shutdownTimeout`.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';

@@ -1,3 +1,4 @@
+// Guarantees 2, 4 and 8, for gateways: one list per message, flushed after the acknowledgement.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
   type ArgumentsHost,
@@ -193,7 +194,7 @@ describe.each([
       expect(events).toEqual(['reply', 'task of once', 'second task of once']);
     });
 
-    it('a stream of several values: after the last one', async () => {
+    it('the tasks of a stream of several values run after the last one', async () => {
       const { send, runner } = await start('Express', DecoratedModule);
       expect(await send('stream')).toBe(1);
       await runner.onIdle();

@@ -1,3 +1,4 @@
+// Guarantees 2, 3, 4 and 8, for GraphQL: one list per request or subscription, flushed once.
 import { EventEmitter, on } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';
@@ -192,7 +193,7 @@ describe.each<[string, Platform, DynamicModule]>([
       }
     });
 
-    it('so do the queries of a batch', async () => {
+    it('all queries of a batch share one list', async () => {
       const { post, runner } = await start();
       const query = (name: string) => ({ query: `{ author(name: "${name}") { name books } }` });
       expect(await post([query('a'), query('b')])).toHaveLength(2);
@@ -261,7 +262,7 @@ describe.each<[string, Platform, DynamicModule]>([
         expect(logs.of('warn')).toEqual([]);
       });
 
-      it('or when the client ends it, and each of the subscriptions of a connection has its own', async () => {
+      it('a subscription is flushed when the client ends it, and others of the connection are not', async () => {
         const { client, runner } = await connect();
         const a = await subscribe(client, 'a');
         await subscribe(client, 'b');
@@ -272,7 +273,7 @@ describe.each<[string, Platform, DynamicModule]>([
         expect(runner.pendingCount).toBe(4);
       });
 
-      it('one that fails makes the outcome a failure', async () => {
+      it('a subscription that fails makes the outcome a failure', async () => {
         const { client, runner } = await connect();
         const values = await subscribe(client, 'a');
         counters.emit('error', new Error('the source fails'));
@@ -281,7 +282,7 @@ describe.each<[string, Platform, DynamicModule]>([
         expect(events).toEqual(['failed a']);
       });
 
-      it('app.close() ends it, and waits for its tasks', async () => {
+      it('app.close() ends a subscription, and waits for its tasks', async () => {
         const { app, client, runner, logs } = await connect();
         await subscribe(client, 'a');
         await app.close();

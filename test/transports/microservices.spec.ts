@@ -1,3 +1,4 @@
+// Guarantees 2, 4 and 8, for microservices: one list per message, flushed after the reply.
 import type { AddressInfo, Server as NetServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import {
@@ -222,14 +223,14 @@ describe.each([
       expect(events).toEqual(['reply handler and service', "handler's task of a", "service's task of a"]);
     });
 
-    it('a stream of several values: after the last one', async () => {
+    it('the tasks of a stream of several values run after the last one', async () => {
       const { request, runner } = await start(MessageModule);
       expect(await request('stream', 'a')).toEqual(['1', '2', '3']);
       await runner.onIdle();
       expect(events).toEqual(['reply 1', 'reply 2', 'reply 3', 'task of a', "service's task of a"]);
     });
 
-    it('an event: after its handler has ended', async () => {
+    it('the tasks of an event run after its handler has ended', async () => {
       const { emit, runner } = await start(MessageModule);
       const emitted = emit('event', 'a');
       await entered.opened;
@@ -241,7 +242,7 @@ describe.each([
       expect(events).toEqual(['handled a', "service's task of a", 'task of a']);
     });
 
-    it('an event whose handler returns a stream without values: likewise', async () => {
+    it('the tasks of an event run also after a stream without values', async () => {
       const { emit, runner } = await start(MessageModule);
       await emit('nothing', '');
       await entered.opened;
@@ -338,7 +339,7 @@ describe.each(scopes)('what surrounds a handler of messages, with %s', (scope, t
     expect(events).toEqual(['reply well', 'interceptor']);
   });
 
-  it('interceptors may give up: its tasks wait for the handler', async () => {
+  it('interceptors may answer early: its tasks wait for the handler', async () => {
     const giveUp: NestInterceptor = { intercept: (_, next) => race(next.handle(), from(entered.opened).pipe(map(() => 'given up'))) };
 
     @Controller()
