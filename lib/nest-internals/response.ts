@@ -69,6 +69,11 @@ function destroyTelling(
   };
 }
 
+/** True for a response over HTTP/2. */
+export function isHttp2(response: ServerResponse): boolean {
+  return streamOf(response) !== undefined;
+}
+
 /** True for the response to a request that asked for an upgrade, such as the handshake of WebSocket. */
 export function isUpgrade({ req }: ServerResponse): boolean {
   return 'upgrade' in req && req.upgrade === true;

@@ -2,7 +2,15 @@ import type { ServerResponse } from 'node:http';
 import { clearTimeout, setImmediate, setTimeout } from 'node:timers';
 import type { Outcome } from '../list/task-list.js';
 import { responseOf } from '../nest-internals/requests.js';
-import { isUpgrade, observeCutOffs, onceAnswered, onceHandshakeAnswered, onceHeadWritten, onceOver } from '../nest-internals/response.js';
+import {
+  isHttp2,
+  isUpgrade,
+  observeCutOffs,
+  onceAnswered,
+  onceHandshakeAnswered,
+  onceHeadWritten,
+  onceOver,
+} from '../nest-internals/response.js';
 import type { Runner } from '../runner/runner.js';
 import { BackgroundTasksError, RefusedError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
@@ -78,8 +86,7 @@ export class HttpLifetime extends Lifetime {
   /** Tells the lifetimes of a request in all applications that its connection has closed: without tasks, nothing is left to wait for. */
   static clientGone(request: object): void {
     for (let lifetime = HttpLifetime.latest(request); lifetime; lifetime = lifetime.#outer) {
-      lifetime.#isClientGone = true;
-      if (!lifetime.list) lifetime.#await(false);
+      lifetime.#clientHasGone();
     }
   }
 
@@ -95,6 +102,7 @@ export class HttpLifetime extends Lifetime {
   }
 
   override handlerStarted(isEndless = false): void {
+    if (!this.#hasReachedHandler) this.#watchHttp2Client();
     this.#hasReachedHandler = true;
     // The request got here, so that a guard whose task was refused has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
@@ -166,6 +174,20 @@ export class HttpLifetime extends Lifetime {
     this.#isAwaited = isAwaited;
     if (isAwaited) this.runner.counters.handlerStarted();
     else this.runner.counters.handlerSettled();
+  }
+
+  #clientHasGone(): void {
+    this.#isClientGone = true;
+    if (!this.list) this.#await(false);
+  }
+
+  /** Over HTTP/2 a connection has many requests, and does not tell which ones its end, or the end of a stream, concerns. */
+  #watchHttp2Client(): void {
+    const response = this.#request && responseOf(this.#request);
+    if (!response || !isHttp2(response)) return;
+    onceOver(response, () => {
+      if (!response.writableEnded) this.#clientHasGone();
+    });
   }
 
   #answerRetryAfter(): void {
