@@ -15,6 +15,9 @@ export type Platform = (typeof platforms)[number];
 /** Whether this run is the one against Nest 12. */
 export const isNest12 = 'StandardSchemaValidationPipe' in common;
 
+/** From Node 24 on, entering an `AsyncLocalStorage` costs no promise anything. */
+export const isNode24 = Number.parseInt(process.versions.node, 10) >= 24;
+
 /** An application that listens, with what a spec needs to drive it. */
 export interface TestApp {
   readonly app: INestApplication;
