@@ -151,6 +151,7 @@ export class HttpLifetime extends Lifetime {
     clearTimeout(this.#leftAloneTimer);
     super.flush();
     if (this.#onShutdown) this.runner.closing.removeEventListener('abort', this.#onShutdown);
+    this.#onShutdown = undefined;
     this.#request = this.#response = undefined;
   }
 
@@ -166,7 +167,9 @@ export class HttpLifetime extends Lifetime {
   #flushAtShutdown(): void {
     if (this.#onShutdown) return;
     this.#onShutdown = () => setImmediate(() => this.on('shutdownBegan'));
-    this.runner.closing.addEventListener('abort', this.#onShutdown);
+    const { closing } = this.runner;
+    if (closing.aborted) this.#onShutdown();
+    else closing.addEventListener('abort', this.#onShutdown);
   }
 
   #await(isAwaited: boolean): void {

@@ -79,7 +79,6 @@ export abstract class Lifetime implements TasksTarget {
     else this.runner.add(list, task);
   }
 
-  /** The list of a request that is over already takes late tasks. */
   /** Code in a call of `within()` that adds a task to the list of the request around it most likely wants the list of that call. */
   #warnIfPastWithin(task: Task): void {
     const work: Lifetime | undefined = withinStorage.getStore();
@@ -88,6 +87,7 @@ export abstract class Lifetime implements TasksTarget {
     if (this.#number < work.#number) this.runner.log.addedPastWithin(task);
   }
 
+  /** The list of a request that is over already takes late tasks. */
   #makeList(): TaskList {
     const list = new TaskList(this.runner);
     if (this.#finalOutcome) this.runner.flush(list, this.#finalOutcome);
