@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import { isForEngine } from '../engine/named-call.js';
 import { Outbox } from '../engine/outbox.js';
 import type { Sender } from '../engine/sender.js';
@@ -36,6 +37,8 @@ export class Runner implements ListRunner {
   readonly #closers = new Set<BackgroundTask | OnErrorCall>();
   /** The tasks that a shutdown has aborted, and whose functions have not ended. */
   readonly #abandoned = new Set<Task>();
+  /** The async context of no request, for timers: they keep the one that they are made in. */
+  readonly #outside = new AsyncResource('BackgroundTasksRunner');
   #caller: TaskCaller | undefined;
   #isClosed = false;
 
@@ -195,10 +198,11 @@ export class Runner implements ListRunner {
   #warnOfSelfWait(promise: string, isUnsettled: () => boolean, mayWaitForCaller: () => boolean): void {
     if (!isUnsettled()) return;
     const caller = currentWork();
-    const timer = setTimeout(() => {
+    const warn = (): void => {
       const isCalledByTask = caller !== undefined && this.#isAtWork(caller);
       if (isUnsettled() && (isCalledByTask || mayWaitForCaller())) this.log.waitsForItself(promise, SELF_WAIT_MS / 1_000);
-    }, SELF_WAIT_MS);
+    };
+    const timer = this.#outside.runInAsyncScope(() => setTimeout(warn, SELF_WAIT_MS));
     // A number in jsdom.
     if (typeof timer === 'object') timer.unref();
   }
