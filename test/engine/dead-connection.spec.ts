@@ -80,27 +80,29 @@ describe.each(ownBackends)('after the connections to $name have died without an 
     await http.post('/work').expect(201);
   }, 30_000);
 
-  it.each([
-    ['that waits', []],
-    ['that waits for one that is due tomorrow, too', ['/tomorrow']],
-  ])(
-    'a worker %s runs tasks again',
-    async (_how, before) => {
-      const queue = randomUUID();
-      const { http } = await start(false, server.url, queue);
-      for (const path of before) await http.post(path).expect(201);
-      const waits = proxy.sent(/listen |bzpopmin/i);
-      await start({ concurrency: 2 }, proxy.url, queue);
-      await waits;
-      await hasEnded(queue, (await http.post('/work').expect(201)).text);
-      const dead = performance.now();
-      proxy.drop();
+  it('workers run tasks again: one that waits, and one that waits for a task that is due tomorrow, too', async () => {
+    // Both at once, as it is their silence that takes time to notice.
+    const [waiting, waitingForTomorrow] = [await waitingWorker([]), await waitingWorker(['/tomorrow'])];
+    const dead = performance.now();
+    proxy.drop();
+    await Promise.all([waiting(), waitingForTomorrow()]);
+    // Until the silence is noticed; the rest is a busy machine's.
+    expect(performance.now() - dead).toBeLessThan(15_000 + 10_000);
+    expect(ran.all).toHaveLength(8);
+  }, 60_000);
+
+  /** A worker that has run a task, and waits for more. Returns a function that resolves once it has run three others. */
+  async function waitingWorker(before: string[]): Promise<() => Promise<void>> {
+    const queue = randomUUID();
+    const { http } = await start(false, server.url, queue);
+    for (const path of before) await http.post(path).expect(201);
+    const waits = proxy.sent(/listen |bzpopmin/i);
+    await start({ concurrency: 2 }, proxy.url, queue);
+    await waits;
+    await hasEnded(queue, (await http.post('/work').expect(201)).text);
+    return async () => {
       const ids = await Promise.all([1, 2, 3].map(async () => (await http.post('/work').expect(201)).text));
       await ran.containing(...ids);
-      // Until the silence is noticed; the rest is a busy machine's.
-      expect(performance.now() - dead).toBeLessThan(15_000 + 10_000);
-      expect(ran.all).toHaveLength(4);
-    },
-    60_000,
-  );
+    };
+  }
 });
