@@ -40,7 +40,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     }
 
     @Module({
-      imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 20_000, scope: Scope.DEFAULT, ...options })],
+      imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 600_000, scope: Scope.DEFAULT, ...options })],
       controllers: [ClosingController],
     })
     class ClosingModule implements OnModuleDestroy {
