@@ -10,7 +10,6 @@ import {
 import { ModuleRef } from '@nestjs/core';
 import { type Observable, isObservable, tap } from 'rxjs';
 import { type Handler, answersByHand, sendsEvents } from '../nest-internals/handlers.js';
-import type { HandlerHooks } from '../nest-internals/interceptors.js';
 import { rawRequest } from '../nest-internals/requests.js';
 import { Runner } from '../runner/runner.js';
 import { BackgroundTasks } from './background-tasks.js';
@@ -22,7 +21,7 @@ import { type HandlerOptions, HandlerRun, observeHandler, runHandler } from './r
 
 /** Opens the list of each request and tells it how the handler ended. The module installs it outside every other interceptor. */
 @Injectable()
-export class BackgroundTasksInterceptor implements NestInterceptor, HandlerHooks, OnModuleInit {
+export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
   /** @internal */
   readonly resolvers: Resolvers;
   readonly #runner: Runner;
@@ -57,14 +56,20 @@ export class BackgroundTasksInterceptor implements NestInterceptor, HandlerHooks
     return observeHandler(lifetime, options, () => next.handle());
   }
 
-  /** @internal */
+  /**
+   * See `HandlerHooks`.
+   * @internal
+   */
   async aroundInterceptors(args: readonly unknown[], controller: object, handler: Handler, next: () => Promise<unknown>): Promise<unknown> {
     const lifetime = this.#open(rawRequest(args[0] as object), 'http');
     if (!lifetime) return next();
     return runHandler(lifetime, this.#optionsOf('http', handler, controller.constructor as Type), next);
   }
 
-  /** @internal */
+  /**
+   * See `HandlerHooks`.
+   * @internal
+   */
   async aroundHandler(type: string, args: readonly unknown[], handler: Handler, next: () => Promise<unknown>): Promise<unknown> {
     const request = requestOfContext(type, args);
     const lifetime = request && this.#open(request, type);
