@@ -32,7 +32,9 @@ const DECORATORS: readonly { key: string; value?: string; problem: string; evenO
 ];
 
 const SINGLETON = '`BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`';
-const PARAMETER = 'take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on';
+const PARAMETER =
+  'take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or get it with ' +
+  '`BackgroundTasks.of(context)`';
 
 /**
  * The warning about classes that the injection of `BackgroundTasks` has made request-scoped, and that do not work that way. Nest itself is

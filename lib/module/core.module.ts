@@ -1,4 +1,12 @@
-import { type FactoryProvider, Module, type NestModule, type OnApplicationBootstrap, type OnModuleInit, Scope } from '@nestjs/common';
+import {
+  type FactoryProvider,
+  Module,
+  type NestModule,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+  type OnModuleInit,
+  Scope,
+} from '@nestjs/common';
 import { ApplicationConfig, ExternalContextCreator, HttpAdapterHost, ModuleRef, ModulesContainer, REQUEST } from '@nestjs/core';
 import { NamedProviders } from '../engine/named-providers.js';
 import { Sender } from '../engine/sender.js';
@@ -15,7 +23,7 @@ import { Runner } from '../runner/runner.js';
 import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
-import { registerCopy } from '../request/context.js';
+import { type OpenApplication, applications, registerCopy } from '../request/context.js';
 import { copiesWarning, requestScopedWarning, serverlessWarning } from './boot-warnings.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
@@ -58,7 +66,8 @@ const PARTS: FactoryProvider[] = [
 
 /** The one instance of everything in an application, however many modules import `BackgroundTasksModule`. */
 @Module({ providers: PARTS, exports: [BackgroundTasksRunner, BackgroundTasksInterceptor, Runner, CurrentRequest] })
-export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap {
+export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap, OnApplicationShutdown {
+  readonly #application: OpenApplication;
   /** What works less well with this version of Nest. */
   readonly #losses: (string | undefined)[] = [];
 
@@ -80,6 +89,8 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
       );
     }
     registerCopy();
+    this.#application = { server: undefined, tasksOf: (request, type) => interceptor.tasksOf(request, type) };
+    applications.add(this.#application);
     // Nest 12 lets the messages of a microservice be seen before their guards, too.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
     const unwrapped = aroundResolvers(contexts, (args, resolve) => interceptor.resolvers.around(args, resolve));
@@ -124,8 +135,13 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     await this.workerHost.start();
   }
 
+  onApplicationShutdown(): void {
+    applications.delete(this.#application);
+  }
+
   configure(): void {
     const { httpAdapter } = this.adapterHost;
+    this.#application.server = httpAdapter.getHttpServer();
     linkResponses(httpAdapter);
     const connections = new Connections(httpAdapter.getHttpServer(), (request) => HttpLifetime.clientGone(request));
     this.runner.closing.addEventListener('abort', () =>

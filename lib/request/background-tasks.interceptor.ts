@@ -44,6 +44,14 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     if (injected !== this.#current.injected) this.#override = { injected };
   }
 
+  /**
+   * The list of a request, or the override of a test.
+   * @internal
+   */
+  tasksOf(request: object, type: string): object {
+    return this.#open(request, type)?.injected ?? this.#override!.injected;
+  }
+
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const type = context.getType<string>();
     const request = requestOfContext(type, context.getArgs()) ?? (type === 'ws' ? beginGatewayMessage(context) : undefined);

@@ -1,5 +1,7 @@
+import { makeTask } from '../engine/background-task.js';
+import type { BackgroundTaskOptions } from '../engine/options.js';
 import { Runner } from '../runner/runner.js';
-import type { BackgroundTask } from '../task/background-task.js';
+import type { Argument, ArgumentsFor, BackgroundTask, Primitive, TheFunctionItself } from '../task/background-task.js';
 import { invalid } from '../task/validation.js';
 import type { BackgroundTasks } from './background-tasks.js';
 import { WorkLifetime } from './lifetime.js';
@@ -54,6 +56,28 @@ export class BackgroundTasksRunner {
     const lifetime = new WorkLifetime(this.#runner);
     const options = { current: this.#current, waitsForEngine: true };
     return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
+  }
+
+  /**
+   * Adds a task of no request: it starts now, and is tracked, as any other. For a cache to warm during a login, or a value to refresh after it was
+   * served stale.
+   *
+   * @throws BackgroundTasksError as `addTask()` of a list.
+   */
+  addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
+  addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
+    options: BackgroundTaskOptions,
+    func: TheFunctionItself<Args>,
+    ...args: ArgumentsFor<Args>
+  ): BackgroundTask;
+  addTask(first: unknown, ...rest: unknown[]): BackgroundTask {
+    const task = makeTask(first, rest);
+    // A list of its own, so that no other task holds it up.
+    this.#runner.add(this.#runner.listOutsideRequest(), task);
+    return task;
   }
 
   /**

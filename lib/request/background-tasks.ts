@@ -7,7 +7,7 @@ import { HandMadeList } from '../list/hand-made-list.js';
 import type { Argument, ArgumentsFor, Primitive, TheFunctionItself } from '../task/background-task.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
-import { registerCopy, tasksOfContext } from './context.js';
+import { registerCopy, tasksOf, tasksOfContext } from './context.js';
 
 /** The tasks of a request, as FastAPI's `BackgroundTasks`. */
 export interface BackgroundTasks {
@@ -55,6 +55,13 @@ export interface BackgroundTasksConstructor {
    */
   new (tasks?: readonly BackgroundTask[]): BackgroundTasks;
   (): ParameterDecorator;
+  /**
+   * The list of an execution context, of a request, or of a GraphQL context, without injection: for guards, interceptors, filters and middleware
+   * that stay singletons.
+   *
+   * @throws BackgroundTasksError `MODULE_NOT_IMPORTED` if no open application has the request, `UNSUPPORTED_CONTEXT` if there is none.
+   */
+  of(context: ExecutionContext | object): BackgroundTasks;
 }
 
 /** Where the tasks of a `BackgroundTasks` go: the list of a request, or one made by hand. */
@@ -73,6 +80,10 @@ class Tasks {
 
   constructor(target: TasksTarget) {
     this[TARGET] = target;
+  }
+
+  static of(source: ExecutionContext | object): object {
+    return tasksOf(source);
   }
 
   get tasks(): readonly Task[] {

@@ -1,5 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
-import { PerRequest, rawRequest, responseOf } from '../nest-internals/requests.js';
+import { type HttpRequest, PerRequest, rawRequest, responseOf } from '../nest-internals/requests.js';
 import { BackgroundTasksError } from '../task/errors.js';
 
 /**
@@ -58,6 +58,55 @@ export function tasksOfContext(context: ExecutionContext): object {
     );
   }
   return holder.injected;
+}
+
+/** An application of this process, as far as `BackgroundTasks.of()` needs it. */
+export interface OpenApplication {
+  /** Its HTTP server, if it has one. */
+  server: unknown;
+  /** The list of a request, or the override of a test. */
+  tasksOf(request: object, type: string): object;
+}
+
+/** The applications that are open. */
+export const applications = new Set<OpenApplication>();
+
+/** `BackgroundTasks.of()`. */
+export function tasksOf(source: ExecutionContext | object): object {
+  const [request, type] = isExecutionContext(source) ? requestAndType(source) : requestAndTypeOf(source);
+  const opened = request && lifetimes.get(request);
+  if (opened) return opened.injected;
+  const application = request && applicationOf(request);
+  if (application) return application.tasksOf(request, type);
+  throw new BackgroundTasksError(
+    request ? 'MODULE_NOT_IMPORTED' : 'UNSUPPORTED_CONTEXT',
+    request
+      ? 'BackgroundTasks.of() found no application that has this request: add BackgroundTasksModule to the imports of the root module'
+      : `BackgroundTasks.of() found no request in this context of type "${type}": call it in the handler, or in an interceptor`,
+  );
+}
+
+function requestAndType(context: ExecutionContext): [request: object | undefined, type: string] {
+  const type = context.getType<string>();
+  return [requestOfContext(type, context.getArgs()), type];
+}
+
+/** Of a request, or of a GraphQL context. */
+function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
+  const raw = rawRequest(source);
+  return responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
+}
+
+function isExecutionContext(source: object): source is ExecutionContext {
+  return 'getType' in source && 'getArgs' in source && typeof source.getArgs === 'function';
+}
+
+/** The application that has a request: the one whose server got it, or the only one. */
+function applicationOf(request: object): OpenApplication | undefined {
+  const [first, ...others] = applications;
+  if (others.length === 0) return first;
+  const server = (request as { socket?: { server?: unknown } }).socket?.server;
+  return server === undefined ? undefined : [...applications].find((application) => application.server === server);
 }
 
 /** The context that the resolvers of an operation share: Nest puts the HTTP request into it, as `req`. */

@@ -29,7 +29,8 @@ export interface RunnerOptions {
   onError?: OnError | undefined;
   /**
    * Called around each run of a task, in process and in a worker, in the async context of the code that added the task. It may leave that
-   * code's transaction, for example, or enter the scope of an error tracker. It calls `next()` once, and returns what that returns.
+   * code's transaction, for example, or enter the scope of an error tracker. It calls `next()` once, which resolves with the result of the task,
+   * and returns it. To make an error that a task returns its failure, it throws.
    *
    * What it throws is the task's failure. It cannot hide a failure of the task. The `timeout` of the task covers both. @default none
    */

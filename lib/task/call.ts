@@ -4,7 +4,7 @@ import { STORES_ARE_FREE, runAs, runWithStore } from './current-task.js';
 import { BackgroundTasksError, taskCalled } from './errors.js';
 
 /** The option `around` of an application. */
-export type Around = (task: BackgroundTask, next: () => Promise<void>) => unknown;
+export type Around = (task: BackgroundTask, next: () => Promise<unknown>) => unknown;
 
 /** Calls a task, and returns what has to be awaited. */
 type Call = () => PromiseLike<unknown> | undefined;
@@ -33,16 +33,20 @@ export function callTask(task: CallableTask, caller: TaskCaller | undefined): Pr
   return caller ? caller(task, () => callToEnd(task)) : runAs(task, callFunction);
 }
 
-/** Calls the function for a caller that waits for all of its work: a promise may resolve with an Observable, for example. */
-function callToEnd(task: CallableTask): PromiseLike<unknown> | undefined {
-  const result = runAs(task, callFunction);
-  return result && endOfResult(task, result);
-}
-
-async function endOfResult(task: CallableTask, result: PromiseLike<unknown>): Promise<void> {
-  const value = await result;
-  // In the context that `around` has set.
-  if (isObject(value)) await runAs(task, () => unfinishedPart(task, value));
+/**
+ * Calls the function for a caller that waits for all of its work, as a promise may resolve with an Observable, and gets its result: that of a
+ * promise is its value, and an Observable has none.
+ */
+async function callToEnd(task: CallableTask): Promise<unknown> {
+  let result = runAs(task, () => task.call());
+  while (isObject(result)) {
+    const object = result;
+    // In the context that `around` has set.
+    const unfinished = runAs(task, () => unfinishedPart(task, object));
+    if (!unfinished) break;
+    result = await unfinished;
+  }
+  return result;
 }
 
 function callFunction(task: CallableTask): PromiseLike<unknown> | undefined {
@@ -95,9 +99,9 @@ function isIterator(value: object): boolean {
 }
 
 async function callAround(around: Around, task: BackgroundTask, call: Call): Promise<void> {
-  let end: Promise<void> | undefined;
+  let end: Promise<unknown> | undefined;
   let isOver = false;
-  const next = (): Promise<void> => {
+  const next = (): Promise<unknown> => {
     if (!end) {
       end = isOver || task.signal.aborted ? Promise.reject(tooLate(task)) : run(call);
       // Nobody may wait for it, or not yet.
@@ -116,8 +120,8 @@ async function callAround(around: Around, task: BackgroundTask, call: Call): Pro
   await end;
 }
 
-async function run(call: Call): Promise<void> {
-  await call();
+async function run(call: Call): Promise<unknown> {
+  return call();
 }
 
 function tooLate(task: BackgroundTask): unknown {

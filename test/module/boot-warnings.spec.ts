@@ -144,7 +144,7 @@ describe('a provider that the injection of the list makes request-scoped', () =>
         '  Guard → UsersService → BackgroundTasks: its onModuleInit() will not be called\n' +
         'Configure `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`: you then inject a singleton that follows the request, and ' +
         'nothing becomes request-scoped. Or do not inject the list there: take the list as a parameter of the handler, ' +
-        '`@BackgroundTasks() tasks: BackgroundTasks`, and pass it on',
+        '`@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or get it with `BackgroundTasks.of(context)`',
     ]);
   });
 

@@ -96,7 +96,7 @@ const HEAD = 'Injecting BackgroundTasks makes a class request-scoped, and every 
 const ADVICE =
   'Configure `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`: you then inject a singleton that follows the request, and nothing ' +
   'becomes request-scoped. Or do not inject the list there: take the list as a parameter of the handler, ' +
-  '`@BackgroundTasks() tasks: BackgroundTasks`, and pass it on';
+  '`@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or get it with `BackgroundTasks.of(context)`';
 
 interface Parts {
   scope?: Scope.REQUEST | Scope.DEFAULT;
@@ -295,7 +295,7 @@ describe('a Passport strategy that the injection of the list makes request-scope
       message:
         'A request-scoped Passport strategy is never registered, and injecting BackgroundTasks makes these request-scoped: ' +
         'JwtStrategy → Users → BackgroundTasks. Configure `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`, or do not inject the ' +
-        'list there: take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on',
+        'list there: take the list as a parameter of the handler, `@BackgroundTasks() tasks: BackgroundTasks`, and pass it on, or get it with `BackgroundTasks.of(context)`',
     });
   });
 

@@ -13,6 +13,7 @@ import {
   type EngineHost,
   currentTask,
 } from 'nestjs-background-tasks';
+import { of } from 'rxjs';
 import { Observable } from 'rxjs';
 import { createApp, isNode24, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
@@ -141,7 +142,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
   });
 
   it('does not end the process by a call of next() that comes too late, and that nobody waits for', async () => {
-    let late: (() => Promise<void>) | undefined;
+    let late: (() => Promise<unknown>) | undefined;
     await runTasks('sync', (_, next) => void (late = next));
     void late!();
     for (let turn = 0; turn < 5; turn++) await setImmediate();
@@ -174,8 +175,32 @@ describe.each(platforms)('the option around on %s', (platform) => {
     expect(log).toEqual(['sync in undefined']);
   });
 
+  it('gets the result of the task from next(), and can make it a failure', async () => {
+    const results: unknown[] = [];
+    const around = async (task: BackgroundTask, next: () => Promise<unknown>): Promise<void> => {
+      const result = await next();
+      results.push(result);
+      if (result instanceof Error) throw result;
+    };
+    const list = [
+      () => 'sync',
+      async () => 'async',
+      () => of('observable'),
+      () => new Error('returned'),
+      async () => new Error('resolved'),
+    ];
+    const failures: string[] = [];
+    @Module({ imports: [BackgroundTasksModule.forRoot({ around, onError: (error) => failures.push((error as Error).message) })] })
+    class ResultModule {}
+    const { runner } = await createApp('Express', ResultModule);
+    for (const func of list) await runner.addTask(func).ended;
+    await runner.onIdle();
+    expect(results).toEqual(['sync', 'async', undefined, new Error('returned'), new Error('resolved')]);
+    expect(failures).toEqual(['returned', 'resolved']);
+  });
+
   it('that does not call next() fails the task, and calls it in vain later', async () => {
-    let late: (() => Promise<void>) | undefined;
+    let late: (() => Promise<unknown>) | undefined;
     await runTasks('sync', (_, next) => void (late = next));
     expect(reported).toEqual([
       'sync: Background task "sync" was not run: the option `around` of BackgroundTasksModule ended without a call of `next()`; have it return `next()`',
@@ -186,7 +211,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
 
   it('shares the timeout of the task, and starts nothing after it', async () => {
     const opened = gate();
-    let late: Promise<void> | undefined;
+    let late: Promise<unknown> | undefined;
     await runTasks(
       'sync',
       async (task, next) => {
