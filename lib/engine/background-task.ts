@@ -79,8 +79,8 @@ function makeNamedTask(method: NamedMethod, func: AnyFunction, args: unknown[], 
       `The option \`name\` of addTask() does not go with the @BackgroundTask("${name}") method: it has a name`,
     );
   }
-  const { timeout = options.timeout, runOn = options.runOn, flush = options.flush } = own;
-  const taskOptions: BackgroundTaskOptions = { timeout, runOn, flush };
+  const { timeout = options.timeout, runOn = options.runOn, flush = options.flush, parallel } = own;
+  const taskOptions: BackgroundTaskOptions = { timeout, runOn, flush, parallel };
   return new Task(func, args, taskOptions satisfies TaskOptions, new NamedCall(method, flush));
 }
 

@@ -43,10 +43,10 @@ export interface ListOutbox {
 }
 
 /** The list of one request: a queue of tasks, and the outcome that decides which of them run. */
-export class TaskList implements TaskOwner, RunObserver, Queued<TaskList>, Linked<TaskList> {
+export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | ParallelTurn>, Linked<TaskList> {
   readonly runner: ListRunner;
   /** The list after this one among those that wait for a turn. */
-  next: TaskList | undefined;
+  next: TaskList | ParallelTurn | undefined;
   older: TaskList | undefined;
   newer: TaskList | undefined;
   isLinked = false;
@@ -54,8 +54,12 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList>, Linke
   outcome: Outcome | undefined;
   /** True while the list waits for a turn, or one of its tasks runs. */
   isScheduled = false;
-  /** The task whose end is awaited. */
+  /** The task that runs in its turn, before those behind it. */
   running: Task | undefined;
+  /** The parallel tasks that wait for turns of their own, or run. */
+  #parallel: Set<Task> | undefined;
+  /** True if such tasks may be in the queue. */
+  #mayQueueParallel = false;
   /** Made with the first task that goes to an engine. */
   outbox: ListOutbox | undefined;
   #queue = new Queue<Task>();
@@ -71,7 +75,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList>, Linke
 
   /** The tasks that wait. */
   get tasks(): readonly Task[] {
-    return [...this.#queue].filter(({ state }) => state === 'pending');
+    return [...this].filter(({ state }) => state === 'pending');
   }
 
   get tasksById(): Map<string, Task> {
@@ -85,17 +89,61 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList>, Linke
 
   /** True once the outcome is known and all tasks have run. */
   get isDone(): boolean {
-    return this.outcome !== undefined && !this.isScheduled;
+    return this.outcome !== undefined && !this.isScheduled && !this.#parallel?.size;
   }
 
-  /** All tasks of the queue, cancelled ones included. */
-  [Symbol.iterator](): Iterator<Task> {
-    return this.#queue[Symbol.iterator]();
+  /** True if no task waits or runs. */
+  get isIdle(): boolean {
+    return this.isEmpty && !this.running && !this.#parallel?.size;
   }
 
-  push(task: Task): void {
+  /** The tasks that run. */
+  get active(): readonly Task[] {
+    const active = [...(this.#parallel ?? [])].filter(({ state }) => state === 'active');
+    return this.running ? [this.running, ...active] : active;
+  }
+
+  /** All tasks that wait, cancelled ones included, and the parallel ones that run. */
+  *[Symbol.iterator](): Iterator<Task> {
+    yield* this.#queue;
+    if (this.#parallel) yield* this.#parallel;
+  }
+
+  /** Takes the parallel tasks out of the queue. From here until their ends, each is one of the list. */
+  takeParallel(isParallel: (task: Task) => task is Task): readonly Task[] {
+    if (!this.#mayQueueParallel) return [];
+    this.#mayQueueParallel = false;
+    const tasks = this.#queue.take(isParallel);
+    if (tasks.length > 0) this.#parallel ??= new Set();
+    for (const task of tasks) this.#parallel?.add(task);
+    return tasks;
+  }
+
+  /** Decides, in its turn, about a parallel task: returns true if it runs now. Otherwise it was discarded, or waits for another outcome. */
+  startParallel(task: Task): boolean {
+    if (task.state === 'pending' && this.outcome) {
+      const reason = this.ruledOut(task, this.outcome);
+      if (reason === undefined) return true;
+      task.discard();
+      this.runner.discarded(task, reason);
+    }
+    this.#parallel?.delete(task);
+    if (task.state === 'pending') {
+      this.#queue.push(task);
+      this.#mayQueueParallel = true;
+    }
+    return false;
+  }
+
+  /** Ends a parallel task. Returns false for one that ran in its turn. */
+  endParallel(task: Task): boolean {
+    return this.#parallel?.delete(task) ?? false;
+  }
+
+  push(task: Task, isParallel = false): void {
     this.#added += 1;
     this.#queue.push(task);
+    if (isParallel) this.#mayQueueParallel = true;
   }
 
   /** How many tasks were ever added: to be remembered, for `waitingSince()`. */
@@ -138,7 +186,9 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList>, Linke
 
   /** Takes out every waiting task. */
   takeAll(): Iterable<Task> {
-    return this.#queue.takeAll();
+    const waiting = this.#queue.takeAll();
+    for (const task of this.#parallel ?? []) if (task.state === 'pending') waiting.push(task);
+    return waiting;
   }
 
   /** The reason why a task does not run, or undefined if it does. */
@@ -213,5 +263,17 @@ class PromisedEnd {
     if (this.#openTasks > 0) return false;
     this.#resolve();
     return true;
+  }
+}
+
+/** The turn of a parallel task. */
+export class ParallelTurn implements Queued<TaskList | ParallelTurn> {
+  next: TaskList | ParallelTurn | undefined;
+  readonly list: TaskList;
+  readonly task: Task;
+
+  constructor(list: TaskList, task: Task) {
+    this.list = list;
+    this.task = task;
   }
 }

@@ -2,7 +2,7 @@ import type { ListRules } from '../list/task-list.js';
 import type { Around } from '../task/call.js';
 import type { OnError } from '../task/log.js';
 import type { RunOn } from '../task/background-task.js';
-import { type Expectation, type Expectations, FUNCTION, milliseconds, oneOf, RUN_ON, TIMEOUT } from '../task/validation.js';
+import { BOOLEAN, type Expectation, type Expectations, FUNCTION, milliseconds, oneOf, RUN_ON, TIMEOUT } from '../task/validation.js';
 
 /** Keeps a serverless function awake until a promise is settled. */
 export type WaitUntil = (promise: Promise<void>) => unknown;
@@ -39,6 +39,8 @@ export interface RunnerOptions {
   runOn?: RunOn | undefined;
   /** When a task fails, the remaining tasks of its request run (`'continue'`) or are discarded (`'stop'`, as in Starlette). @default 'continue' */
   onTaskFailure?: 'continue' | 'stop' | undefined;
+  /** Whether the tasks of a request run side by side, and not one after the other. @default false, as in FastAPI */
+  parallel?: boolean | undefined;
 }
 
 export interface ResolvedRunnerOptions extends ListRules {
@@ -49,6 +51,7 @@ export interface ResolvedRunnerOptions extends ListRules {
   readonly waitUntil: WaitUntil | undefined;
   readonly onError: OnError | undefined;
   readonly around: Around | undefined;
+  readonly parallel: boolean;
 }
 
 export const RUNNER_DEFAULTS: ResolvedRunnerOptions = {
@@ -61,6 +64,7 @@ export const RUNNER_DEFAULTS: ResolvedRunnerOptions = {
   waitUntil: undefined,
   onError: undefined,
   around: undefined,
+  parallel: false,
 };
 
 const COUNT: Expectation = {
@@ -78,4 +82,5 @@ export const RUNNER_EXPECTATIONS: Expectations<RunnerOptions> = {
   waitUntil: FUNCTION,
   onError: FUNCTION,
   around: FUNCTION,
+  parallel: BOOLEAN,
 };

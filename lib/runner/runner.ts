@@ -3,7 +3,7 @@ import { isForEngine } from '../engine/named-call.js';
 import { Outbox } from '../engine/outbox.js';
 import type { Sender } from '../engine/sender.js';
 import { LinkedSet } from '../list/queue.js';
-import { type ListRunner, type Outcome, TaskList } from '../list/task-list.js';
+import { type ListRunner, type Outcome, ParallelTurn, TaskList } from '../list/task-list.js';
 import type { BackgroundTask } from '../task/background-task.js';
 import { type TaskCaller, taskCaller } from '../task/call.js';
 import { OnErrorCall, currentWork } from '../task/current-task.js';
@@ -32,7 +32,7 @@ export class Runner implements ListRunner {
   /** The lists that hold tasks, or run one. */
   readonly #lists = new LinkedSet<TaskList>();
   /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
-  readonly #turns: Turns<TaskList>;
+  readonly #turns: Turns<TaskList | ParallelTurn>;
   /** The tasks, and the calls of `onError`, that asked for the shutdown. */
   readonly #closers = new Set<BackgroundTask | OnErrorCall>();
   /** The tasks that a shutdown has aborted, and whose functions have not ended. */
@@ -49,7 +49,7 @@ export class Runner implements ListRunner {
     this.#caller = taskCaller(false, options.around);
     this.#turns = new Turns(
       () => this.counters.active < options.concurrency,
-      (list) => this.#takeTurn(list),
+      (turn) => this.#takeTurn(turn),
     );
   }
 
@@ -77,7 +77,7 @@ export class Runner implements ListRunner {
   add(list: TaskList, task: Task): void {
     task.owner = list;
     this.#admit(list, task);
-    list.push(task);
+    list.push(task, this.#isParallel(task));
     if (list.outcome) this.#schedule(list);
     if (isForEngine(task)) (list.outbox ??= new Outbox(list, this)).added();
   }
@@ -120,17 +120,31 @@ export class Runner implements ListRunner {
     this.#lists.add(list);
   }
 
+  /** Asks for a turn for the list, and for one for each of its parallel tasks. */
   #schedule(list: TaskList): void {
-    if (list.isScheduled) return;
+    for (const task of list.takeParallel(this.#isParallel)) this.#turns.request(new ParallelTurn(list, task));
+    if (list.isScheduled || list.isEmpty) return;
     list.isScheduled = true;
     this.#turns.request(list);
   }
 
-  #takeTurn(list: TaskList): void {
-    const task = list.takeNext();
-    if (!task) return this.#forgetIfEmpty(list);
+  readonly #isParallel = (task: Task): task is Task => (task.options.parallel ?? this.options.parallel) && !isForEngine(task);
+
+  #takeTurn(turn: TaskList | ParallelTurn): void {
+    if (turn instanceof ParallelTurn) return this.#takeParallelTurn(turn);
+    const task = turn.takeNext();
+    if (!task) return this.#forgetIfIdle(turn);
+    turn.running = task;
+    this.#start(turn, task);
+  }
+
+  #takeParallelTurn({ list, task }: ParallelTurn): void {
+    if (list.startParallel(task)) this.#start(list, task);
+    else this.#forgetIfIdle(list);
+  }
+
+  #start(list: TaskList, task: Task): void {
     this.counters.taskStarted();
-    list.running = task;
     task.start(task.options.timeout ?? this.options.timeout, list, this.#caller);
   }
 
@@ -152,17 +166,23 @@ export class Runner implements ListRunner {
   }
 
   #ended(list: TaskList, task: Task): void {
-    list.running = undefined;
-    list.isScheduled = !list.isEmpty;
     this.counters.taskEnded();
     this.#closerEnded(task);
-    this.#forgetIfEmpty(list);
-    this.#turns.end(list, !list.isEmpty);
+    const goesOn = !list.endParallel(task) && this.#turnEnded(list);
+    this.#forgetIfIdle(list);
+    this.#turns.end(list, goesOn);
     this.counters.notify();
   }
 
-  #forgetIfEmpty(list: TaskList): void {
-    if (list.isEmpty && !list.running) this.#lists.delete(list);
+  /** Returns whether the list needs another turn. */
+  #turnEnded(list: TaskList): boolean {
+    list.running = undefined;
+    list.isScheduled = !list.isEmpty;
+    return list.isScheduled;
+  }
+
+  #forgetIfIdle(list: TaskList): void {
+    if (list.isIdle) this.#lists.delete(list);
   }
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
@@ -236,7 +256,7 @@ export class Runner implements ListRunner {
    * @throws The error of the engine, once each task that it did not take has been reported.
    */
   async enqueue(list: TaskList, tasks: readonly Task[]): Promise<void> {
-    this.#forgetIfEmpty(list);
+    this.#forgetIfIdle(list);
     for (const task of tasks) task.sent();
     try {
       await this.#sender?.enqueue(tasks);
@@ -292,7 +312,7 @@ export class Runner implements ListRunner {
     const names = new Set<string>();
     let looked = 0;
     for (const list of this.#lists) {
-      if (list.running) names.add(list.running.name);
+      for (const task of list.active) names.add(task.name);
       for (const task of list) {
         if (looked++ === MOST_NAMED) return names;
         if (task.state === 'pending') names.add(task.name);

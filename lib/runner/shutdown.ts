@@ -97,8 +97,9 @@ async function abortAll(runner: Runner, reason: string): Promise<void> {
   // Off their lists at once, or the next one would start in the place of one that is aborted.
   const waiting = lists.map((list) => list.takeAll());
   const running = new Map<string, number>();
-  await inSlices(lists, ({ running: task }) => {
-    if (task && runner.abandon(task, new BackgroundTasksShutdownError(task.name, `was given up: ${reason}`))) count(running, task.name);
+  const active = lists.flatMap((list) => list.active);
+  await inSlices(active, (task) => {
+    if (runner.abandon(task, new BackgroundTasksShutdownError(task.name, `was given up: ${reason}`))) count(running, task.name);
   });
   runner.log.lost(running, 'was given up', 'were given up', reason);
   const neverStarted = new Map<string, number>();

@@ -30,6 +30,11 @@ export interface TaskOptions {
   timeout?: number | undefined;
   /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
   runOn?: RunOn | undefined;
+  /**
+   * Whether the task waits for none before it in its list, and none after it waits for it. Its outcome, failures, limits and the shutdown are those
+   * of any task. @default the module's `parallel`
+   */
+  parallel?: boolean | undefined;
 }
 
 /**

@@ -22,6 +22,8 @@ export const milliseconds = (min: number, max = MAX_DELAY): Expectation => ({
   accepts: (value) => Number.isInteger(value) && Number(value) >= min && Number(value) <= max,
 });
 
+export const BOOLEAN: Expectation = { expected: 'true or false', accepts: (value) => typeof value === 'boolean' };
+
 export const FUNCTION: Expectation = { expected: 'a function', accepts: (value) => typeof value === 'function' };
 
 /**
@@ -82,6 +84,7 @@ export const TASK_EXPECTATIONS: Expectations<TaskOptions> = {
   name: { expected: 'a non-empty string', accepts: (value) => typeof value === 'string' && value !== '' },
   timeout: TIMEOUT,
   runOn: RUN_ON,
+  parallel: BOOLEAN,
 };
 
 /**
