@@ -32,6 +32,8 @@ const independentOfNest = [
   // Tasks and lists once they are made: their states, what they call and return, what they publish. No request of Nest has a part in it.
   'http/(kept-task|kept-task-elsewhere|list-made-by-hand)',
   'outcome/(around|diagnostics-channel|log-bounds|task-results)',
+  // It stands for a version of Nest that is neither of the two. The specs that it runs once more have their own run on both.
+  'http/ordinary-interceptor',
   // The runner drops thousands of tasks in slices. The hooks of Nest that lead there are in the other specs of this folder.
   'shutdown/many-tasks',
   // Errors of decorators and factories, thrown where a class is declared.

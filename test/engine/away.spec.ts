@@ -91,10 +91,8 @@ describe.each(ownBackends)('an application whose $name is away', (backend) => {
 
   /** Resolves with the id of the task that the engine did not get. */
   async function expectNoService({ http, runner }: App, flushTimeout: number): Promise<string> {
-    const start = performance.now();
+    // The server is still away: without the flushTimeout, there would be no answer before it is back.
     await http.post('/engine').expect(503);
-    // Loose, for a busy machine; without the bound, it would be for ever.
-    expect(performance.now() - start).toBeLessThan(flushTimeout + 3_000);
     ran.all.length = 0;
     await http.get('/plain').expect(200, 'answer');
     await runner.onIdle();
@@ -167,16 +165,14 @@ describe.each(ownBackends)('an application whose $name is away', (backend) => {
   it.each(['crash', 'freeze'] as const)(
     'closes without waiting for the server, if no task runs: %s',
     async (how) => {
-      const app = await start({ flushTimeout: 200 });
+      const app = await start({ flushTimeout: 200, shutdownTimeout: 86_400_000 });
       await expectService(app);
       await server[how]();
       try {
         // The worker has noticed by then.
         await expectNoService(app, 200);
-        const start = performance.now();
+        // The server comes back only after it: a shutdown that waited for it would take a day.
         await app.app.close();
-        // Of a shutdownTimeout of 30 s.
-        expect(performance.now() - start).toBeLessThan(10_000);
       } finally {
         if (how === 'crash') await server.start();
         else server.thaw();

@@ -40,15 +40,14 @@ if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s'
 
 describe.each(ownBackends)('after the connections to $name have died without an error,', (backend) => {
   let server: Server;
-  let proxy: Proxy;
+  const proxies: Proxy[] = [];
 
   beforeAll(async () => {
     server = await backend.start();
-    proxy = await startProxy(server.url);
   }, 30_000);
 
   afterAll(async () => {
-    await proxy.close();
+    await Promise.all(proxies.map((proxy) => proxy.close()));
     await server.remove();
   });
 
@@ -67,6 +66,13 @@ describe.each(ownBackends)('after the connections to $name have died without an 
     return createApp('Express', AppModule);
   }
 
+  /** One for each application: the commands of one are not to pass for those of another. */
+  async function startedProxy(): Promise<Proxy> {
+    const proxy = await startProxy(server.url);
+    proxies.push(proxy);
+    return proxy;
+  }
+
   async function hasEnded(name: string, id: string): Promise<void> {
     const queue = queueOn(backend, server.url, name);
     while ((await queue.getJobState(id)) !== 'completed') await setImmediate();
@@ -74,6 +80,7 @@ describe.each(ownBackends)('after the connections to $name have died without an 
   }
 
   it('an API hands tasks over again within the flushTimeout', async () => {
+    const proxy = await startedProxy();
     const { http } = await start(false, proxy.url, randomUUID());
     await http.post('/work').expect(201);
     proxy.drop();
@@ -82,27 +89,29 @@ describe.each(ownBackends)('after the connections to $name have died without an 
 
   it('workers run tasks again: one that waits, and one that waits for a task that is due tomorrow, too', async () => {
     // Both at once, as it is their silence that takes time to notice.
-    const [waiting, waitingForTomorrow] = [await waitingWorker([]), await waitingWorker(['/tomorrow'])];
+    const workers = await Promise.all([[], ['/tomorrow']].map(waitingWorker));
     const dead = performance.now();
-    proxy.drop();
-    await Promise.all([waiting(), waitingForTomorrow()]);
+    for (const { proxy } of workers) proxy.drop();
+    await Promise.all(workers.map(({ runsMore }) => runsMore()));
     // Until the silence is noticed; the rest is a busy machine's.
     expect(performance.now() - dead).toBeLessThan(15_000 + 10_000);
     expect(ran.all).toHaveLength(8);
   }, 60_000);
 
-  /** A worker that has run a task, and waits for more. Returns a function that resolves once it has run three others. */
-  async function waitingWorker(before: string[]): Promise<() => Promise<void>> {
+  /** A worker that has run a task, and waits for more. `runsMore()` resolves once it has run three others. */
+  async function waitingWorker(before: string[]) {
     const queue = randomUUID();
+    const proxy = await startedProxy();
     const { http } = await start(false, server.url, queue);
     for (const path of before) await http.post(path).expect(201);
     const waits = proxy.sent(/listen |bzpopmin/i);
     await start({ concurrency: 2 }, proxy.url, queue);
     await waits;
     await hasEnded(queue, (await http.post('/work').expect(201)).text);
-    return async () => {
+    const runsMore = async (): Promise<void> => {
       const ids = await Promise.all([1, 2, 3].map(async () => (await http.post('/work').expect(201)).text));
       await ran.containing(...ids);
     };
+    return { proxy, runsMore };
   }
 });
