@@ -4,7 +4,7 @@ import type { Sender } from '../engine/sender.js';
 import { type ListRunner, type Outcome, TaskList } from '../list/task-list.js';
 import type { BackgroundTask } from '../task/background-task.js';
 import { type TaskCaller, taskCaller } from '../task/call.js';
-import { OnErrorCall, currentWork } from '../task/current-task.js';
+import { OnErrorCall, currentWork, runOutside } from '../task/current-task.js';
 import { messageOf } from '../task/describe.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError, RefusedError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
@@ -194,10 +194,11 @@ export class Runner implements ListRunner {
   #warnOfSelfWait(promise: string, isUnsettled: () => boolean, mayWaitForCaller: () => boolean): void {
     if (!isUnsettled()) return;
     const caller = currentWork();
-    const timer = setTimeout(() => {
+    const warn = (): void => {
       const isCalledByTask = caller !== undefined && this.#isAtWork(caller);
       if (isUnsettled() && (isCalledByTask || mayWaitForCaller())) this.log.waitsForItself(promise, SELF_WAIT_MS / 1_000);
-    }, SELF_WAIT_MS);
+    };
+    const timer = runOutside(() => setTimeout(warn, SELF_WAIT_MS));
     // A number in jsdom.
     if (typeof timer === 'object') timer.unref();
   }
