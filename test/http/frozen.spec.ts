@@ -48,7 +48,8 @@ class TasksController {
 
   @Get('tasks')
   tasks(@BackgroundTasks() tasks: BackgroundTasks) {
-    for (const [name, protect] of Object.entries({ frozen: Object.freeze, sealed: Object.seal, deep: deepFreeze })) {
+    const protections: Record<string, (task: BackgroundTask) => unknown> = { frozen: Object.freeze, sealed: Object.seal, deep: deepFreeze };
+    for (const [name, protect] of Object.entries(protections)) {
       const task = tasks.addTask({ name }, () => void ran.push(`${name}: ${currentTask()!.name}`));
       protect(task);
       expect(task.id).toEqual(expect.any(String));

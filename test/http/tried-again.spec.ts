@@ -173,7 +173,11 @@ describe.each(platforms)('a handler that is tried again on %s', (platform) => {
 
 describe.each(platforms)('an engine on %s', (platform) => {
   const taken: EngineEntry[] = [];
-  const engine: BackgroundTasksEngine = { enqueue: async (entries) => void taken.push(...entries), work: () => undefined };
+  const engine: BackgroundTasksEngine = {
+    enqueue: async (entries) => void taken.push(...entries),
+    work: () => undefined,
+    close: async () => undefined,
+  };
 
   @Injectable()
   class Mail {
