@@ -1,4 +1,3 @@
-import { AsyncResource } from 'node:async_hooks';
 import { isForEngine } from '../engine/named-call.js';
 import { Outbox } from '../engine/outbox.js';
 import type { Sender } from '../engine/sender.js';
@@ -6,7 +5,7 @@ import { LinkedSet } from '../list/queue.js';
 import { type ListRunner, type Outcome, ParallelTurn, TaskList } from '../list/task-list.js';
 import type { BackgroundTask } from '../task/background-task.js';
 import { type TaskCaller, taskCaller } from '../task/call.js';
-import { OnErrorCall, currentWork } from '../task/current-task.js';
+import { OnErrorCall, currentWork, runOutside } from '../task/current-task.js';
 import { messageOf } from '../task/describe.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError, RefusedError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
@@ -37,8 +36,6 @@ export class Runner implements ListRunner {
   readonly #closers = new Set<BackgroundTask | OnErrorCall>();
   /** The tasks that a shutdown has aborted, and whose functions have not ended. */
   readonly #abandoned = new Set<Task>();
-  /** The async context of no request, for timers: they keep the one that they are made in. */
-  readonly #outside = new AsyncResource('BackgroundTasksRunner');
   #caller: TaskCaller | undefined;
   #isClosed = false;
 
@@ -222,7 +219,7 @@ export class Runner implements ListRunner {
       const isCalledByTask = caller !== undefined && this.#isAtWork(caller);
       if (isUnsettled() && (isCalledByTask || mayWaitForCaller())) this.log.waitsForItself(promise, SELF_WAIT_MS / 1_000);
     };
-    const timer = this.#outside.runInAsyncScope(() => setTimeout(warn, SELF_WAIT_MS));
+    const timer = runOutside(() => setTimeout(warn, SELF_WAIT_MS));
     // A number in jsdom.
     if (typeof timer === 'object') timer.unref();
   }

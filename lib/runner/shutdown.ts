@@ -122,12 +122,22 @@ async function abortAll(runner: Runner, reason: string): Promise<void> {
 
 /** Many errors that are made in one place say no more with a stack each, and stacks take most of the time. */
 function withoutStack(make: () => Error): Error {
-  const { stackTraceLimit } = Error;
-  // Not by assignment, which throws where `Error` is frozen.
-  Reflect.set(Error, 'stackTraceLimit', 0);
+  const limit = stackTraceLimit();
+  stackTraceLimit(0);
   const error = make();
-  Reflect.set(Error, 'stackTraceLimit', stackTraceLimit);
+  stackTraceLimit(limit);
   return error;
+}
+
+/** Returns the limit, or sets it. An application may have frozen `Error`, or put an accessor there that throws. */
+function stackTraceLimit(limit?: number): number | undefined {
+  try {
+    if (limit === undefined) return Error.stackTraceLimit;
+    Reflect.set(Error, 'stackTraceLimit', limit);
+  } catch {
+    // The errors have stacks then.
+  }
+  return undefined;
 }
 
 function* each(lists: readonly Iterable<Task>[]): Iterable<Task> {

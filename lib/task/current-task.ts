@@ -1,4 +1,4 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import type { BackgroundTask } from './background-task.js';
 
 /** From Node 24 on, entering a store costs no promise anything. Before, the first one turns promise hooks on for the whole process. */
@@ -9,6 +9,14 @@ let current: BackgroundTask | OnErrorCall | undefined;
 
 /** The task, or the call of `onError`, that the current code is part of. */
 const storage = new AsyncLocalStorage<BackgroundTask | OnErrorCall>();
+
+/** The async context in which this file was loaded, which is that of no request. */
+const outside = new AsyncResource('BackgroundTasks');
+
+/** Calls a function that makes a promise or a timer which outlives its request, and must not keep the async context of that. */
+export function runOutside<Result>(func: () => Result): Result {
+  return outside.runInAsyncScope(func);
+}
 
 /** One call of `onError`. It is not part of the task that failed, which has ended. */
 export class OnErrorCall {

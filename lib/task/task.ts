@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
 import type { AnyFunction, BackgroundTask, TaskEnd, TaskOptions } from './background-task.js';
 import { type TaskCaller, callTask, isObject, unfinishedPart } from './call.js';
-import { runAs } from './current-task.js';
+import { runAs, runOutside } from './current-task.js';
 import { nameOf } from './describe.js';
 import { observed, traced } from './diagnostics.js';
 import { BackgroundTasksCancelledError, BackgroundTasksError, BackgroundTasksTimeoutError, taskCalled } from './errors.js';
@@ -156,10 +156,13 @@ export class Task implements BackgroundTask {
   get ended(): Promise<TaskEnd> {
     const details = this.ensureDetails();
     if (!this.hasEnded) this.#owner?.endedRequested(this);
-    return (details.ended ??= new Promise((resolve) => {
-      if (this.#state.end) resolve(this.#state.end);
-      else details.resolveEnded = resolve;
-    }));
+    return (details.ended ??= runOutside(
+      () =>
+        new Promise((resolve) => {
+          if (this.#state.end) resolve(this.#state.end);
+          else details.resolveEnded = resolve;
+        }),
+    ));
   }
 
   get state(): TaskState {

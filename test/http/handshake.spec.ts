@@ -1,6 +1,6 @@
 // Guarantee 3: the handshake of a WebSocket is over with its answer: 101 is a success, and the open connection holds up neither tasks nor a shutdown.
 import { once } from 'node:events';
-import type { IncomingMessage } from 'node:http';
+import { type IncomingMessage, get } from 'node:http';
 import websocket from '@fastify/websocket';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import {
@@ -79,16 +79,25 @@ interface Fastify {
   get(path: string, options: object, handler: (socket: WebSocket, request: object) => void): void;
 }
 
-/** A route of @fastify/websocket that echoes, and refuses whom it is told to. */
+interface Reply {
+  code(status: number): Reply;
+  send(body: string): Reply;
+  hijack(): void;
+}
+
+/** A route of @fastify/websocket that echoes, and refuses whom it is told to, also by hand, as Node's documentation has it. */
 function addSocketRoute(app: INestApplication): void {
   const fastify: Fastify = app.getHttpAdapter().getInstance();
+  const preValidation = async (request: { url: string; raw: IncomingMessage }, reply: Reply): Promise<unknown> => {
+    if (request.url.includes('refuse-by-hand')) {
+      reply.hijack();
+      request.raw.socket.write('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n');
+      request.raw.socket.destroySoon();
+    }
+    return request.url.endsWith('refuse') ? reply.code(401).send('who are you?') : undefined;
+  };
   fastify.register(websocket).register(async (scope: Fastify) => {
-    const refuses = {
-      preValidation: async (request: { url: string }, reply: { code(status: number): { send(body: string): void } }) => {
-        if (request.url.includes('refuse')) return reply.code(401).send('who are you?');
-      },
-    };
-    scope.get('/socket', { websocket: true, ...refuses }, (socket) => {
+    scope.get('/socket', { websocket: true, preValidation }, (socket) => {
       socket.on('message', (data) => socket.send(data));
     });
   });
@@ -117,15 +126,18 @@ describe.each([
     expect(logs.of('log')).toEqual([]);
   });
 
+  const KEY = Buffer.alloc(16).toString('base64');
+
   it.each([
-    ['a hook of the route', '/socket?refuse'],
-    ['middleware', '/socket?refuse-early'],
-  ])('that %s refuses is a failure', async (_who, path) => {
+    ['a hook of the route', '/socket?refuse', KEY, 401],
+    ['middleware', '/socket?refuse-early', KEY, 401],
+    ['code that writes to the connection', '/socket?refuse-by-hand', KEY, 403],
+    ['the library of WebSocket', '/socket', 'no key', 400],
+  ])('that %s refuses is a failure', async (_who, path, key, status) => {
     const { app, url, runner } = await serve();
-    const socket = new WebSocket(url.replace('http', 'ws') + path);
-    socket.on('error', () => undefined);
-    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
-    expect(response.statusCode).toBe(401);
+    const headers = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': key };
+    const [response] = (await once(get(url + path, { headers }), 'response')) as [IncomingMessage];
+    expect(response.statusCode).toBe(status);
     await runner.onIdle();
     expect(log).toEqual(['failure', 'always']);
     response.destroy();

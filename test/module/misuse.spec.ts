@@ -53,6 +53,20 @@ describe('@BackgroundTask', () => {
     );
   });
 
+  it.each<[string, unknown[], string]>([
+    ['a handler', [Users.prototype, 'list', 0], 'Users.list'],
+    ['a constructor', [Users, undefined, 0], 'Users'],
+  ])('on a parameter of %s says at once that the list of the request is in the plural', (_, where, owner) => {
+    expect(() => untyped(BackgroundTask)()(...where)).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_TASK',
+        message:
+          `@BackgroundTask() is for methods, and is on a parameter of ${owner}: ` +
+          'write `@BackgroundTasks() tasks: BackgroundTasks`, in the plural, for the list of the request',
+      }),
+    );
+  });
+
   it('takes its options without a name', async () => {
     @Injectable()
     class MailTasks {
