@@ -160,6 +160,19 @@ describe.each(platforms)('on %s, with a Nest', (platform) => {
     expect(ran).toEqual(['mail to ada']);
   });
 
+  it('whose adapter rejects as it sends, the outcome is a failure', async () => {
+    const adapter = adapterOf(platform);
+    const reply = methodOf(adapter, 'reply');
+    adapter.reply = async (response: unknown, body: unknown, ...rest: unknown[]) => {
+      if (body === 'answer') throw new Error('cannot be sent');
+      return reply.call(adapter, ...([response, body, ...rest] as never[]));
+    };
+    const { http, runner } = await createApp(platform, SignUpModule, { adapter });
+    await http.post('/').expect(500);
+    await runner.onIdle();
+    expect(ran).toEqual(['failure']);
+  });
+
   it('whose adapter has no error handler, routes answer and their tasks run', async () => {
     const adapter = adapterOf(platform);
     Reflect.set(adapter, 'setErrorHandler', undefined);
