@@ -90,6 +90,7 @@ export class BullmqWorker implements EngineWorker {
     if (!run) {
       // One that was being fetched when the worker began to close.
       if (this.#closing.signal.aborted) return giveBack(job, token);
+      if (!this.#host.knows(engineJobOf(job)) && (await waitForMethod(job, token))) throw new DelayedError();
       run = this.#host.run(engineJobOf(job), deadline).finally(() => this.#running.delete(id));
       this.#running.set(id, run);
     }
@@ -102,6 +103,26 @@ export class BullmqWorker implements EngineWorker {
       throw failure;
     }
   }
+}
+
+/** The pauses before a task is offered again whose method this process lacks: a quarter of the time that it has waited. */
+const [FIRST_OFFER_MS, LAST_OFFER_MS] = [1_000, 30_000];
+/** A worker that has the method comes within a day, or never. */
+const LONGEST_UNKNOWN_MS = 24 * 3_600_000;
+
+/** Gives back a job whose method this process lacks, without using an attempt. Returns false once it has waited for too long. */
+async function waitForMethod(job: Job<JobData>, token: string | undefined): Promise<boolean> {
+  const now = Date.now();
+  const { unknownSince = now, ...data } = job.data;
+  const waited = now - unknownSince;
+  if (waited >= LONGEST_UNKNOWN_MS) {
+    // A retry by hand has a day of its own.
+    await job.updateData(data);
+    return false;
+  }
+  if (job.data.unknownSince === undefined) await job.updateData({ ...data, unknownSince });
+  await job.moveToDelayed(now + Math.min(Math.max(Math.floor(waited / 4), FIRST_OFFER_MS), LAST_OFFER_MS), token);
+  return true;
 }
 
 /** Has the job run again, at once, without an attempt being used. */
