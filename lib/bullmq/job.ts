@@ -2,7 +2,12 @@ import type { BulkJobOptions, Job } from 'bullmq';
 import type { EngineEntry, EngineJob } from '../engine/engine.js';
 
 /** What a job of the queue holds. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
-export type JobData = Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'>;
+export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
+  /** The time when a worker without the method first gave the job back, in ms. */
+  unknownSince?: number | undefined;
+  /** True if the job has been started with no other task beside it. */
+  startedAlone?: boolean | undefined;
+}
 
 /**
  * A finished job stays known for longer than it may be handed over again, as it would be a new job otherwise. Seconds. By age alone: a big
@@ -27,8 +32,9 @@ export function jobOf({ id, name, provider, args, timeout, trace, carried, optio
 
 /** The job that runs. */
 export function engineJobOf({ id, name, data, attemptsMade }: Job<JobData>): EngineJob {
+  const { provider, args, timeout, trace, carried } = data;
   // A job that a queue hands out has one.
-  return { ...data, id: id!, name, attempt: attemptsMade + 1 };
+  return { provider, args, timeout, trace, carried, id: id!, name, attempt: attemptsMade + 1 };
 }
 
 /** The job that BullMQ has just failed, and whose attempt it has counted. */

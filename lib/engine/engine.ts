@@ -64,6 +64,11 @@ export interface EngineJob extends Pick<EngineEntry, 'id' | 'name' | 'provider' 
 /** The application that an engine has a worker run tasks in. */
 export interface EngineHost {
   /**
+   * False for a task whose method this process lacks, such as during a deployment: it has not been tried, and is to be given back, for another
+   * worker, without using an attempt. `run()` fails it, with what is missing. Warns once per name.
+   */
+  knows(job: EngineJob): boolean;
+  /**
    * Runs a task on its provider. Reports its failure, and rejects with it.
    *
    * As soon as the signal fires, or without a run if it has fired already, it rejects with a `BackgroundTasksShutdownError`. The task has then

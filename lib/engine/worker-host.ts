@@ -1,6 +1,7 @@
+import { hostname } from 'node:os';
 import type { AnyFunction } from '../task/background-task.js';
 import { type Around, type TaskCaller, taskCaller } from '../task/call.js';
-import { messageOf, quoted } from '../task/describe.js';
+import { inOneLine, messageOf, quoted } from '../task/describe.js';
 import { BackgroundTasksError, BackgroundTasksShutdownError, taskCalled } from '../task/errors.js';
 import type { TaskLog } from '../task/log.js';
 import { NO_OPTIONS, TIMEOUT } from '../task/validation.js';
@@ -17,12 +18,17 @@ interface HostOptions extends Pick<ResolvedEngineOptions, 'engine'> {
   readonly around: Around | undefined;
 }
 
+/** Others may put any number of names into a queue. */
+const MOST_UNKNOWN_NAMES = 1_000;
+
 /** The receiving half of an application: in a worker, it runs the tasks that the engine hands out. */
 export class WorkerHost implements EngineHost {
   readonly #providers: NamedProviders;
   readonly #options: HostOptions;
   readonly #log: TaskLog;
   readonly #caller: TaskCaller | undefined;
+  /** The names of tasks that this process lacks, each of which is warned of once. */
+  readonly #unknownNames = new Set<string>();
   #worker: EngineWorker | undefined;
   #drained: Promise<void> | undefined;
 
@@ -45,6 +51,15 @@ export class WorkerHost implements EngineHost {
   /** Never rejects. */
   close(): Promise<void> {
     return this.#contained(() => this.#options.engine?.close(this));
+  }
+
+  knows(job: EngineJob): boolean {
+    if (this.#providers.find(job.name)) return true;
+    if (this.#unknownNames.size < MOST_UNKNOWN_NAMES && !this.#unknownNames.has(job.name)) {
+      this.#unknownNames.add(job.name);
+      this.#log.warn(lacksMethod(job));
+    }
+    return false;
   }
 
   async run(job: EngineJob, signal: AbortSignal): Promise<void> {
@@ -130,10 +145,23 @@ function givenBack({ name }: Task, reason: string): string {
   return `${taskCalled(name)} is left to the engine, which will have it run again: ${reason}`;
 }
 
-function unknown({ name, provider }: EngineJob): BackgroundTasksError {
+function unknown(job: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
     'INVALID_TASK',
-    `${taskCalled(name)} came from the engine, and no provider of this application has a @BackgroundTask(${quoted(name)}) method: ` +
-      `add ${provider} to the \`providers\` of a module of the worker, or deploy the worker before what adds its tasks`,
+    `${taskCalled(job.name)} came from the engine, and no provider of this application has a @BackgroundTask(${quoted(job.name)}) method: ` +
+      `${missing(job)}, or keep the name when you rename a method`,
   );
+}
+
+function lacksMethod(job: EngineJob): string {
+  return (
+    `${taskCalled(job.name)} came from the engine, and this process (${process.pid} on ${hostname()}) has no @BackgroundTask(${quoted(job.name)}) ` +
+    `method. Its tasks are given back, for up to a day, to workers that have it. If there are none, ${missing(job)}. ` +
+    'Services that share a server need a `queue` each'
+  );
+}
+
+/** Others may have put the job into the queue, with any data. */
+function missing({ provider }: EngineJob): string {
+  return `add ${typeof provider === 'string' ? inOneLine(provider) : 'its class'} to the \`providers\` of a module of the worker`;
 }

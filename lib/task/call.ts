@@ -6,11 +6,8 @@ import { BackgroundTasksError, taskCalled } from './errors.js';
 /** The option `around` of an application. */
 export type Around = (task: BackgroundTask, next: () => Promise<unknown>) => unknown;
 
-/** Calls a task, and returns what has to be awaited. */
-type Call = () => PromiseLike<unknown> | undefined;
-
-/** How an application calls its tasks. */
-export type TaskCaller = (task: BackgroundTask, call: Call) => PromiseLike<unknown> | undefined;
+/** How an application calls its tasks. Returns the part that has to be awaited. */
+export type TaskCaller = (task: CallableTask) => PromiseLike<unknown> | undefined;
 
 interface CallableTask extends BackgroundTask {
   /** Calls the function of the task. */
@@ -22,15 +19,19 @@ interface CallableTask extends BackgroundTask {
  * through its option `around`. Undefined where a plain call is enough, which costs nothing.
  */
 export function taskCaller(holdsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
-  const throughAround: TaskCaller | undefined = around && ((task, call) => callAround(around, task, call));
-  // On Node 24 and later, the call of the function itself enters a store.
-  if (!throughAround) return holdsCurrentTask && !STORES_ARE_FREE ? runWithStore : undefined;
-  return holdsCurrentTask || STORES_ARE_FREE ? (task, call) => runWithStore(task, () => throughAround(task, call)) : throughAround;
+  // On Node 24 and later, each call of a function enters a store.
+  if (!around) return holdsCurrentTask && !STORES_ARE_FREE ? (task) => runWithStore(task, () => callPlainly(task)) : undefined;
+  const throughAround: TaskCaller = (task) => callAround(around, task, () => callToEnd(task));
+  return holdsCurrentTask || STORES_ARE_FREE ? (task) => runWithStore(task, () => throughAround(task)) : throughAround;
 }
 
-/** Calls the function of a task, and returns what has to be awaited. */
+/** Calls the function of a task, and returns the part that has to be awaited. */
 export function callTask(task: CallableTask, caller: TaskCaller | undefined): PromiseLike<unknown> | undefined {
-  return caller ? caller(task, () => callToEnd(task)) : runAs(task, callFunction);
+  return caller ? caller(task) : callPlainly(task);
+}
+
+function callPlainly(task: CallableTask): PromiseLike<unknown> | undefined {
+  return runAs(task, callFunction);
 }
 
 /**
@@ -98,12 +99,12 @@ function isIterator(value: object): boolean {
   return 'next' in value && typeof value.next === 'function' && (Symbol.asyncIterator in value || Symbol.iterator in value);
 }
 
-async function callAround(around: Around, task: BackgroundTask, call: Call): Promise<void> {
+async function callAround(around: Around, task: BackgroundTask, call: () => Promise<unknown>): Promise<void> {
   let end: Promise<unknown> | undefined;
   let isOver = false;
   const next = (): Promise<unknown> => {
     if (!end) {
-      end = isOver || task.signal.aborted ? Promise.reject(tooLate(task)) : run(call);
+      end = isOver || task.signal.aborted ? Promise.reject(tooLate(task)) : call();
       // Nobody may wait for it, or not yet.
       end.catch(() => undefined);
     }
@@ -118,10 +119,6 @@ async function callAround(around: Around, task: BackgroundTask, call: Call): Pro
     await end?.catch(() => undefined);
   }
   await end;
-}
-
-async function run(call: Call): Promise<unknown> {
-  return call();
 }
 
 function tooLate(task: BackgroundTask): unknown {
