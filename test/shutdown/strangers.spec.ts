@@ -35,10 +35,12 @@ class Database implements OnModuleDestroy {
   constructor(private readonly runner: BackgroundTasksRunner) {}
 
   async onModuleDestroy(): Promise<void> {
-    const when = await this.runner.within((tasks) => void tasks.addTask(() => {})).then(
-      () => 'before the deadline',
-      () => 'at the deadline',
-    );
+    const when = await this.runner
+      .within((tasks) => void tasks.addTask(() => {}))
+      .then(
+        () => 'before the deadline',
+        () => 'at the deadline',
+      );
     log.push(`destroyed ${when}`);
   }
 }
