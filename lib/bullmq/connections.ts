@@ -8,11 +8,22 @@ import type { ResolvedBullmqOptions } from './options.js';
 /** Milliseconds after which a connection that was lost, or that was never there, is tried again. */
 const retryStrategy = (times: number): number => Math.min(times * 100, 1_000);
 
+/**
+ * What a server says that is not the primary, or not yet. A failover that keeps the address, as managed ones do, leaves connections on a node
+ * that has become a replica: nothing else ends them.
+ *
+ * UNBLOCKED is what a blocked command of such a node ends with.
+ */
+const NOT_PRIMARY = /^(READONLY|MASTERDOWN|LOADING|CLUSTERDOWN|UNBLOCKED)\b/;
+
+/** Connects again. The command is not sent again: it may be part of a pipeline, of which another part has landed. */
+const reconnectOnError = (error: Error): boolean => NOT_PRIMARY.test(error.message);
+
 /** The connection that requests wait for: it fails fast. With ioredis' own settings it would wait for Redis for ever. */
 export function producerConnection({ connection, backend }: ResolvedBullmqOptions): object {
   // One, as calls go one by one: each that is dead would take its own time to show.
   if (backend) return asPostgres(connection, { max: 1, connectionTimeoutMillis: 1_000, query_timeout: 3_000 });
-  const limits = { connectTimeout: 3_000, commandTimeout: 1_000, socketTimeout: 3_000 };
+  const limits = { connectTimeout: 3_000, commandTimeout: 1_000, socketTimeout: 3_000, reconnectOnError };
   return { ...limits, ...asRedis(connection), enableOfflineQueue: false, retryStrategy };
 }
 
@@ -21,7 +32,7 @@ export function workerConnection({ connection, backend }: ResolvedBullmqOptions)
   if (backend) return asPostgres(connection, { connectionTimeoutMillis: 5_000, query_timeout: 5_000 });
   // A worker waits for tasks for 10 seconds at a time, in which it hears nothing.
   const patience = { commandTimeout: undefined, socketTimeout: 15_000, maxRetriesPerRequest: null };
-  return { ...asRedis(connection), ...patience, enableOfflineQueue: true, retryStrategy };
+  return { reconnectOnError, ...asRedis(connection), ...patience, enableOfflineQueue: true, retryStrategy };
 }
 
 function asRedis(connection: string | object): object {

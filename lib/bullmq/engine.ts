@@ -53,8 +53,9 @@ export class BullmqEngine implements BackgroundTasksEngine {
     await Promise.race([connecting, setImmediate()]).catch((error: unknown) => {
       if (error instanceof BackgroundTasksError) throw error;
     });
-    if (!this.#options.worker) return undefined;
-    const worker = new BullmqWorker(this.#options, host);
+    const { worker: settings } = this.#options;
+    if (!settings) return undefined;
+    const worker = new BullmqWorker({ ...this.#options, worker: settings }, host);
     this.#workers.set(host, worker);
     return worker;
   }

@@ -15,6 +15,7 @@ export type { BullmqBackend, BullmqEngineOptions, BullmqWorkerOptions } from './
  * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected; `MISSING_PACKAGE` if BullMQ is too old.
  */
 export function bullmqEngine(options: BullmqEngineOptions): BackgroundTasksEngine {
-  assertBullmq();
-  return new BullmqEngine(resolveBullmqOptions(options));
+  const resolved = resolveBullmqOptions(options);
+  assertBullmq(resolved.connection);
+  return new BullmqEngine(resolved);
 }

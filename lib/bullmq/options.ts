@@ -71,6 +71,7 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     worker = {},
   } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
   checkConnection(connection);
+  if (!backend) checkRedisOptions(connection);
   const given =
     worker && validated<Exclude<ResolvedBullmqOptions['worker'], false>>('`worker` of bullmqEngine()', worker, WORKER_EXPECTATIONS);
   return { connection, backend, queue, worker: given && { ...WORKER_DEFAULTS, ...given } };
@@ -99,4 +100,19 @@ function checkConnection(connection: unknown): asserts connection is string | ob
     `Expected the option \`connection\` of bullmqEngine() to be a URL that begins with redis:, rediss:, postgres: or postgresql:, or connection ` +
       `options, and not a client or a pool, as the engine makes connections of its own; got ${describeArgument(connection)}`,
   );
+}
+
+/** Options of ioredis with which BullMQ does something else than it says, each with what to use in its place. */
+const UNBEARABLE: Readonly<Record<string, string>> = {
+  keyPrefix: 'BullMQ would run tasks several times. For environments that share a server, give each its own `queue` (on Postgres, its own `connection.schema`)',
+};
+
+/** @throws BackgroundTasksError `INVALID_OPTION` for an option of ioredis that BullMQ cannot bear. */
+function checkRedisOptions(connection: string | object): void {
+  const given = typeof connection === 'string' ? Object.fromEntries(new URL(connection).searchParams) : connection;
+  for (const [option, instead] of Object.entries(UNBEARABLE)) {
+    const value: unknown = Reflect.get(given, option);
+    if (value === undefined || value === null || value === '' || value === false) continue;
+    throw new BackgroundTasksError('INVALID_OPTION', `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`);
+  }
 }

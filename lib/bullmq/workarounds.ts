@@ -1,19 +1,59 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
-import { DelayedError, UnrecoverableError, Worker } from 'bullmq';
+import { DelayedError, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { BackgroundTasksError } from '../task/errors.js';
 import type { JobData } from './job.js';
 import type { BullmqBackend } from './options.js';
 
 /** The first BullMQ whose worker can be told to stop its jobs. */
-const OLDEST = '5.64';
+const OLDEST = [5, 64, 0] as const;
+/** The first BullMQ 5 whose worker comes back after an outage of Sentinels. */
+const OLDEST_WITH_SENTINELS = [5, 81, 3] as const;
+/** The first BullMQ 6 whose worker comes back after 10 s without Redis. */
+const OLDEST_6 = [6, 3, 3] as const;
 
-/** @throws BackgroundTasksError `MISSING_PACKAGE` if BullMQ is too old. */
-export function assertBullmq(): void {
-  if ('cancelAllJobs' in Worker.prototype) return;
-  throw new BackgroundTasksError(
+type Version = readonly [major: number, minor: number, patch: number];
+
+/** @throws BackgroundTasksError `MISSING_PACKAGE` if BullMQ is too old, or is known to stop for good. */
+export function assertBullmq(connection?: unknown, version: string | undefined = bullmqVersion()): void {
+  const parts = version?.split(/[.-]/).map(Number);
+  if (!('cancelAllJobs' in Worker.prototype) || (parts && isBefore(parts, OLDEST))) {
+    throw wrongVersion(version, `${OLDEST.join('.')} or later, or 6`, 'bullmq@6');
+  }
+  // One that does not tell its version may be any.
+  if (!parts) return;
+  if (parts[0] === 6 && isBefore(parts, OLDEST_6)) {
+    throw wrongVersion(version, `6.3.3 or later, as the worker of an earlier 6 never comes back after 10 s without Redis`, 'bullmq@^6.3.3');
+  }
+  const hasSentinels = typeof connection === 'object' && connection !== null && 'sentinels' in connection && connection.sentinels;
+  if (parts[0] === 5 && hasSentinels && isBefore(parts, OLDEST_WITH_SENTINELS)) {
+    throw wrongVersion(
+      version,
+      '5.81.3 or later for `sentinels`, as the worker of an earlier one never comes back after an outage of theirs',
+      'bullmq@^5.81.3',
+    );
+  }
+}
+
+/** The version, as BullMQ writes it to its queues. BullMQ exports it nowhere else that both ES modules and bundles can read. */
+export function bullmqVersion(): string | undefined {
+  try {
+    const { version } = Reflect.get(Queue.prototype, 'metaValues', { libName: 'bullmq', opts: {} }) as { version?: unknown };
+    return /^bullmq:(\d+\.\d+\.\d+)/.exec(String(version))?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+function isBefore(version: readonly number[], least: Version): boolean {
+  const index = least.findIndex((part, at) => version[at] !== part);
+  return index !== -1 && (version[index] ?? 0) < least[index]!;
+}
+
+function wrongVersion(version: string | undefined, needed: string, install: string): BackgroundTasksError {
+  return new BackgroundTasksError(
     'MISSING_PACKAGE',
-    `bullmqEngine() needs BullMQ ${OLDEST} or later, or 6, and finds an older one: npm install bullmq@latest`,
+    `bullmqEngine() needs BullMQ ${needed}, and finds ${version ?? 'an older one'}: npm install ${install}`,
   );
 }
 
@@ -156,5 +196,44 @@ export class QueueWorker extends Worker<JobData> {
     }
     // As BullMQ's own does when it has no other task at hand, whatever its type says.
     return undefined as never;
+  }
+}
+
+/** A task that is to run with no other beside it, and what it waits for. */
+interface Waiting {
+  readonly isAlone: boolean;
+  start(): void;
+}
+
+/**
+ * Whose turn it is in a process, so that a task which may have killed its worker runs with no other task beside it. For that time, the others
+ * wait for it, in order.
+ */
+export class Isolation {
+  readonly #waiting: Waiting[] = [];
+  #running = 0;
+  #isOccupied = false;
+
+  /** Resolves once the task may run; it has to call what it gets when it has ended. */
+  async enter(isAlone: boolean): Promise<() => void> {
+    await new Promise<void>((start) => {
+      this.#waiting.push({ isAlone, start });
+      this.#next();
+    });
+    return () => {
+      this.#running -= 1;
+      if (isAlone) this.#isOccupied = false;
+      this.#next();
+    };
+  }
+
+  #next(): void {
+    for (let [first] = this.#waiting; first && !this.#isOccupied; [first] = this.#waiting) {
+      if (first.isAlone && this.#running > 0) return;
+      this.#waiting.shift();
+      this.#running += 1;
+      this.#isOccupied = first.isAlone;
+      first.start();
+    }
   }
 }

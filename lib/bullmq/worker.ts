@@ -6,14 +6,18 @@ import { messageOf, stackOf, typeOf } from '../task/describe.js';
 import { connectionLog, workerConnection } from './connections.js';
 import { type JobData, engineJobOf, failedJobOf } from './job.js';
 import type { ResolvedBullmqOptions } from './options.js';
-import { QueueWorker, RETRY_DELAY_MS } from './workarounds.js';
+import { Isolation, QueueWorker, RETRY_DELAY_MS } from './workarounds.js';
 
 /** Milliseconds that the server is given to answer a worker that closes, once no task runs. Whether it is away, nothing tells. */
 const ANSWER_TIME = 3_000;
 
+/** Beyond any number of stalls that BullMQ counts. */
+const NEVER = 2 ** 31 - 1;
+
 /** Runs the tasks of a queue in this process. */
 export class BullmqWorker implements EngineWorker {
   readonly #options: ResolvedBullmqOptions;
+  readonly #settings: Exclude<ResolvedBullmqOptions['worker'], false>;
   readonly #host: EngineHost;
   readonly #log: (error: Error) => void;
   readonly #closing = new AbortController();
@@ -24,8 +28,9 @@ export class BullmqWorker implements EngineWorker {
   readonly #running = new Map<string, Promise<void>>();
   #worker: QueueWorker | undefined;
 
-  constructor(options: ResolvedBullmqOptions, host: EngineHost) {
+  constructor(options: ResolvedBullmqOptions & { worker: object }, host: EngineHost) {
     this.#options = options;
+    this.#settings = options.worker;
     this.#host = host;
     this.#log = connectionLog(`The worker of queue "${options.queue}"`);
     // Each task that runs listens to it.
@@ -68,7 +73,9 @@ export class BullmqWorker implements EngineWorker {
   }
 
   #make(): QueueWorker {
-    const { queue, backend, worker: settings } = this.#options;
+    const { queue, backend } = this.#options;
+    // BullMQ would fail the innocent as well.
+    const settings = { ...this.#settings, maxStalledCount: NEVER };
     const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY_MS };
     const worker = new QueueWorker(queue, (job, token) => this.#process(job, token), options, backend as undefined);
     worker.on('error', (error) => {
@@ -82,6 +89,33 @@ export class BullmqWorker implements EngineWorker {
     return worker;
   }
 
+  /**
+   * Tasks that run beside one that kills the worker have not failed, and cannot be told from it. So a task that has been in progress at several
+   * deaths runs alone. Only if its worker dies then, too, was it this task.
+   */
+  async #run(job: Job<JobData>, deadline: AbortSignal): Promise<void> {
+    const { maxStalledCount } = this.#settings;
+    const deaths = job.stalledCounter;
+    if (deaths > maxStalledCount && job.data.startedAlone) {
+      // For a retry by hand to begin anew.
+      await job.updateData({ ...job.data, startedAlone: undefined });
+      throw new DeadlyTaskError(deaths);
+    }
+    const isSuspect = deaths >= Math.min(SUSPICIOUS_DEATHS, maxStalledCount + 1);
+    const worker = this.#worker;
+    // Further tasks would only wait for it here.
+    if (isSuspect && worker) worker.concurrency = 1;
+    const leave = await isolation.enter(isSuspect);
+    try {
+      if (this.#closing.signal.aborted) throw CLOSED;
+      if (isSuspect && !job.data.startedAlone) await job.updateData({ ...job.data, startedAlone: true });
+      await this.#host.run(engineJobOf(job), deadline);
+    } finally {
+      leave();
+      if (isSuspect && worker) worker.concurrency = this.#settings.concurrency;
+    }
+  }
+
   async #process(job: Job<JobData>, token: string | undefined): Promise<void> {
     const id = job.id!;
     const { signal: deadline } = this.#deadline;
@@ -91,17 +125,37 @@ export class BullmqWorker implements EngineWorker {
       // One that was being fetched when the worker began to close.
       if (this.#closing.signal.aborted) return giveBack(job, token);
       if (!this.#host.knows(engineJobOf(job)) && (await waitForMethod(job, token))) throw new DelayedError();
-      run = this.#host.run(engineJobOf(job), deadline).finally(() => this.#running.delete(id));
+      run = this.#run(job, deadline).finally(() => this.#running.delete(id));
       this.#running.set(id, run);
     }
     try {
       await run;
     } catch (thrown) {
-      if (deadline.aborted) return giveBack(job, token);
+      if (deadline.aborted || thrown === CLOSED) return giveBack(job, token);
+      if (thrown instanceof DeadlyTaskError) throw thrown;
       const failure = failureOf(thrown);
       this.#worker?.failures.add(failure);
       throw failure;
     }
+  }
+}
+
+/** The tasks of all workers of this process. */
+const isolation = new Isolation();
+/** The deaths of its workers after which a task is suspected of them. */
+const SUSPICIOUS_DEATHS = 2;
+/** Why a task that had waited for its turn did not get it. */
+const CLOSED = new Error('the worker closes');
+
+/** BullMQ tries no more. */
+class DeadlyTaskError extends UnrecoverableError {
+  override readonly name = 'UnrecoverableError';
+
+  constructor(deaths: number) {
+    super(
+      `its worker died ${deaths} times while it ran, the last time with no other task beside it; look for what ends the process, such as ` +
+        'memory that runs out, and run it again by hand',
+    );
   }
 }
 

@@ -1,7 +1,7 @@
 import { clearTimeout, setTimeout } from 'node:timers';
 import { setTimeout as wait } from 'node:timers/promises';
 import { Queue, type Queued } from '../list/queue.js';
-import { messageOf } from '../task/describe.js';
+import { messageOf, withoutArguments } from '../task/describe.js';
 import { BackgroundTasksEngineError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import type { BackgroundTasksEngine, EngineEntry } from './engine.js';
@@ -165,7 +165,7 @@ export class Batcher {
         call.signal,
       );
     } catch (error) {
-      for (const { batch } of pieces) batch.refusal = error;
+      for (const { batch } of pieces) batch.refusal = withoutArguments(error);
       return false;
     }
     for (const { batch, entries } of pieces) batch.acknowledge(entries.length);

@@ -1,3 +1,5 @@
+import { types } from 'node:util';
+import { inOneLine, nameOf } from '../task/describe.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { describeArgument } from '../task/validation.js';
 
@@ -36,7 +38,7 @@ const LONGEST_PATH = 200;
 function check(task: string, value: unknown, path: string, within: object[]): void {
   // JSON has no negative zero.
   if (typeof value === 'number' ? Number.isFinite(value) && !Object.is(value, -0) : isScalar(value)) return;
-  if (typeof value !== 'object' || value === null || !isPlain(value)) throw notJson(task, path, `got ${describeArgument(value)}`);
+  if (typeof value !== 'object' || value === null || !isPlain(value)) throw notJson(task, path, `got ${instanceOf(value)}`);
   if (within.includes(value)) throw notJson(task, path, 'got an object that contains itself');
   if (within.length === MOST_LEVELS) throw notJson(task, path, `got more than ${MOST_LEVELS} objects within each other`);
   within.push(value);
@@ -52,6 +54,22 @@ function check(task: string, value: unknown, path: string, within: object[]): vo
   within.pop();
   if (Reflect.ownKeys(value).length !== writtenKeys(value))
     throw notJson(task, path, `got ${describeArgument(value)} with keys that JSON leaves out`);
+}
+
+/** Names the class of an instance, and what to pass in its place. */
+function instanceOf(value: unknown): string {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Promise) return describeArgument(value);
+  if (types.isDate(value)) return 'an instance of Date: pass `date.toISOString()`, and make a `new Date()` of it in the task';
+  const name = classNameOf(value);
+  const which = name === undefined ? 'an instance of a class' : `an instance of ${inOneLine(name)}`;
+  if (typeof Reflect.get(value, 'toJSON') === 'function') return `${which}: pass what its \`toJSON()\` returns`;
+  return `${which}: pass its plain fields, such as \`{ ...value }\``;
+}
+
+function classNameOf(value: object): string | undefined {
+  const { constructor } = value;
+  const name = typeof constructor === 'function' ? nameOf(constructor) : 'anonymous';
+  return name === 'anonymous' ? undefined : name;
 }
 
 function isScalar(value: unknown): boolean {

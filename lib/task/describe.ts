@@ -104,3 +104,24 @@ function listed(names: readonly string[]): string {
   if (others > 0) shown.push(`and ${others} other name${others === 1 ? '' : 's'}`);
   return shown.join(', ');
 }
+
+/** What drivers put on their errors of what they were sent: ioredis' command, and the fields of Postgres that quote a statement, a row or a value. */
+const SENT = ['command', 'args', 'parameters', 'query', 'detail', 'where', 'internalQuery', 'hint', 'previousErrors', 'lastNodeError'] as const;
+
+/**
+ * An error of a driver without what the driver was sent: the arguments of tasks. Its class, message, code and stack stay, as do its causes and
+ * the errors that it gathers, which lose the same.
+ */
+export function withoutArguments<Value>(error: Value, seen = new Set<unknown>()): Value {
+  if (!isError(error) || seen.has(error)) return error;
+  seen.add(error);
+  try {
+    for (const key of SENT) if (Object.hasOwn(error, key)) Reflect.deleteProperty(error, key);
+    const { cause, errors } = error as Error & { errors?: unknown };
+    withoutArguments(cause, seen);
+    if (Array.isArray(errors)) for (const one of errors) withoutArguments(one, seen);
+  } catch {
+    // An error whose properties throw has nothing that can be printed.
+  }
+  return error;
+}

@@ -1,8 +1,10 @@
+import { createRequire } from 'node:module';
 import { describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { Pool } from 'pg';
 import { BackgroundTasksError } from 'nestjs-background-tasks';
 import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
+import { assertBullmq, bullmqVersion } from '../../lib/bullmq/workarounds.js';
 
 const connection = 'redis://127.0.0.1:6379';
 
@@ -30,6 +32,13 @@ describe('bullmqEngine()', () => {
     ['no concurrency', { connection, worker: { concurrency: 0 } }, '`concurrency` of `worker` of bullmqEngine() to be an integer from 1'],
     ['an unknown setting', { connection, worker: { limiter: {} } }, 'Unknown option `limiter` of `worker` of bullmqEngine()'],
     ['an unknown option', { connection, prefix: 'x' }, 'Unknown option `prefix` of bullmqEngine()'],
+    [
+      'a prefix of ioredis, with which tasks run several times',
+      { connection: { host: '127.0.0.1', keyPrefix: 'staging:' } },
+      'The option `keyPrefix` of `connection` of bullmqEngine() is refused: BullMQ would run tasks several times. For environments that share a ' +
+        'server, give each its own `queue` (on Postgres, its own `connection.schema`)',
+    ],
+    ['a prefix in the URL', { connection: `${connection}?keyPrefix=staging:` }, 'The option `keyPrefix` of `connection`'],
     ['nothing', undefined, 'the options of bullmqEngine() to be an object'],
   ])('refuses %s', (_, options, message) => {
     const make = () => Reflect.apply(bullmqEngine, undefined, [options]);
@@ -41,5 +50,33 @@ describe('bullmqEngine()', () => {
     expect(() => bullmqEngine({ connection: 'http://user:hunter2@127.0.0.1' })).toThrow(
       expect.objectContaining({ message: expect.not.stringContaining('hunter2') }),
     );
+  });
+
+  it.each([
+    ['6.0.0', {}, '6.3.3 or later, as the worker of an earlier 6 never comes back', 'bullmq@^6.3.3'],
+    ['6.3.2', {}, '6.3.3 or later', 'bullmq@^6.3.3'],
+    ['5.63.2', {}, '5.64.0 or later, or 6', 'bullmq@6'],
+    ['5.81.2', { sentinels: [{ host: 'a' }] }, '5.81.3 or later for `sentinels`', 'bullmq@^5.81.3'],
+  ])('refuses BullMQ %s with %j, and says what to install', (version, options, needed, install) => {
+    expect(() => assertBullmq(options, version)).toThrow(
+      expect.objectContaining({
+        code: 'MISSING_PACKAGE',
+        message: expect.stringMatching(new RegExp(`needs BullMQ ${needed}.*, and finds ${version}: npm install ${install.replace('^', '\\^')}$`)),
+      }),
+    );
+  });
+
+  it.each([
+    ['6.3.3', { sentinels: [{ host: 'a' }] }],
+    ['6.10.0', {}],
+    ['5.64.0', {}],
+    ['5.81.3', { sentinels: [{ host: 'a' }] }],
+  ])('takes BullMQ %s with %j', (version, options) => {
+    expect(() => assertBullmq(options, version)).not.toThrow();
+  });
+
+  it('knows the version of the BullMQ that is there', () => {
+    const { version } = createRequire(import.meta.url)('bullmq/package.json') as { version: string };
+    expect(bullmqVersion()).toBe(version);
   });
 });

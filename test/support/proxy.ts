@@ -13,13 +13,15 @@ export interface Proxy {
   cut(): void;
   /** The same, as the server sends something for this time from now on. With last words, each client has these, and what was sent before. */
   cutAtAnswer(count: number, lastWords?: Buffer): Promise<void>;
+  /** Leaves open connections as they are; new ones lead to another server, as after a failover that keeps the address. */
+  redirect(url: string): void;
   /** Takes new connections again. */
   restore(): void;
   close(): Promise<void>;
 }
 
 export async function startProxy(serverUrl: string): Promise<Proxy> {
-  const target = new URL(serverUrl);
+  let target = new URL(serverUrl);
   const open = new Set<Socket>();
   const clients = new Set<Socket>();
   let refusing = false;
@@ -99,6 +101,9 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
           resolve();
         };
       }),
+    redirect(to) {
+      target = new URL(to);
+    },
     restore() {
       refusing = false;
       answered = () => undefined;
