@@ -98,7 +98,7 @@ export class BullmqWorker implements EngineWorker {
     const deaths = job.stalledCounter;
     if (deaths > maxStalledCount && job.data.startedAlone) {
       // For a retry by hand to begin anew.
-      await job.updateData({ ...job.data, startedAlone: undefined });
+      await noted(job, { startedAlone: undefined });
       throw new DeadlyTaskError(deaths);
     }
     const isSuspect = deaths >= Math.min(SUSPICIOUS_DEATHS, maxStalledCount + 1);
@@ -108,7 +108,7 @@ export class BullmqWorker implements EngineWorker {
     const leave = await isolation.enter(isSuspect);
     try {
       if (this.#closing.signal.aborted) throw CLOSED;
-      if (isSuspect && !job.data.startedAlone) await job.updateData({ ...job.data, startedAlone: true });
+      if (isSuspect && !job.data.startedAlone) await noted(job, { startedAlone: true });
       await this.#host.run(engineJobOf(job), deadline);
     } finally {
       leave();
@@ -133,6 +133,8 @@ export class BullmqWorker implements EngineWorker {
     } catch (thrown) {
       if (deadline.aborted || thrown === CLOSED) return giveBack(job, token);
       if (thrown instanceof DeadlyTaskError) throw thrown;
+      // No failure of the task, which has not run: it is left to its lock.
+      if (thrown instanceof NotNotedError) throw thrown;
       const failure = failureOf(thrown);
       this.#worker?.failures.add(failure);
       throw failure;
@@ -153,9 +155,20 @@ class DeadlyTaskError extends UnrecoverableError {
 
   constructor(deaths: number) {
     super(
-      `its worker died ${deaths} times while it ran, the last time with no other task beside it; look for what ends the process, such as ` +
+      `its worker died ${deaths === 1 ? 'once' : `${deaths} times`} while it ran, the last time with no other task beside it; look for what ends the process, such as ` +
         'memory that runs out, and run it again by hand',
     );
+  }
+}
+
+/** The server could not be told of what is to be remembered of a job. */
+class NotNotedError extends Error {}
+
+async function noted(job: Job<JobData>, data: Partial<JobData>): Promise<void> {
+  try {
+    await job.updateData({ ...job.data, ...data });
+  } catch (error) {
+    throw new NotNotedError(messageOf(error));
   }
 }
 

@@ -18,6 +18,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
   /** What workers said, all of them. */
   let started: Recorder<string>;
   let ran: Recorder<string>;
+  let failed: Recorder<string>;
   const programs: Program[] = [];
 
   beforeAll(async () => {
@@ -30,6 +31,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     queue = `chaos-${randomUUID()}`;
     started = new Recorder();
     ran = new Recorder();
+    failed = new Recorder();
   });
 
   afterEach(async () => {
@@ -40,6 +42,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     const program = new Program([role, backend.name, server.url, queue, JSON.stringify(settings)], (event) => {
       if (event.started) started.add(`${String(event.started)}, attempt ${String(event.attempt)}`);
       if (event.ran) ran.add(String(event.ran));
+      if (event.failed) failed.add(String(event.why));
     });
     programs.push(program);
     await program.ready;
@@ -74,6 +77,23 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     // Nobody failed: it is the first attempt still.
     expect(new Set(started.all)).toEqual(new Set(['a, attempt 1']));
   }, 60_000);
+
+  it('a task kills its worker each time: it fails alone, and the long tasks beside it run to their end', async () => {
+    const api = await start('api');
+    for (const id of ['long-a', 'long-b', 'deadly', 'long-c', 'long-d']) await post(`${await api.ready}/work/${id}`);
+    let isOver = false;
+    const over = Promise.all([failed.atLeast(1), ran.containing('long-a', 'long-b', 'long-c', 'long-d')]).then(() => (isOver = true));
+    let deaths = 0;
+    while (!isOver) {
+      const worker = await start('worker', { maxStalledCount: 2 });
+      await Promise.race([worker.ended, over]);
+      if (!isOver) deaths += 1;
+    }
+    // Twice beside the others, and once alone.
+    expect(deaths).toBe(3);
+    expect(failed.all).toEqual([expect.stringMatching(/^its worker died 3 times while it ran, the last time with no other task beside it/)]);
+    expect(ran.all.toSorted()).toEqual(['long-a', 'long-b', 'long-c', 'long-d']);
+  }, 90_000);
 
   it('a worker is terminated: after the shutdownTimeout the signal fires, and another worker has the task at once', async () => {
     const api = await start('api');
@@ -153,6 +173,11 @@ class Program {
       void this.#exit.then(() => reject(new Error(`The program ended:\n${errors}`)));
     });
     this.ready.catch(() => undefined);
+  }
+
+  /** Resolves once the program has ended by itself. */
+  get ended(): Promise<unknown> {
+    return this.#exit;
   }
 
   async end(signal: NodeJS.Signals): Promise<{ code: number | null; signal: string | null }> {
