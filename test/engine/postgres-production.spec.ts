@@ -1,0 +1,125 @@
+import { setImmediate } from 'node:timers/promises';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Injectable, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import * as bullmq from 'bullmq';
+import { Pool } from 'pg';
+import { BackgroundTask, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
+import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
+import { RecordedLogs } from '../support/app.js';
+import { Recorder } from '../support/recorder.js';
+import { type Server, startPostgres } from '../support/servers.js';
+
+// What docs/engine.md says of Postgres in production.
+
+let ran: Recorder<string>;
+
+@Injectable()
+class WorkTasks {
+  @BackgroundTask('work')
+  work(id: string): void {
+    ran.add(id);
+  }
+}
+
+describe('Postgres in production', () => {
+  let server: Server;
+  let admin: Pool;
+
+  beforeAll(async () => {
+    server = await startPostgres();
+    admin = new Pool({ connectionString: server.url });
+    admin.on('error', () => undefined);
+  }, 30_000);
+
+  afterAll(async () => {
+    await admin.end();
+    await server.remove();
+  });
+
+  beforeEach(() => {
+    ran = new Recorder();
+  });
+
+  async function start(connection: object, queue = 'work') {
+    @Module({
+      imports: [
+        BackgroundTasksModule.forRootAsync({
+          useFactory: () => ({
+            engine: bullmqEngine({ connection: { connectionString: server.url, ...connection }, backend: bullmq.createPostgresBackend, queue }),
+          }),
+        }),
+      ],
+      providers: [WorkTasks],
+    })
+    class AppModule {}
+
+    const logs = new RecordedLogs();
+    const app = await NestFactory.createApplicationContext(AppModule, { logger: logs, abortOnError: false });
+    const runner = app.get(BackgroundTasksRunner);
+    const add = (...ids: string[]): Promise<void> =>
+      runner.within((tasks) => ids.forEach((id) => void tasks.addTask(WorkTasks.prototype.work, id)));
+    return { app, add, runner, logs };
+  }
+
+  it('a role that may not CREATE sends and runs tasks with the rights that the guide names', async () => {
+    const schema = 'restricted';
+    const client = await admin.connect();
+    await bullmq.runMigrations(client, schema);
+    client.release();
+    await admin.query(`
+      CREATE ROLE app LOGIN;
+      REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC;
+      GRANT TEMPORARY ON DATABASE postgres TO app;
+      SELECT ${schema}.next_job_id('work');
+      GRANT USAGE ON SCHEMA ${schema} TO app;
+      GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ${schema} TO app;
+      GRANT USAGE ON ALL SEQUENCES IN SCHEMA ${schema} TO app;
+      GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ${schema} TO app;
+    `);
+    const url = new URL(server.url);
+    url.username = 'app';
+    const { app, add } = await start({ connectionString: url.href, schema });
+    await add('a', 'b');
+    await ran.containing('a', 'b');
+    await app.close();
+  }, 30_000);
+
+  it('several replicas that migrate at once all start', async () => {
+    const replicas = await Promise.all([1, 2, 3, 4].map(() => start({ migrate: true, schema: 'replicas' })));
+    await Promise.all(replicas.map(({ add }, index) => add(`r${index}`)));
+    await ran.containing('r0', 'r1', 'r2', 'r3');
+    await Promise.all(replicas.map(({ app }) => app.close()));
+  }, 60_000);
+
+  it('`max` limits the connections of a process', async () => {
+    await admin.query('CREATE ROLE limited LOGIN SUPERUSER');
+    const url = new URL(server.url);
+    url.username = 'limited';
+    const { app, add } = await start({ connectionString: url.href, migrate: true, schema: 'limited', max: 2 });
+    await add(...Array.from({ length: 200 }, (_, id) => `m${id}`));
+    await ran.atLeast(200);
+    const { rows } = await admin.query<{ count: number }>("SELECT count(*)::int AS count FROM pg_stat_activity WHERE usename = 'limited'");
+    // Two of the worker, one that waits for tasks, and two of the sender, which has a pool of its own.
+    expect(rows[0]!.count).toBeLessThanOrEqual(5);
+    await app.close();
+  }, 30_000);
+
+  it.each([
+    ['an administrator ends its connections (57P01)', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"],
+    ['sessions become read-only (25006), as on a primary that was demoted', 'ALTER DATABASE postgres SET default_transaction_read_only = on; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()'],
+  ])('goes on after %s', async (_what, sql) => {
+    const { app, add } = await start({ migrate: true, schema: 'failover' });
+    await add('before');
+    await ran.containing('before');
+    const other = new Pool({ connectionString: server.url });
+    other.on('error', () => undefined);
+    await other.query(sql);
+    await other.query('SET default_transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only').catch(() => undefined);
+    await other.end();
+    await add('after');
+    await ran.containing('after');
+    await app.close();
+    await setImmediate();
+  }, 60_000);
+});
