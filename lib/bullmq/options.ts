@@ -12,7 +12,10 @@ export interface BullmqWorkerOptions {
   lockDuration?: number | undefined;
   /** Milliseconds between two looks for tasks whose worker has died. @default 5000 */
   stalledInterval?: number | undefined;
-  /** How often a task is run again because its worker died. After that it counts as failed. @default 5 */
+  /**
+   * How many of its workers may die while a task runs. After two deaths it runs with no other task of this process beside it. It fails after one
+   * death more than this, if it ran alone then. @default 5
+   */
   maxStalledCount?: number | undefined;
 }
 
@@ -104,7 +107,8 @@ function checkConnection(connection: unknown): asserts connection is string | ob
 
 /** Options of ioredis with which BullMQ does something else than it says, each with what to use in its place. */
 const UNBEARABLE: Readonly<Record<string, string>> = {
-  keyPrefix: 'BullMQ would run tasks several times. For environments that share a server, give each its own `queue` (on Postgres, its own `connection.schema`)',
+  keyPrefix:
+    'BullMQ would run tasks several times. For environments that share a server, give each its own `queue` (on Postgres, its own `connection.schema`)',
 };
 
 /** @throws BackgroundTasksError `INVALID_OPTION` for an option of ioredis that BullMQ cannot bear. */

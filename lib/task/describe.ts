@@ -106,7 +106,18 @@ function listed(names: readonly string[]): string {
 }
 
 /** What drivers put on their errors of what they were sent: ioredis' command, and the fields of Postgres that quote a statement, a row or a value. */
-const SENT = ['command', 'args', 'parameters', 'query', 'detail', 'where', 'internalQuery', 'hint', 'previousErrors', 'lastNodeError'] as const;
+const SENT = [
+  'command',
+  'args',
+  'parameters',
+  'query',
+  'detail',
+  'where',
+  'internalQuery',
+  'hint',
+  'previousErrors',
+  'lastNodeError',
+] as const;
 
 /**
  * An error of a driver without what the driver was sent: the arguments of tasks. Its class, message, code and stack stay, as do its causes and

@@ -61,7 +61,9 @@ describe('bullmqEngine()', () => {
     expect(() => assertBullmq(options, version)).toThrow(
       expect.objectContaining({
         code: 'MISSING_PACKAGE',
-        message: expect.stringMatching(new RegExp(`needs BullMQ ${needed}.*, and finds ${version}: npm install ${install.replace('^', '\\^')}$`)),
+        message: expect.stringMatching(
+          new RegExp(`needs BullMQ ${needed}.*, and finds ${version}: npm install ${install.replace('^', '\\^')}$`),
+        ),
       }),
     );
   });

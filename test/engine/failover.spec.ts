@@ -92,6 +92,8 @@ class WorkController {
     await http.post('/work/secret-of-the-user').expect(503);
     const [error] = (await reported.atLeast(1)) as [Error];
     expect(error.cause).toMatchObject({ name: 'ReplyError', message: expect.stringMatching(/^OOM command not allowed/) });
-    expect([inspect(error, { depth: 10, showHidden: true }), JSON.stringify(error), String(error.stack)].join('\n')).not.toContain('secret');
+    expect([inspect(error, { depth: 10, showHidden: true }), JSON.stringify(error), String(error.stack)].join('\n')).not.toContain(
+      'secret',
+    );
   }, 30_000);
 });

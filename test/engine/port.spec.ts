@@ -497,7 +497,11 @@ describe('the arguments of a task for an engine', () => {
     ['Infinity', [-Infinity], 'got `-Infinity` (number)'],
     ['a bigint', [1n], 'got a bigint'],
     ['a symbol', [Symbol('s')], 'got a symbol'],
-    ['a date', [{ at: new Date(0) }], 'args[0].at of background task "mail" to survive JSON, on the way to its engine, got an instance of Date: pass `date.toISOString()`'],
+    [
+      'a date',
+      [{ at: new Date(0) }],
+      'args[0].at of background task "mail" to survive JSON, on the way to its engine, got an instance of Date: pass `date.toISOString()`',
+    ],
     ['a map', [new Map()], 'args[0] of'],
     ['a buffer', [Buffer.from('a')], 'args[0] of'],
     ['an instance', [new Money(1)], 'args[0] of'],

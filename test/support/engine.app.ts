@@ -7,7 +7,12 @@ import { engineOn, ownBackends } from './backends.js';
 // The two programs that engine-chaos.spec.ts starts and kills: they print one JSON object a line.
 
 const [role, database, url, queue, settings] = process.argv.slice(2) as [string, string, string, string, string];
-const { hold = false, maxStalledCount = 5, shutdownTimeout = 20_000, flushTimeout = 10_000 } = JSON.parse(settings) as Record<string, number | undefined>;
+const {
+  hold = false,
+  maxStalledCount = 5,
+  shutdownTimeout = 20_000,
+  flushTimeout = 10_000,
+} = JSON.parse(settings) as Record<string, number | undefined>;
 const backend = ownBackends.find(({ name }) => name === database)!;
 
 function say(event: object): void {
