@@ -31,7 +31,7 @@ export function jobOf({ id, name, provider, args, timeout, trace, carried, optio
 }
 
 /** The job that runs. */
-export function engineJobOf({ id, name, data: { unknownSince: _, startedAlone: __, ...data }, attemptsMade }: Job<JobData>): EngineJob {
+export function engineJobOf({ id, name, data, attemptsMade }: Job<JobData>): EngineJob {
   // A job that a queue hands out has one.
   return { ...data, id: id!, name, attempt: attemptsMade + 1 };
 }
