@@ -44,8 +44,12 @@ export class BullmqEngine implements BackgroundTasksEngine {
   }
 
   async find(id: string): Promise<TaskState | undefined> {
-    const job = await (await this.#connected()).getJob(id);
-    return job && stateOf(job);
+    const queue = await this.#connected();
+    const job = await queue.getJob(id);
+    const state = await job?.getState();
+    // It may have ended in between: a job that has ended does not change any more.
+    const latest = state === 'completed' || state === 'failed' ? await queue.getJob(id) : job;
+    return latest && stateOf(latest, state!);
   }
 
   async work(host: EngineHost): Promise<EngineWorker | undefined> {

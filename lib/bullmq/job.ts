@@ -1,4 +1,4 @@
-import type { BulkJobOptions, Job } from 'bullmq';
+import type { BulkJobOptions, Job, JobState } from 'bullmq';
 import type { EngineEntry, EngineJob } from '../engine/engine.js';
 import type { JsonValue, TaskState } from '../task/background-task.js';
 
@@ -47,8 +47,7 @@ export function failedJobOf(job: Job<JobData>): EngineJob {
 }
 
 /** The state of a job that the queue has. BullMQ cannot tell a progress of 0 from none. */
-export async function stateOf(job: Job<JobData>): Promise<TaskState | undefined> {
-  const found = await job.getState();
+export function stateOf(job: Job<JobData>, found: JobState | 'unknown'): TaskState | undefined {
   // Removed in between.
   if (found === 'unknown') return undefined;
   const state = found === 'completed' || found === 'failed' ? found : found === 'active' ? 'running' : 'waiting';

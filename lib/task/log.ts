@@ -70,7 +70,11 @@ export class TaskLog {
     const name = taskCalled(task.name);
     const message = messageOf(error);
     // This package's own errors name the task themselves.
-    this.#log('error', message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`, stackOf(error));
+    this.#log(
+      'error',
+      message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`,
+      stackOf(error),
+    );
   }
 
   async #callOnError(task: Task, error: unknown): Promise<void> {
@@ -189,7 +193,8 @@ export class TaskLog {
   #endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
     if (how === 'completed') this.#log('warn', `${taskCalled(task.name)}${jobOf(task)} completed after it had been given up`);
     else if (stoppedBySignal(task, error)) this.#log('debug', `${taskCalled(task.name)} stopped when its signal fired`);
-    else this.#log('error', `${taskCalled(task.name)}${jobOf(task)} failed after it had been given up: ${messageOf(error)}`, stackOf(error));
+    else
+      this.#log('error', `${taskCalled(task.name)}${jobOf(task)} failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
 
   #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, stack?: string): void {
