@@ -35,7 +35,8 @@ export function engineJobOf(job: Job<JobData>): EngineJob {
     id: id!,
     name,
     attempt: attemptsMade + 1,
-    attempts: opts.attempts,
+    // BullMQ has 0 for a job without the option.
+    attempts: opts.attempts || undefined,
     // BullMQ's type leaves `null` out, and an array is an object.
     updateProgress: (value) => job.updateProgress(value as object),
   };
