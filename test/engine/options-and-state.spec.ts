@@ -4,6 +4,7 @@ import { Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { Queue } from 'bullmq';
 import { BackgroundTask, BackgroundTasksModule, BackgroundTasksRunner, type TaskState, currentTask } from 'nestjs-background-tasks';
+import { cancelQueued } from '../../sample/13-engine/cancel.js';
 import { RecordedLogs } from '../support/app.js';
 import { backends, engineOn, queueOn } from '../support/backends.js';
 import { type Gate, gate } from '../support/gate.js';
@@ -170,10 +171,12 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       tasks.addTask({ deduplication: { id: 'one' } }, reports.plain);
       return tasks.tasks.map(({ id }) => id);
     });
+    expect(await cancelQueued(queue, randomUUID())).toBe(false);
     const [patient, plain, again] = await Promise.all(ids.map((id) => queue.getJob(id)));
     expect(patient!.opts).toMatchObject({ delay: 0, attempts: 2, priority: 3 });
     expect(plain!.opts).toMatchObject({ deduplication: { id: 'plain:one' } });
     expect(again).toBeUndefined();
+    expect([await cancelQueued(queue, ids[1]!), await runner.state(ids[1]!)]).toEqual([true, undefined]);
     await expect(runner.within((tasks) => tasks.addTask({ priority: 2 ** 21 }, reports.plain))).rejects.toMatchObject({
       code: 'INVALID_OPTION',
       message: expect.stringContaining('the option `priority` of background task "plain"'),
