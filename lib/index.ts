@@ -16,7 +16,7 @@ export { BackgroundTasksInterceptor } from './request/background-tasks.intercept
 export { BackgroundTasks } from './request/background-tasks.js';
 export { BackgroundTasksRunner } from './request/background-tasks.runner.js';
 export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage, TraceHeaders } from './task/diagnostics.js';
-export type { TaskEnd } from './task/background-task.js';
+export type { JsonValue, TaskEnd, TaskState } from './task/background-task.js';
 export { currentTask } from './task/current-task.js';
 export {
   BackgroundTasksCancelledError,

@@ -7,6 +7,7 @@ import {
   BackgroundTasksModule,
   BackgroundTasksOverflowError,
   type BackgroundTasksRunner,
+  type TaskState,
 } from 'nestjs-background-tasks';
 
 interface Mail {
@@ -61,6 +62,14 @@ tasks.addTask(generic, 1);
 tasks.addTask(async (id: number) => Promise.resolve(id), 1);
 tasks.addTask({ name: 'mail', timeout: 5_000, runOn: 'always' }, sendMail, 'a');
 tasks.addTask({}, noArguments);
+tasks.addTask({ delay: 60_000, priority: 1, attempts: 5, backoff: { type: 'fixed', delay: 10 }, flush: 'after-response' }, sendMail, 'a');
+tasks.addTask({ deduplication: { id: (to: string) => to, ttl: 1_000 } }, sendMail, 'a');
+// @ts-expect-error: a delay that is no number
+tasks.addTask({ delay: '1 min' }, noArguments);
+const progress: Promise<void> = added.updateProgress({ done: 1, of: [2, null] });
+// @ts-expect-error: no JSON
+void added.updateProgress({ at: new Date() });
+export const stateOf = (runner: BackgroundTasksRunner): Promise<TaskState | undefined> => progress.then(() => runner.state(added.id));
 tasks.addTask((to) => sendMail(to.trim()), 'a');
 tasks.addTask({ name: 'mail' }, async (to, subject) => sendMail(to.trim(), subject.trim()), 'a', 'b');
 new BackgroundTask((to) => sendMail(to.trim()), 'a');
@@ -183,7 +192,7 @@ tasks.addTask({ name: 'mail' }, sendMail, 1);
 // @ts-expect-error: not one of the literals
 tasks.addTask(literal, 'changed', { x: 1 });
 // @ts-expect-error: an unknown option
-tasks.addTask({ delay: 1 }, noArguments);
+tasks.addTask({ dely: 1 }, noArguments);
 // @ts-expect-error: an unknown outcome
 tasks.addTask({ runOn: 'later' }, noArguments);
 // @ts-expect-error: a closure whose argument has another type

@@ -1,9 +1,10 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { Queue } from 'bullmq';
 import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineTaskOptions, EngineWorker } from '../engine/engine.js';
+import type { TaskState } from '../task/background-task.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { connectionLog, producerConnection } from './connections.js';
-import { type JobData, jobOf } from './job.js';
+import { type JobData, jobOf, stateOf } from './job.js';
 import { type ResolvedBullmqOptions, checkPriority } from './options.js';
 import { missingDriver, mendConnections, patchPgClients } from './workarounds.js';
 import { BullmqWorker } from './worker.js';
@@ -40,6 +41,15 @@ export class BullmqEngine implements BackgroundTasksEngine {
     // One by one is cheaper than a bulk of one.
     if (first && jobs.length === 1) await queue.add(first.name, first.data, first.opts);
     else await queue.addBulk(jobs);
+  }
+
+  async find(id: string): Promise<TaskState | undefined> {
+    const queue = await this.#connected();
+    const job = await queue.getJob(id);
+    const state = await job?.getState();
+    // It may have ended in between: a job that has ended does not change any more.
+    const latest = state === 'completed' || state === 'failed' ? await queue.getJob(id) : job;
+    return latest && stateOf(latest, state!);
   }
 
   async work(host: EngineHost): Promise<EngineWorker | undefined> {

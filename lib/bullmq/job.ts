@@ -1,5 +1,6 @@
-import type { BulkJobOptions, Job } from 'bullmq';
+import type { BulkJobOptions, Job, JobState } from 'bullmq';
 import type { EngineEntry, EngineJob } from '../engine/engine.js';
+import type { JsonValue, TaskState } from '../task/background-task.js';
 
 /** What a job of the queue holds. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
 export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
@@ -31,13 +32,44 @@ export function jobOf({ id, name, provider, args, timeout, trace, carried, optio
 }
 
 /** The job that runs. */
-export function engineJobOf({ id, name, data, attemptsMade }: Job<JobData>): EngineJob {
+export function engineJobOf(job: Job<JobData>): EngineJob {
+  const { id, name, data, attemptsMade, opts } = job;
   const { provider, args, timeout, trace, carried } = data;
-  // A job that a queue hands out has one.
-  return { provider, args, timeout, trace, carried, id: id!, name, attempt: attemptsMade + 1 };
+  return {
+    provider,
+    args,
+    timeout,
+    trace,
+    carried,
+    // A job that a queue hands out has one.
+    id: id!,
+    name,
+    attempt: attemptsMade + 1,
+    // BullMQ has 0 for a job without the option.
+    attempts: opts.attempts || undefined,
+    // BullMQ's type leaves `null` out, and an array is an object.
+    updateProgress: (value) => job.updateProgress(value as object),
+  };
 }
 
 /** The job that BullMQ has just failed, and whose attempt it has counted. */
 export function failedJobOf(job: Job<JobData>): EngineJob {
   return { ...engineJobOf(job), attempt: job.attemptsMade };
+}
+
+/** The state of a job that the queue has. BullMQ cannot tell a progress of 0 from none. */
+export function stateOf(job: Job<JobData>, found: JobState | 'unknown'): TaskState | undefined {
+  // Removed in between.
+  if (found === 'unknown') return undefined;
+  const state = found === 'completed' || found === 'failed' ? found : found === 'active' ? 'running' : 'waiting';
+  const hasEnded = state === 'completed' || state === 'failed';
+  const progress = job.progress as JsonValue;
+  return {
+    id: job.id!,
+    name: job.name,
+    state,
+    attempt: hasEnded ? Math.max(1, job.attemptsMade) : job.attemptsMade + 1,
+    ...(progress !== 0 && { progress }),
+    ...(job.failedReason && state !== 'completed' && { failure: job.failedReason }),
+  };
 }

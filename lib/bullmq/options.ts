@@ -88,7 +88,7 @@ export function checkPriority(task: string, priority: number | undefined): void 
   if (priority === undefined || priority <= MOST_PRIORITY) return;
   throw invalid(
     'INVALID_OPTION',
-    `the option \`priority\` of @BackgroundTask("${task}")`,
+    `the option \`priority\` of background task "${task}"`,
     `an integer from 1 to ${MOST_PRIORITY}`,
     priority,
   );

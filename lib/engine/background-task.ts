@@ -12,7 +12,13 @@ import { checkTaskOptions, invalid, NO_OPTIONS } from '../task/validation.js';
 import { Task } from '../task/task.js';
 import { NamedCall } from './named-call.js';
 import { type NamedMethod, decorateMethod, namedMethodOf } from './named-methods.js';
-import { BACKGROUND_TASK_EXPECTATIONS, type BackgroundTaskOptions, type NamedTaskOptions } from './options.js';
+import {
+  BACKGROUND_TASK_EXPECTATIONS,
+  type BackgroundTaskOptions,
+  type EngineCallOptions,
+  type NamedTaskOptions,
+  engineOptionsOf,
+} from './options.js';
 
 export interface BackgroundTask extends TaskInterface {}
 
@@ -67,7 +73,8 @@ export function makeTask(first: unknown, rest: unknown[]): Task {
   // The types of `addTask` have matched the function with its arguments.
   const method = namedMethodOf(func as AnyFunction);
   if (method) return makeNamedTask(method, func as AnyFunction, rest, options);
-  if (options.flush) throw invalid('INVALID_TASK', 'a task with the option `flush`', 'a @BackgroundTask() method', func);
+  const [option] = Object.keys(ownEngineOptions(options));
+  if (option !== undefined) throw invalid('INVALID_TASK', `a task with the option \`${option}\``, 'a @BackgroundTask() method', func);
   return new Task(func as AnyFunction, rest, options);
 }
 
@@ -79,9 +86,15 @@ function makeNamedTask(method: NamedMethod, func: AnyFunction, args: unknown[], 
       `The option \`name\` of addTask() does not go with the @BackgroundTask("${name}") method: it has a name`,
     );
   }
-  const { timeout = options.timeout, runOn = options.runOn, flush = options.flush, parallel } = own;
-  const taskOptions: BackgroundTaskOptions = { timeout, runOn, flush, parallel };
-  return new Task(func, args, taskOptions satisfies TaskOptions, new NamedCall(method, flush));
+  const { timeout = options.timeout, runOn = options.runOn, flush = options.flush } = own;
+  const taskOptions: BackgroundTaskOptions = { ...own, timeout, runOn, flush };
+  return new Task(func, args, taskOptions satisfies TaskOptions, new NamedCall(method, { flush, own: ownEngineOptions(own) }));
+}
+
+/** The options that are for `@BackgroundTask()` methods alone. */
+function ownEngineOptions(options: BackgroundTaskOptions): EngineCallOptions {
+  if (options === NO_OPTIONS) return NO_OPTIONS as EngineCallOptions;
+  return { ...engineOptionsOf(options), ...(options.flush && { flush: options.flush }) };
 }
 
 type Class = abstract new (...args: never[]) => object;

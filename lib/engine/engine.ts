@@ -1,3 +1,4 @@
+import type { JsonValue, TaskState } from '../task/background-task.js';
 import type { TraceHeaders } from '../task/diagnostics.js';
 
 /** Options that need an engine: in process, a crash would forget them. Without an engine, an application that uses one does not start. */
@@ -59,6 +60,10 @@ export interface EngineEntry {
 export interface EngineJob extends Pick<EngineEntry, 'id' | 'name' | 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
   /** From 1. */
   readonly attempt: number;
+  /** How often the task is run at most, if it fails. @default the method's `attempts` */
+  readonly attempts?: number | undefined;
+  /** Writes down how far the task is, for `find()` in any process. */
+  updateProgress?(value: JsonValue): Promise<void>;
 }
 
 /** The application that an engine has a worker run tasks in. */
@@ -87,13 +92,15 @@ export interface EngineWorker {
 
 /** An existing job queue that takes `@BackgroundTask()` methods over. The core knows no more of it than this. */
 export interface BackgroundTasksEngine {
-  /** Checks the options of a `@BackgroundTask()` method at boot, and throws for one that the engine cannot keep. */
+  /** Checks the options of a `@BackgroundTask()` method at boot, and those of one call in `addTask`, and throws for one that the engine cannot keep. */
   check?(task: string, options: EngineTaskOptions): void;
   /**
    * Resolves once all entries are safe. When it rejects, it is called again with the same entries, until the signal fires. After that, it may
    * not send any of them.
    */
   enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void>;
+  /** The state of a task that the engine has or remembers, wherever it runs. */
+  find?(id: string): Promise<TaskState | undefined>;
   /**
    * Starts to run tasks, if the engine is configured to. It does not wait for a server that is away. What it throws, such as that a package is
    * missing, keeps the application from starting.

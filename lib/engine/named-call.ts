@@ -1,25 +1,31 @@
+import type { JsonValue } from '../task/background-task.js';
 import { BackgroundTasksError, taskCalled } from '../task/errors.js';
 import { Task, type TaskBinding } from '../task/task.js';
 import type { EngineEntry, EngineJob } from './engine.js';
 import type { NamedMethod } from './named-methods.js';
-import type { FlushMode } from './options.js';
+import type { EngineCallOptions, FlushMode } from './options.js';
 
 /** The call of a `@BackgroundTask()` method: on its provider in process, or through an engine. */
 export class NamedCall implements TaskBinding {
   readonly method: NamedMethod;
   readonly flush: FlushMode | undefined;
+  /** The options of this one call, which override the method's. */
+  readonly own: EngineCallOptions;
   /** The provider that the method runs on. */
   provider: object | undefined;
   /** Goes to the engine in place of the task. */
   entry: EngineEntry | undefined;
   /** Settled once the entry has the result of the option `carry`. */
   carrying: Promise<void> | undefined;
+  /** Writes the progress of the task down where other processes find it, in a worker. Never rejects. */
+  onProgress: ((value: JsonValue) => Promise<void>) | undefined;
   /** The job that the engine handed out, in a worker. */
   readonly job: EngineJob | undefined;
 
-  constructor(method: NamedMethod, flush: FlushMode | undefined, job?: EngineJob) {
+  constructor(method: NamedMethod, { flush, own = {} }: { flush?: FlushMode | undefined; own?: EngineCallOptions }, job?: EngineJob) {
     this.method = method;
     this.flush = flush;
+    this.own = own;
     this.job = job;
   }
 
@@ -36,7 +42,7 @@ export class NamedCall implements TaskBinding {
   }
 
   get attempts(): number {
-    return (this.job && this.method.options.attempts) ?? 1;
+    return this.job?.attempts ?? (this.job && this.method.options.attempts) ?? 1;
   }
 
   get carried(): unknown {
@@ -44,8 +50,12 @@ export class NamedCall implements TaskBinding {
     return json === undefined ? undefined : JSON.parse(json);
   }
 
-  get canBeCancelled(): boolean {
-    return this.job === undefined;
+  get jobId(): string | undefined {
+    return this.job?.id;
+  }
+
+  writeProgress(value: JsonValue): Promise<void> | undefined {
+    return this.onProgress?.(value);
   }
 
   call(args: readonly unknown[]): unknown {

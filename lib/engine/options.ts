@@ -17,11 +17,19 @@ import type { BackgroundTasksEngine, Deduplication, DeduplicationOptions, Engine
 /** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
 export type FlushMode = 'before-response' | 'after-response';
 
-/** Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`. */
-export interface BackgroundTaskOptions extends TaskOptions {
+/**
+ * Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`.
+ *
+ * Those that need an engine are for `@BackgroundTask()` methods alone, and override the method's own. No type can tell such a method from
+ * another function: `addTask` throws `INVALID_TASK` for one that is not, and `INVALID_OPTION` without an engine.
+ */
+export interface BackgroundTaskOptions extends TaskOptions, EngineTaskOptions {
   /** When an engine gets the task. For `@BackgroundTask()` methods alone. @default the method's `flush`, or the module's */
   flush?: FlushMode | undefined;
 }
+
+/** Those options of one call that are for `@BackgroundTask()` methods alone. */
+export type EngineCallOptions = Readonly<Omit<BackgroundTaskOptions, keyof TaskOptions>>;
 
 /** The engine of an application, and when it gets tasks. */
 export interface EngineOptions {
@@ -70,8 +78,6 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
   flushTimeout: milliseconds(1, LONGEST_FLUSH_MS),
 };
 
-export const BACKGROUND_TASK_EXPECTATIONS: Expectations<BackgroundTaskOptions> = { ...TASK_EXPECTATIONS, flush: FLUSH };
-
 /** Options of `@BackgroundTask(name, options)`. */
 export interface NamedTaskOptions extends EngineTaskOptions {
   /** Time after which one attempt is given up, in ms: its signal fires. @default the module's `timeout` */
@@ -100,6 +106,12 @@ const ENGINE_TASK_EXPECTATIONS: Expectations<EngineTaskOptions> = {
     expected: '{ id: a key or a function that returns one, ttl?: milliseconds, extend?: boolean, replace?: boolean }',
     accepts: isDeduplication,
   },
+};
+
+export const BACKGROUND_TASK_EXPECTATIONS: Expectations<BackgroundTaskOptions> = {
+  ...TASK_EXPECTATIONS,
+  ...ENGINE_TASK_EXPECTATIONS,
+  flush: FLUSH,
 };
 
 const NAMED_TASK_EXPECTATIONS: Expectations<NamedTaskOptions> = {
@@ -140,7 +152,7 @@ export function deduplicationOf(task: string, { id, ...options }: DeduplicationO
   // The decorator cannot know the types of the method's parameters.
   const key: unknown = typeof id === 'function' ? (id as AnyFunction)(...(args as never[])) : id;
   if (!isKey(key))
-    throw invalid('INVALID_TASK', `what \`deduplication.id\` of @BackgroundTask("${task}") returns`, 'a non-empty string', key);
+    throw invalid('INVALID_TASK', `what \`deduplication.id\` of background task "${task}" returns`, 'a non-empty string', key);
   // Methods share a queue.
   return { ...options, id: `${task}:${key}` };
 }

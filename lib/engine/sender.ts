@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { clearTimeout, setTimeout } from 'node:timers';
+import type { TaskState } from '../task/background-task.js';
 import { traceHeaders } from '../task/diagnostics.js';
 import type { Task } from '../task/task.js';
 import { Batch, Batcher } from './batcher.js';
-import type { EngineEntry } from './engine.js';
+import type { EngineEntry, EngineTaskOptions } from './engine.js';
 import { carriedJson, jsonSnapshot } from './json.js';
 import { type NamedCall, namedCallOf } from './named-call.js';
 import { classOf } from './named-methods.js';
@@ -46,18 +47,28 @@ export class Sender {
   /**
    * Has a named task run on its provider, or go to the engine with its arguments as they are now.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON, `INVALID_OPTION` for `flush` without an engine.
+   * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON, `INVALID_OPTION` for an option
+   * that needs an engine without one, or that the engine has not.
    */
   prepare(task: Task): void {
     const call = namedCallOf(task);
     if (!call) return;
     call.provider = this.#providers.providerOf(call.method);
     if (!this.#batcher) {
-      if (call.flush) throw needsEngine('flush', `addTask() for the task "${call.name}"`);
+      const [option] = Object.keys(call.own);
+      if (option !== undefined) throw needsEngine(option, `addTask() for the task "${call.name}"`);
       return;
     }
-    call.entry = entryOf(task, call);
+    const options = { ...engineOptionsOf(call.method.options), ...engineOptionsOf(call.own) };
+    // Those of the method alone were checked at boot.
+    if (Object.keys(call.own).length > 0) this.#options.engine?.check?.(call.name, options);
+    call.entry = entryOf(task, call, options);
     if (this.#options.carry) call.carrying = carryFor(call, this.#options.carry);
+  }
+
+  /** The state of a task that the engine has. */
+  async find(id: string): Promise<TaskState | undefined> {
+    return this.#options.engine?.find?.(id);
   }
 
   /** True if the engine is to have a task before the client has its answer. */
@@ -107,8 +118,8 @@ function carryFor(call: NamedCall, carry: () => unknown): Promise<void> {
   return carrying;
 }
 
-function entryOf({ args, options }: Task, { method }: NamedCall): EngineEntry {
-  const { deduplication, ...engineOptions } = engineOptionsOf(method.options);
+function entryOf({ args, options }: Task, { method }: NamedCall, merged: EngineTaskOptions): EngineEntry {
+  const { deduplication, ...engineOptions } = merged;
   return {
     id: randomUUID(),
     name: method.name,

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
-import type { AnyFunction } from '../task/background-task.js';
+import { setTimeout as wait } from 'node:timers/promises';
+import type { AnyFunction, JsonValue } from '../task/background-task.js';
 import { type Around, type TaskCaller, taskCaller } from '../task/call.js';
 import { inOneLine, messageOf, quoted } from '../task/describe.js';
 import { BackgroundTasksError, BackgroundTasksShutdownError, taskCalled } from '../task/errors.js';
@@ -102,21 +103,53 @@ export class WorkerHost implements EngineHost {
     const method = this.#providers.find(job.name);
     if (!method) throw unknown(job);
     const func = Reflect.get(method.prototype, method.key) as AnyFunction;
-    const call = new NamedCall(method, undefined, job);
+    const call = new NamedCall(method, {}, job);
+    if (job.updateProgress) call.onProgress = progressWriter(job, (warning) => this.#log.warn(warning));
     call.provider = this.#providers.providerOf(method);
     return new Task(func, argsOf(job), { timeout: job.timeout ?? method.options.timeout }, call);
   }
 }
 
+/** How long a task waits for its progress to be written, in ms: the server may be away, and a connection waits for it. */
+const PROGRESS_MS = 1_000;
+
+/** Writes the progress of a task. While one value is being written, the last of the further ones waits, and the others are left out. */
+function progressWriter(job: EngineJob, warn: (warning: string) => void): (value: JsonValue) => Promise<void> {
+  let latest: JsonValue;
+  let writing: Promise<void> | undefined;
+  let next: Promise<void> | undefined;
+  const write = async (): Promise<void> => {
+    next = undefined;
+    try {
+      await job.updateProgress?.(latest);
+    } catch (error) {
+      warn(`The progress of background task ${quoted(job.name)} (job ${job.id}) was not written: ${messageOf(error)}`);
+    }
+  };
+  return async (value) => {
+    latest = value;
+    if (!writing) writing = write();
+    else next ??= writing.then(() => (writing = write()));
+    const written = next ?? writing;
+    void written.then(() => {
+      if (!next) writing = undefined;
+    });
+    const timeout = new AbortController();
+    await Promise.race([written, wait(PROGRESS_MS, undefined, { ref: false, signal: timeout.signal }).catch(() => undefined)]);
+    timeout.abort();
+  };
+}
+
 /** The task that reports are about when there is no method to run, or nothing to run it with. */
-function reportedTask({ id, name, attempt }: EngineJob): Task {
+function reportedTask({ id, name, attempt, attempts = 1 }: EngineJob): Task {
   const binding: TaskBinding = {
     name,
     id,
     attempt,
-    attempts: 1,
+    attempts,
     carried: undefined,
-    canBeCancelled: false,
+    jobId: id,
+    writeProgress: () => undefined,
     call: () => undefined,
     release: () => undefined,
   };
@@ -141,8 +174,8 @@ function unreadable({ name }: EngineJob): BackgroundTasksError {
   );
 }
 
-function givenBack({ name }: Task, reason: string): string {
-  return `${taskCalled(name)} is left to the engine, which will have it run again: ${reason}`;
+function givenBack({ name, jobId }: Task, reason: string): string {
+  return `${taskCalled(name)} (job ${jobId}) is left to the engine, which will have it run again: ${reason}`;
 }
 
 function unknown(job: EngineJob): BackgroundTasksError {

@@ -1,6 +1,6 @@
 import { inOneLine } from '../task/describe.js';
 import type { RunOn } from '../task/background-task.js';
-import type { RunObserver, Task, TaskOwner } from '../task/task.js';
+import type { RunObserver, Task, TaskOwner, TasksById } from '../task/task.js';
 import { type Linked, Queue, type Queued } from './queue.js';
 
 /** How a request ended. */
@@ -15,7 +15,7 @@ export interface ListRules {
 /** The runner, as far as a list needs it. */
 export interface ListRunner {
   readonly options: ListRules;
-  readonly tasksById: Map<string, Task>;
+  readonly tasksById: TasksById;
   completed(list: TaskList, task: Task): void;
   failed(list: TaskList, task: Task, error: unknown): void;
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void;
@@ -78,7 +78,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     return [...this].filter(({ state }) => state === 'pending');
   }
 
-  get tasksById(): Map<string, Task> {
+  get tasksById(): TasksById {
     return this.runner.tasksById;
   }
 

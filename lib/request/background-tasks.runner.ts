@@ -1,7 +1,7 @@
 import { makeTask } from '../engine/background-task.js';
 import type { BackgroundTaskOptions } from '../engine/options.js';
 import { Runner } from '../runner/runner.js';
-import type { Argument, ArgumentsFor, BackgroundTask, Primitive, TheFunctionItself } from '../task/background-task.js';
+import type { Argument, ArgumentsFor, BackgroundTask, Primitive, TaskState, TheFunctionItself } from '../task/background-task.js';
 import { invalid } from '../task/validation.js';
 import type { BackgroundTasks } from './background-tasks.js';
 import { WorkLifetime } from './lifetime.js';
@@ -85,6 +85,20 @@ export class BackgroundTasksRunner {
    */
   find(id: string): BackgroundTask | undefined {
     return this.#runner.tasksById.get(id);
+  }
+
+  /**
+   * The state of the task that has this id: from this process while the task waits or runs here, and from the engine once the engine has it,
+   * so that any process can answer for any task.
+   *
+   * In process, the states of the last 1000 tasks that have ended are kept, of those alone whose `id` was read. An engine keeps tasks that have
+   * ended for as long as it is configured to.
+   *
+   * @returns undefined for a task that nobody knows, or remembers
+   * @throws The error of the engine, if its server cannot be asked.
+   */
+  state(id: string): Promise<TaskState | undefined> {
+    return this.#runner.state(id);
   }
 
   /**

@@ -3,13 +3,13 @@ import { Outbox } from '../engine/outbox.js';
 import type { Sender } from '../engine/sender.js';
 import { LinkedSet } from '../list/queue.js';
 import { type ListRunner, type Outcome, ParallelTurn, TaskList } from '../list/task-list.js';
-import type { BackgroundTask } from '../task/background-task.js';
+import type { BackgroundTask, TaskState } from '../task/background-task.js';
 import { type TaskCaller, taskCaller } from '../task/call.js';
 import { OnErrorCall, currentWork, runOutside } from '../task/current-task.js';
 import { messageOf } from '../task/describe.js';
 import { BackgroundTasksOverflowError, BackgroundTasksShutdownError, RefusedError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
-import { Task } from '../task/task.js';
+import { Task, TasksById } from '../task/task.js';
 import { Counters } from './counters.js';
 import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
 import { Turns, inSlices } from './turns.js';
@@ -25,7 +25,7 @@ export class Runner implements ListRunner {
   readonly options: ResolvedRunnerOptions;
   readonly log: TaskLog;
   readonly counters = new Counters();
-  readonly tasksById = new Map<string, Task>();
+  readonly tasksById = new TasksById();
   readonly #sender: Sender | undefined;
   readonly #closing = new AbortController();
   /** The lists that hold tasks, or run one. */
@@ -63,6 +63,11 @@ export class Runner implements ListRunner {
   /** True if `@BackgroundTask()` methods go to an engine. */
   get hasEngine(): boolean {
     return this.#sender?.hasEngine ?? false;
+  }
+
+  /** The state of a task of this process, or of one that the engine has. Rejects if the engine cannot be asked. */
+  async state(id: string): Promise<TaskState | undefined> {
+    return this.tasksById.stateOf(id) ?? this.#sender?.find(id);
   }
 
   /**

@@ -43,6 +43,23 @@ export interface TaskOptions {
  */
 export type TaskEnd = 'completed' | 'failed' | 'discarded' | 'cancelled' | 'queued';
 
+/** What JSON can hold. */
+export type JsonValue = string | number | boolean | null | { readonly [key: string]: JsonValue | undefined } | readonly JsonValue[];
+
+/** The state of a task, as `BackgroundTasksRunner#state` finds it. */
+export interface TaskState {
+  readonly id: string;
+  readonly name: string;
+  /** `'waiting'`: it has not started, or waits for another attempt. `'discarded'`: it never started, and will not. */
+  readonly state: 'waiting' | 'running' | 'completed' | 'failed' | 'discarded' | 'cancelled';
+  /** The attempt that runs, ran last, or comes next, from 1. */
+  readonly attempt: number;
+  /** The last value of `updateProgress()`, if there is one. */
+  readonly progress?: JsonValue | undefined;
+  /** The message of the error that the last attempt failed with. It may hold people's data: check it before you show it. */
+  readonly failure?: string | undefined;
+}
+
 /**
  * One task: a function and its arguments, as Starlette's `BackgroundTask`. It may be kept: once it has ended, a task of a request lets go of
  * its function, its arguments and its async context.
@@ -61,6 +78,15 @@ export interface BackgroundTask {
   readonly attempt: number;
   /** In a worker, what the option `carry` returned where the task was added; each time a copy of its own. */
   readonly carried: unknown;
+  /** The last value of `updateProgress()`; undefined before the first one. */
+  readonly progress: JsonValue | undefined;
+  /**
+   * Says how far the task is: any JSON. `BackgroundTasksRunner#state` has it, in a worker's case from every process.
+   *
+   * @returns A promise that resolves once it is written down. It never rejects: a failure to write is logged, and the task goes on.
+   * @throws BackgroundTasksError `INVALID_TASK`, at once, for a value that JSON cannot hold.
+   */
+  updateProgress(value: JsonValue): Promise<void>;
   /** Fires when the task is given up: at its timeout, at the shutdown deadline, or cancelled. Its reason is the error that says why. */
   readonly signal: AbortSignal;
   /** How the task ended, as soon as it has. It never rejects: errors go to the log and to `onError`. */

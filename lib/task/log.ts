@@ -70,7 +70,11 @@ export class TaskLog {
     const name = taskCalled(task.name);
     const message = messageOf(error);
     // This package's own errors name the task themselves.
-    this.#log('error', message.startsWith(name) ? message : `${name} failed${attemptOf(task)}: ${message}`, stackOf(error));
+    this.#log(
+      'error',
+      message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`,
+      stackOf(error),
+    );
   }
 
   async #callOnError(task: Task, error: unknown): Promise<void> {
@@ -187,9 +191,10 @@ export class TaskLog {
   }
 
   #endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
-    if (how === 'completed') this.#log('warn', `${taskCalled(task.name)} completed after it had been given up`);
+    if (how === 'completed') this.#log('warn', `${taskCalled(task.name)}${jobOf(task)} completed after it had been given up`);
     else if (stoppedBySignal(task, error)) this.#log('debug', `${taskCalled(task.name)} stopped when its signal fired`);
-    else this.#log('error', `${taskCalled(task.name)} failed after it had been given up: ${messageOf(error)}`, stackOf(error));
+    else
+      this.#log('error', `${taskCalled(task.name)}${jobOf(task)} failed after it had been given up: ${messageOf(error)}`, stackOf(error));
   }
 
   #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, stack?: string): void {
@@ -202,9 +207,18 @@ export class TaskLog {
   }
 }
 
-/** The number of the attempt, where there may be several. */
-function attemptOf({ attempt, attempts }: Task): string {
-  return attempts > 1 ? ` (attempt ${attempt} of ${attempts})` : '';
+/** The number of the attempt, where there are several, and the id of the job. */
+function attemptOf({ attempt, attempts, jobId }: Task): string {
+  const details: string[] = [];
+  // Somebody had the task run again.
+  if (attempt > attempts) details.push(`attempt ${attempt}, ${attempt - attempts} more than its option \`attempts\` allows`);
+  else if (attempts > 1) details.push(`attempt ${attempt} of ${attempts}`);
+  if (jobId !== undefined) details.push(`job ${jobId}`);
+  return details.length > 0 ? ` (${details.join(', ')})` : '';
+}
+
+function jobOf({ jobId }: Task): string {
+  return jobId === undefined ? '' : ` (job ${jobId})`;
 }
 
 /** True if the task ended with the reason of its signal. Why the signal fired has been logged already. */

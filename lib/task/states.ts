@@ -1,10 +1,10 @@
 import type { TaskEnd } from './background-task.js';
 
-export type TaskState = 'pending' | 'active' | 'sending' | TaskEnd;
+export type TaskPhase = 'pending' | 'active' | 'sending' | TaskEnd;
 type TaskEvent = 'start' | 'send' | 'queue' | 'complete' | 'fail' | 'discard' | 'cancel';
 
 /** The states of a task: what may happen in each, and which state follows. Every change goes through this table. */
-const TRANSITIONS: Readonly<Record<TaskState, Readonly<Partial<Record<TaskEvent, TaskState>>>>> = {
+const TRANSITIONS: Readonly<Record<TaskPhase, Readonly<Partial<Record<TaskEvent, TaskPhase>>>>> = {
   pending: { start: 'active', send: 'sending', discard: 'discarded', cancel: 'cancelled' },
   active: { complete: 'completed', fail: 'failed', cancel: 'cancelled' },
   // On its way to an engine.
@@ -26,18 +26,18 @@ export class State {
   fail: State | undefined;
   discard: State | undefined;
   cancel: State | undefined;
-  readonly name: TaskState;
+  readonly name: TaskPhase;
   readonly end: TaskEnd | undefined;
 
-  constructor(name: TaskState) {
+  constructor(name: TaskPhase) {
     this.name = name;
     this.end = name === 'pending' || name === 'active' || name === 'sending' ? undefined : name;
   }
 }
 
-function linked(): Record<TaskState, State> {
-  const names = Object.keys(TRANSITIONS) as TaskState[];
-  const states = Object.fromEntries(names.map((name) => [name, new State(name)])) as Record<TaskState, State>;
+function linked(): Record<TaskPhase, State> {
+  const names = Object.keys(TRANSITIONS) as TaskPhase[];
+  const states = Object.fromEntries(names.map((name) => [name, new State(name)])) as Record<TaskPhase, State>;
   for (const name of names) {
     for (const [event, next] of Object.entries(TRANSITIONS[name])) states[name][event as TaskEvent] = states[next];
   }

@@ -1,24 +1,53 @@
 import { AsyncResource } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
-import type { AnyFunction, BackgroundTask, TaskEnd, TaskOptions } from './background-task.js';
+import type { AnyFunction, BackgroundTask, JsonValue, TaskEnd, TaskOptions, TaskState } from './background-task.js';
 import { type TaskCaller, callTask, isObject, unfinishedPart } from './call.js';
 import { runAs, runOutside } from './current-task.js';
-import { nameOf } from './describe.js';
+import { messageOf, nameOf } from './describe.js';
 import { observed, traced } from './diagnostics.js';
 import { BackgroundTasksCancelledError, BackgroundTasksError, BackgroundTasksTimeoutError, taskCalled } from './errors.js';
-import { PENDING, type State, type TaskState } from './states.js';
+import { PENDING, type State, type TaskPhase } from './states.js';
 
 /** The list of an application that a task is in. */
 export interface TaskOwner {
-  /** The tasks of the application that have not ended and were asked for their ids. */
-  readonly tasksById: Map<string, Task>;
+  /** The tasks of the application that were asked for their ids. */
+  readonly tasksById: TasksById;
   /** Told of a task that was cancelled before it started. */
   cancelled(task: Task, reason: string): void;
   /** Told when code asks for the promise of a task's end. */
   endedRequested(task: Task): void;
   /** Told when a task has ended and been reported, so that nothing is left to do for it. */
   onTaskSettled(): void;
+}
+
+/** How many states of tasks that have ended are kept. */
+const MOST_ENDED = 1_000;
+
+/** The tasks of an application that were asked for their ids: those that have not ended, and the states of the last ones that have. */
+export class TasksById {
+  readonly #tasks = new Map<string, Task>();
+  readonly #ended = new Map<string, TaskState>();
+
+  get(id: string): Task | undefined {
+    return this.#tasks.get(id);
+  }
+
+  add(id: string, task: Task): void {
+    this.#tasks.set(id, task);
+  }
+
+  /** Lets go of a task that has ended. Its state is kept, unless an engine has the task now. */
+  end(id: string, state: TaskState | undefined): void {
+    this.#tasks.delete(id);
+    if (!state) return;
+    this.#ended.set(id, state);
+    if (this.#ended.size > MOST_ENDED) this.#ended.delete(this.#ended.keys().next().value!);
+  }
+
+  stateOf(id: string): TaskState | undefined {
+    return this.#tasks.get(id)?.snapshot(id) ?? this.#ended.get(id);
+  }
 }
 
 /** Told how one run of a task ends. */
@@ -38,8 +67,10 @@ export interface TaskBinding {
   readonly attempt: number;
   readonly attempts: number;
   readonly carried: unknown;
-  /** False in a worker: only the engine can withdraw the task. */
-  readonly canBeCancelled: boolean;
+  /** The id of the job, in a worker: only the engine can withdraw the task there. */
+  readonly jobId: string | undefined;
+  /** Writes the progress down where other processes find it, if there is such a place. Never rejects. */
+  writeProgress(value: JsonValue): Promise<void> | undefined;
   call(args: readonly unknown[]): unknown;
   /** Lets go of what belongs to the request. */
   release(): void;
@@ -57,6 +88,9 @@ interface Details {
   isLingering?: boolean;
   /** True if the task was added in a run of its handler that failed, and that was tried again. */
   isOfFailedRun?: boolean;
+  progress?: JsonValue;
+  /** The message of the error that the task failed with. */
+  failure?: string;
 }
 
 /** Replaces the function of a task that has ended. */
@@ -64,7 +98,31 @@ const DONE = (): void => {};
 const NO_ARGS: readonly unknown[] = Object.freeze([]);
 
 /** Replaces the list of a task that has ended. */
-const RELEASED: TaskOwner = { tasksById: new Map(), cancelled() {}, endedRequested() {}, onTaskSettled() {} };
+const RELEASED: TaskOwner = { tasksById: new TasksById(), cancelled() {}, endedRequested() {}, onTaskSettled() {} };
+
+/** What callers see of each state. A task that an engine has is not known here any more. */
+const SHOWN_STATES: Readonly<Record<TaskPhase, TaskState['state'] | undefined>> = {
+  pending: 'waiting',
+  sending: 'waiting',
+  active: 'running',
+  completed: 'completed',
+  failed: 'failed',
+  discarded: 'discarded',
+  cancelled: 'cancelled',
+  queued: undefined,
+};
+
+/** A copy of what a task says of its progress: the task may go on to change it. */
+function jsonCopy(name: string, value: JsonValue): JsonValue {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    // The error may quote the value.
+  }
+  if (text !== undefined) return JSON.parse(text) as JsonValue;
+  throw new BackgroundTasksError('INVALID_TASK', `${taskCalled(name)} has set its progress to a value that JSON cannot hold`);
+}
 
 /**
  * The implementation behind `BackgroundTask`.
@@ -126,7 +184,7 @@ export class Task implements BackgroundTask {
     const details = this.ensureDetails();
     if (details.id === undefined) {
       details.id = this.#binding?.id ?? randomUUID();
-      if (!this.hasEnded) this.#owner?.tasksById.set(details.id, this);
+      if (!this.hasEnded) this.#owner?.tasksById.add(details.id, this);
     }
     return details.id;
   }
@@ -142,6 +200,36 @@ export class Task implements BackgroundTask {
 
   get carried(): unknown {
     return this.#binding?.carried;
+  }
+
+  /** The id of the job, in a worker. */
+  get jobId(): string | undefined {
+    return this.#binding?.jobId;
+  }
+
+  get progress(): JsonValue | undefined {
+    return this.#details?.progress;
+  }
+
+  updateProgress(value: JsonValue): Promise<void> {
+    const progress = jsonCopy(this.name, value);
+    this.ensureDetails().progress = progress;
+    return this.#binding?.writeProgress(progress) ?? Promise.resolve();
+  }
+
+  /** The state of the task for callers; undefined once an engine has it. */
+  snapshot(id: string): TaskState | undefined {
+    const state = SHOWN_STATES[this.#state.name];
+    if (state === undefined) return undefined;
+    const { progress, failure } = this.ensureDetails();
+    return {
+      id,
+      name: this.name,
+      state,
+      attempt: this.attempt,
+      ...(progress !== undefined && { progress }),
+      ...(failure !== undefined && { failure }),
+    };
   }
 
   get signal(): AbortSignal {
@@ -165,7 +253,7 @@ export class Task implements BackgroundTask {
     ));
   }
 
-  get state(): TaskState {
+  get state(): TaskPhase {
     return this.#state.name;
   }
 
@@ -217,7 +305,7 @@ export class Task implements BackgroundTask {
   cancel(reason = 'no reason was given'): boolean {
     // First of all: a value that is no text may throw here.
     const why = String(reason);
-    if (this.#binding && !this.#binding.canBeCancelled) return false;
+    if (this.jobId !== undefined) return false;
     if (this.#state.name === 'active') return this.abort(new BackgroundTasksCancelledError(this.name, why));
     if (!this.enter(this.#state.cancel)) return false;
     this.#owner?.cancelled(this, why);
@@ -260,7 +348,7 @@ export class Task implements BackgroundTask {
     this.#state = next;
     const details = this.#details;
     if (details && next.end) {
-      if (details.id !== undefined) this.#owner?.tasksById.delete(details.id);
+      if (details.id !== undefined) this.#owner?.tasksById.end(details.id, this.snapshot(details.id));
       details.resolveEnded?.(next.end);
     }
     return true;
@@ -366,8 +454,13 @@ export class Task implements BackgroundTask {
       observer.failed(this, this.#details.abortError);
       return observer.endedLate(this, 'failed', error);
     }
-    this.enter(this.#state.fail);
+    this.fail(error);
     observer.failed(this, error);
+  }
+
+  fail(error: unknown): void {
+    if (this.#details?.id !== undefined) this.#details.failure = messageOf(error);
+    this.enter(this.#state.fail);
   }
 
   endedLate(failure: { readonly error: unknown } | undefined, observer: RunObserver): void {
@@ -379,7 +472,8 @@ export class Task implements BackgroundTask {
   /** Fires the signal of a running task, and stops waiting for it. Returns whether it ran. */
   abort(error: Error): boolean {
     if (this.#state.name !== 'active') return false;
-    this.enter(error instanceof BackgroundTasksCancelledError ? this.#state.cancel : this.#state.fail);
+    if (error instanceof BackgroundTasksCancelledError) this.enter(this.#state.cancel);
+    else this.fail(error);
     const details = this.ensureDetails();
     details.abortError = error;
     const { controller } = details;

@@ -48,12 +48,12 @@ export const page = /* html */ `<!doctype html>
         bar.hidden = cancel.hidden = false;
         const events = new EventSource(url);
         events.onmessage = ({ data }) => {
-          const { done, total, state } = JSON.parse(data);
+          const { done = 0, total = 1, state, failure } = JSON.parse(data);
           bar.max = total;
           bar.value = done;
-          status.textContent = done + ' of ' + total + ' contacts, ' + state;
+          status.textContent = done + ' of ' + total + ' contacts, ' + state + (failure ? ': ' + failure : '');
           // The browser would connect again.
-          if (state === 'running') return;
+          if (state === 'running' || state === 'waiting') return;
           events.close();
           cancel.hidden = true;
         };

@@ -226,10 +226,11 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     const { http, logs } = await createApp('Express', moduleOf({}));
     await http.post('/flaky').expect(201);
     await expect(ran.atLeast(3)).resolves.toEqual(['attempt 1', 'attempt 2', 'attempt 3']);
+    const [{ id }] = (await queue.getJobs()) as [Job];
     expect(reported.all).toEqual(['flaky, attempt 1: attempt 1 failed', 'flaky, attempt 2: attempt 2 failed']);
     expect(logs.of('error')).toEqual([
-      'Background task "flaky" failed (attempt 1 of 3): attempt 1 failed',
-      'Background task "flaky" failed (attempt 2 of 3): attempt 2 failed',
+      `Background task "flaky" failed (attempt 1 of 3, job ${id}): attempt 1 failed`,
+      `Background task "flaky" failed (attempt 2 of 3, job ${id}): attempt 2 failed`,
     ]);
   });
 
@@ -383,7 +384,8 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       await worker.close();
       const why = 'the application shuts down, and its shutdownTimeout of 10 ms is over';
       expect(ran.all).toEqual(['started', `stopped: Background task "held" was given up: ${why}`]);
-      expect(logs.of('warn')).toEqual([`Background task "held" is left to the engine, which will have it run again: ${why}`]);
+      const [{ id }] = (await queue.getJobs()) as [Job];
+      expect(logs.of('warn')).toEqual([`Background task "held" (job ${id}) is left to the engine, which will have it run again: ${why}`]);
       expect(reported.all).toEqual([]);
 
       held.open();

@@ -605,7 +605,7 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
       'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only';
     await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
     expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
-    expect(logs.of('error')).toEqual([message]);
+    expect(logs.of('error')).toEqual([`${message} (job a job)`]);
     expect(JSON.stringify(logs.lines)).not.toContain('4242');
   });
 
@@ -638,7 +638,9 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     closing.abort('the worker closes');
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
     expect({ log, reported }).toEqual({ log: ['started'], reported: [] });
-    expect(logs.of('warn')).toEqual(['Background task "held" is left to the engine, which will have it run again: the worker closes']);
+    expect(logs.of('warn')).toEqual([
+      'Background task "held" (job a job) is left to the engine, which will have it run again: the worker closes',
+    ]);
   });
 
   it('does not start when the signal has fired', async () => {
@@ -646,6 +648,8 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     const run = engine.host.run(jobOf({ name: 'held' }), AbortSignal.abort('the worker closes'));
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
     expect({ log, reported }).toEqual({ log: [], reported: [] });
-    expect(logs.of('warn')).toEqual(['Background task "held" is left to the engine, which will have it run again: the worker closes']);
+    expect(logs.of('warn')).toEqual([
+      'Background task "held" (job a job) is left to the engine, which will have it run again: the worker closes',
+    ]);
   });
 });

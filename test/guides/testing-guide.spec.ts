@@ -11,10 +11,10 @@ import {
   type BackgroundTasksEngine,
   BackgroundTasksModule,
   BackgroundTasksRunner,
-  type EngineEntry,
-  type EngineHost,
+  currentTask,
 } from 'nestjs-background-tasks';
 import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
+import { type InProcessEngine, inProcessEngine } from 'nestjs-background-tasks/testing';
 import request from 'supertest';
 import { AppModule, Mailer, SignUpController, SignUpService, Statistics } from '../../sample/11-testing/sign-up.js';
 import { createApp, platforms } from '../support/app.js';
@@ -305,11 +305,13 @@ describe.each(platforms)('on %s', (platform) => {
 describe('an application with an engine', () => {
   const ENGINE = Symbol('engine');
   const sent: string[] = [];
+  let failures = 0;
 
   @Injectable()
   class MailTasks {
-    @BackgroundTask('welcome-mail', { attempts: 3 })
+    @BackgroundTask('welcome-mail', { attempts: 3, backoff: 60_000 })
     async welcome(to: string): Promise<void> {
+      if (currentTask()!.attempt <= failures) throw new Error('The mail server is busy');
       sent.push(to);
     }
   }
@@ -343,34 +345,12 @@ describe('an application with an engine', () => {
   })
   class QueuedModule {}
 
-  /** Takes the place of a queue: runs each task at once, in the process of the test. */
-  class InProcessEngine implements BackgroundTasksEngine {
-    readonly #runs: Promise<void>[] = [];
-    #host!: EngineHost;
-
-    work(host: EngineHost): undefined {
-      this.#host = host;
-    }
-
-    async enqueue(entries: readonly EngineEntry[]): Promise<void> {
-      const { signal } = new AbortController();
-      for (const entry of entries) this.#runs.push(this.#host.run({ ...entry, attempt: 1 }, signal));
-    }
-
-    /** Rejects if a task has failed. */
-    async onIdle(): Promise<void> {
-      await Promise.all(this.#runs);
-    }
-
-    async close(): Promise<void> {}
-  }
-
   let app: INestApplication;
   let engine: InProcessEngine;
 
   beforeEach(async () => {
     sent.length = 0;
-    engine = new InProcessEngine();
+    engine = inProcessEngine();
     const testingModule = await Test.createTestingModule({ imports: [QueuedModule] })
       .overrideProvider(ENGINE)
       .useValue(engine)
@@ -385,5 +365,21 @@ describe('an application with an engine', () => {
     await request(app.getHttpServer()).post('/sign-ups').expect(201);
     await engine.onIdle();
     expect(sent).toEqual([email]);
+    expect(engine.tasks).toMatchObject([{ name: 'welcome-mail', args: [email], state: 'completed' }]);
+  });
+
+  it('tries again after a minute', async () => {
+    failures = 1;
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate'] });
+    try {
+      await request(app.getHttpServer()).post('/sign-ups').expect(201);
+      await engine.onIdle();
+      expect(engine.tasks).toMatchObject([{ state: 'waiting', attempt: 2, failure: 'The mail server is busy' }]);
+      await jest.advanceTimersByTimeAsync(60_000);
+      expect(sent).toEqual([email]);
+    } finally {
+      jest.useRealTimers();
+      failures = 0;
+    }
   });
 });

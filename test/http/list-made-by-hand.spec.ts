@@ -205,9 +205,9 @@ describe('addTask() refuses', () => {
     ['null for options', [null, noop], 'INVALID_OPTION', 'Expected the options of addTask() to be an object, got `null`'],
     [
       'an unknown option',
-      [{ delay: 5 }, noop],
+      [{ dely: 5 }, noop],
       'INVALID_OPTION',
-      'Unknown option `delay` of addTask(), expected one of `name`, `timeout`, `runOn`',
+      'Unknown option `dely` of addTask(), expected one of `name`, `timeout`, `runOn`',
     ],
     [
       'an unknown runOn',
