@@ -1,9 +1,36 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Module, type OnApplicationShutdown, type OnModuleInit } from '@nestjs/common';
+import {
+  type BatchObservableCallback,
+  type Context,
+  INVALID_SPAN_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  context,
+  diag,
+  metrics,
+  propagation,
+  trace,
+} from '@opentelemetry/api';
+import { jobOf } from '../engine/named-call.js';
 import { CoreModule } from '../module/core.module.js';
 import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
-import { observeTasks } from './observe-tasks.js';
+import type { BackgroundTask } from '../task/background-task.js';
+import { messageOf, stackOf, typeOf } from '../task/describe.js';
+import { type BackgroundTaskDiscardMessage, DISCARDS, type TaskTracer, type TraceHeaders, traceTasks } from '../task/diagnostics.js';
+import { BackgroundTasksShutdownError } from '../task/errors.js';
 
-/** The runners of the applications that are open: what OpenTelemetry observes, it observes of the process. */
+/** The name of the instrumentation scope. */
+const SCOPE = 'nestjs-background-tasks';
+
+const log = diag.createComponentLogger({ namespace: SCOPE });
+
+/** Seconds: the boundaries of OpenTelemetry's conventions for HTTP, and further on, as a task may take its time. */
+const DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 300];
+
+/** The runners of the applications that are open: OpenTelemetry observes the process. */
 const runners = new Set<BackgroundTasksRunner>();
 let stop: () => void;
 
@@ -28,4 +55,127 @@ export class BackgroundTasksOpenTelemetryModule implements OnModuleInit, OnAppli
   onApplicationShutdown(): void {
     if (runners.delete(this.runner) && runners.size === 0) stop();
   }
+}
+
+/** Traces and counts every task of the process. Returns a function that ends that. */
+function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () => void {
+  const tracer = trace.getTracer(SCOPE);
+  const meter = metrics.getMeter(SCOPE);
+  const ended = meter.createCounter('background_tasks.ended', { unit: '{task}', description: 'Tasks that completed or failed.' });
+  const discarded = meter.createCounter('background_tasks.discarded', { unit: '{task}', description: 'Tasks that never started.' });
+  const active = meter.createObservableGauge('background_tasks.active', { unit: '{task}', description: 'Tasks that run now.' });
+  const pending = meter.createObservableGauge('background_tasks.pending', { unit: '{task}', description: 'Tasks that wait to start.' });
+  const duration = meter.createHistogram('background_tasks.duration', {
+    unit: 's',
+    description: 'How long tasks ran.',
+    advice: { explicitBucketBoundaries: DURATIONS },
+  });
+
+  const around: TaskTracer['around'] = (task, call) => {
+    const name = { 'background_task.name': task.name };
+    const [span, within] = contained(() => startSpan(tracer, task)) ?? [NO_SPAN, context.active()];
+    const startedAt = performance.now();
+    const measure = (attributes: typeof name & { 'error.type'?: string }): void => {
+      ended.add(1, attributes);
+      duration.record((performance.now() - startedAt) / 1000, attributes);
+    };
+    const completed = (): void =>
+      contained(() => {
+        measure(name);
+        span.end();
+      });
+    const failed = (error: unknown): void =>
+      contained(() => {
+        if (isGivenBack(task, error)) span.setAttribute('background_task.given_back', true);
+        else measure({ ...name, 'error.type': recordError(span, error) });
+        span.end();
+      });
+    let end: Promise<void> | undefined;
+    try {
+      end = context.with(within, call);
+    } catch (error) {
+      failed(error);
+      throw error;
+    }
+    if (end) end.then(completed, failed);
+    else completed();
+    return end;
+  };
+
+  const count = (message: unknown): void => {
+    contained(() => discarded.add(1, { 'background_task.name': (message as BackgroundTaskDiscardMessage).task.name }));
+  };
+
+  const observe: BatchObservableCallback = (result) => {
+    result.observe(
+      active,
+      sum(runners, (runner) => runner.activeCount),
+    );
+    result.observe(
+      pending,
+      sum(runners, (runner) => runner.pendingCount),
+    );
+  };
+
+  traceTasks({ around, headers: headersOfTrace });
+  subscribe(DISCARDS, count);
+  meter.addBatchObservableCallback(observe, [active, pending]);
+  return () => {
+    traceTasks(undefined);
+    unsubscribe(DISCARDS, count);
+    meter.removeBatchObservableCallback(observe, [active, pending]);
+  };
+}
+
+/** What a worker did not get to run to its end has not failed: another one will run it. */
+function isGivenBack(task: BackgroundTask, error: unknown): boolean {
+  return jobOf(task) !== undefined && error instanceof BackgroundTasksShutdownError;
+}
+
+function sum(runners: ReadonlySet<BackgroundTasksRunner>, countOf: (runner: BackgroundTasksRunner) => number): number {
+  return [...runners].reduce((total, runner) => total + countOf(runner), 0);
+}
+
+/** Has OpenTelemetry do something. That a processor, sampler or propagator throws is told where it tells its own errors; tasks go on. */
+function contained<Result>(work: () => Result): Result | undefined {
+  try {
+    return work();
+  } catch (error) {
+    try {
+      log.error('OpenTelemetry failed, and the background task goes on without it', error);
+    } catch {
+      // Nor does a logger that throws stop a task.
+    }
+    return undefined;
+  }
+}
+
+/** In the place of one that could not be started. */
+const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
+
+/** Starts the span of a task, and returns it with the context that it is active in. In a worker, it goes on with the trace that the task was added in. */
+function startSpan(tracer: Tracer, task: BackgroundTask): [Span, Context] {
+  const { name } = task;
+  const job = jobOf(task);
+  const parent = job?.trace ? propagation.extract(context.active(), job.trace) : context.active();
+  const attributes = { 'background_task.name': name, ...(job && { 'background_task.attempt': job.attempt }) };
+  const kind = job ? SpanKind.CONSUMER : SpanKind.INTERNAL;
+  const span = tracer.startSpan(`background task ${name}`, { kind, attributes }, parent);
+  return [span, trace.setSpan(parent, span)];
+}
+
+/** Gives a span what its task failed with; returns the `error.type`. */
+function recordError(span: Span, error: unknown): string {
+  const [type, message, stack] = [typeOf(error), messageOf(error), stackOf(error)];
+  span.setAttribute('error.type', type);
+  span.recordException({ name: type, message, ...(stack && { stack }) });
+  span.setStatus({ code: SpanStatusCode.ERROR, message });
+  return type;
+}
+
+/** The active trace, for a worker to go on with. */
+function headersOfTrace(): TraceHeaders {
+  const headers: Record<string, string> = {};
+  contained(() => propagation.inject(context.active(), headers));
+  return headers;
 }
