@@ -57,6 +57,8 @@ interface Details {
   isLingering?: boolean;
   /** True if the task was added in a run of its handler that failed, and that was tried again. */
   isOfFailedRun?: boolean;
+  /** True if the task was added in a transaction that was committed. */
+  isCommitted?: boolean;
 }
 
 /** Replaces the function of a task that has ended. */
@@ -176,6 +178,15 @@ export class Task implements BackgroundTask {
 
   markFailedRun(): void {
     this.ensureDetails().isOfFailedRun = true;
+  }
+
+  /** True if the task was added in a transaction that was committed: it runs whatever becomes of its request. */
+  get isCommitted(): boolean {
+    return this.#details?.isCommitted === true;
+  }
+
+  markCommitted(): void {
+    this.ensureDetails().isCommitted = true;
   }
 
   /** The list of the task; undefined for one made by hand. */
