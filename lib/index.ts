@@ -10,6 +10,7 @@ export type {
   EngineWorker,
 } from './engine/engine.js';
 export type { BackgroundTaskOptions, FlushMode, NamedTaskOptions } from './engine/options.js';
+export type { JoinTransaction } from './engine/transactions.js';
 export { BackgroundTasksModule } from './module/background-tasks.module.js';
 export type { BackgroundTasksModuleOptions, BackgroundTasksRootOptions } from './module/options.js';
 export { BackgroundTasksInterceptor } from './request/background-tasks.interceptor.js';

@@ -193,6 +193,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
 
   /** The reason why a task does not run, or undefined if it does. */
   ruledOut(task: Task, outcome: Outcome | undefined): string | undefined {
+    if (task.isCommitted) return undefined;
     if (this.#isStopped) return 'an earlier task of its request failed';
     const runOn = task.options.runOn ?? this.runner.options.runOn;
     if (task.isOfFailedRun) {

@@ -12,7 +12,7 @@ import { NamedProviders } from '../engine/named-providers.js';
 import { Sender } from '../engine/sender.js';
 import { WorkerHost } from '../engine/worker-host.js';
 import { Connections, aroundRequests, linkResponses, observeFailures } from '../nest-internals/adapter.js';
-import { addOutermostInterceptor, aroundResolvers, runWithoutObservables } from '../nest-internals/interceptors.js';
+import { addOutermostInterceptor, aroundResolvers, runWithoutObservables } from '../nest-internals/handlers.js';
 import { internalsWarning, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
 import { BackgroundTasksInterceptor } from '../request/background-tasks.interceptor.js';
 import { BackgroundTasks } from '../request/background-tasks.js';

@@ -1,5 +1,6 @@
 import { makeTask } from '../engine/background-task.js';
 import type { BackgroundTaskOptions } from '../engine/options.js';
+import { type JoinTransaction, Transaction, runTransaction } from '../engine/transactions.js';
 import { Runner } from '../runner/runner.js';
 import type { Argument, ArgumentsFor, BackgroundTask, Primitive, TaskState, TheFunctionItself } from '../task/background-task.js';
 import { invalid } from '../task/validation.js';
@@ -78,6 +79,34 @@ export class BackgroundTasksRunner {
     // A list of its own, so that no other task holds it up.
     this.#runner.add(this.#runner.listOutsideRequest(), task);
     return task;
+  }
+
+  /**
+   * Calls a function that opens a transaction, and calls `join` around the work inside of it. Tasks that run on success and are added in that work
+   * are part of the transaction: they start after its COMMIT, whatever becomes of the request, and are discarded if it is rolled back, also if
+   * the exception is caught. In a request, they wait for the response all the same.
+   *
+   * A call of `join` inside that work is for a savepoint. A further call after it is for another attempt of the transaction. The function returns
+   * when the COMMIT is over, and throws if there was none.
+   *
+   * @example
+   * ```ts
+   * await this.runner.transaction((join) => this.dataSource.transaction((manager) => join(() => this.place(manager, id))));
+   * ```
+   * @returns What the function returns.
+   * @throws What the function throws.
+   */
+  async transaction<Result>(func: (join: JoinTransaction) => Result | PromiseLike<Result>): Promise<Result> {
+    if (typeof func !== 'function') throw invalid('INVALID_TASK', 'what transaction() calls', 'a function', func);
+    const { log } = this.#runner;
+    if (Transaction.current(this.#runner)) {
+      log.warn(
+        '`runner.transaction()` was called inside of another one, and its tasks do not depend on that: for a savepoint, call the outer `join` again',
+      );
+    }
+    const { result, isJoined } = await runTransaction(this.#runner, func);
+    if (!isJoined) log.warn('`runner.transaction()` has ended without a call of `join`, so that no task was part of the transaction');
+    return result;
   }
 
   /**

@@ -1,6 +1,7 @@
 import { isForEngine } from '../engine/named-call.js';
 import { Outbox } from '../engine/outbox.js';
 import type { Sender } from '../engine/sender.js';
+import { type HeldTask, Transaction, type TransactionRunner } from '../engine/transactions.js';
 import { LinkedSet } from '../list/queue.js';
 import { type ListRunner, type Outcome, ParallelTurn, TaskList } from '../list/task-list.js';
 import type { BackgroundTask, TaskState } from '../task/background-task.js';
@@ -21,7 +22,7 @@ const SELF_WAIT_MS = 10_000;
 const MOST_NAMED = 1_000;
 
 /** Admits, runs and reports the tasks of an application. */
-export class Runner implements ListRunner {
+export class Runner implements ListRunner, TransactionRunner {
   readonly options: ResolvedRunnerOptions;
   readonly log: TaskLog;
   readonly counters = new Counters();
@@ -30,6 +31,8 @@ export class Runner implements ListRunner {
   readonly #closing = new AbortController();
   /** The lists that hold tasks, or run one. */
   readonly #lists = new LinkedSet<TaskList>();
+  /** The tasks that wait for the end of their transaction. */
+  readonly #held = new Set<Task>();
   /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TaskList | ParallelTurn>;
   /** The tasks, and the calls of `onError`, that asked for the shutdown. */
@@ -37,6 +40,7 @@ export class Runner implements ListRunner {
   /** The tasks that a shutdown has aborted, and whose functions have not ended. */
   readonly #abandoned = new Set<Task>();
   #caller: TaskCaller | undefined;
+  #hasTransactions = false;
   #isClosed = false;
 
   constructor(options: ResolvedRunnerOptions = RUNNER_DEFAULTS, log = new TaskLog(options.onError), sender?: Sender) {
@@ -53,6 +57,13 @@ export class Runner implements ListRunner {
   /** Has `currentTask()` hold to the end of each task on every version of Node. */
   holdCurrentTask(): void {
     this.#caller = taskCaller(true, this.options.around);
+  }
+
+  /** Has each task run outside of the transaction that it was added in, once there are transactions. */
+  transactionBegins(): void {
+    if (this.#hasTransactions) return;
+    this.#hasTransactions = true;
+    this.#caller = Transaction.outside(this.#caller);
   }
 
   /** Fires when the application begins to shut down. */
@@ -79,9 +90,37 @@ export class Runner implements ListRunner {
   add(list: TaskList, task: Task): void {
     task.owner = list;
     this.#admit(list, task);
+    const transaction = (task.options.runOn ?? this.options.runOn) === 'success' ? Transaction.current(this) : undefined;
+    if (!transaction) {
+      if (Transaction.isOver(this)) this.log.addedAfterTransaction(task);
+      return this.#join(list, task);
+    }
+    this.#held.add(task);
+    transaction.hold(list, task);
+  }
+
+  #join(list: TaskList, task: Task): void {
+    this.#lists.add(list);
     list.push(task, this.#isParallel(task));
     if (list.outcome) this.#schedule(list);
     if (isForEngine(task)) (list.outbox ??= new Outbox(list, this)).added();
+  }
+
+  /** Has tasks whose transaction was committed join their lists. */
+  committed(held: readonly HeldTask[]): void {
+    for (const { list, task } of held) {
+      // A shutdown may have dropped the task.
+      if (!this.#held.delete(task) || task.state !== 'pending') continue;
+      task.markCommitted();
+      this.#join(list, task);
+    }
+  }
+
+  /** Discards tasks whose transaction was rolled back. */
+  rolledBack(held: readonly HeldTask[]): void {
+    for (const { task } of held) {
+      if (this.#held.delete(task) && task.discard()) this.discarded(task, 'its transaction was rolled back');
+    }
   }
 
   /** Adds a task to a list that has run already: nobody waits for the code that adds it, and nobody may catch its errors. */
@@ -119,7 +158,6 @@ export class Runner implements ListRunner {
     this.#sender?.prepare(task);
     if (waitUntil) list.promiseEnd(waitUntil, (error) => this.log.waitUntilRejected(error));
     this.counters.taskAdmitted();
-    this.#lists.add(list);
   }
 
   /** Asks for a turn for the list, and for one for each of its parallel tasks. */
@@ -311,7 +349,7 @@ export class Runner implements ListRunner {
 
   /** The names of the tasks that have not ended; of those that wait, the first thousand are looked at. */
   names(): ReadonlySet<string> {
-    const names = new Set<string>();
+    const names = new Set([...this.#held].slice(0, MOST_NAMED).map(({ name }) => name));
     let looked = 0;
     for (const list of this.#lists) {
       for (const task of list.active) names.add(task.name);
@@ -321,6 +359,13 @@ export class Runner implements ListRunner {
       }
     }
     return names;
+  }
+
+  /** Takes out the tasks that wait for the end of their transaction: nobody would run them after it. */
+  takeHeld(): readonly Task[] {
+    const held = [...this.#held];
+    this.#held.clear();
+    return held;
   }
 
   /** Refuses tasks from now on, and stops sending. Returns the lists that hold tasks, or run one; they get no more turns. */

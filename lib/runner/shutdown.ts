@@ -93,7 +93,8 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
  */
 async function abortAll(runner: Runner, reason: string): Promise<void> {
   const lists = runner.refuseTasks(reason);
-  if (lists.length === 0) return;
+  const held = runner.takeHeld();
+  if (lists.length === 0 && held.length === 0) return;
   // Off their lists at once, or the next one would start in the place of one that is aborted.
   const waiting = lists.map((list) => list.takeAll());
   const running = new Map<string, number>();
@@ -104,7 +105,7 @@ async function abortAll(runner: Runner, reason: string): Promise<void> {
   runner.log.lost(running, 'was given up', 'were given up', reason);
   const neverStarted = new Map<string, number>();
   const dropped: Task[] = [];
-  await inSlices(each(waiting), (task) => {
+  await inSlices(each([held, ...waiting]), (task) => {
     // The signal of another task may have cancelled it.
     if (!task.discard()) return;
     count(neverStarted, task.name);

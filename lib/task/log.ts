@@ -128,6 +128,13 @@ export class TaskLog {
     );
   }
 
+  addedAfterTransaction(task: Task): void {
+    this.#log(
+      'warn',
+      `${taskCalled(task.name)} was added after its transaction was over, and does not depend on it; await the work that adds it inside the transaction`,
+    );
+  }
+
   /** For a promise that was asked for, and has not been settled for a while. */
   waitsForItself(promise: string, seconds: number): void {
     this.#log(

@@ -91,6 +91,8 @@ interface Details {
   progress?: JsonValue;
   /** The message of the error that the task failed with. */
   failure?: string;
+  /** True if the task was added in a transaction that was committed. */
+  isCommitted?: boolean;
 }
 
 /** Replaces the function of a task that has ended. */
@@ -273,6 +275,15 @@ export class Task implements BackgroundTask {
 
   markFailedRun(): void {
     this.ensureDetails().isOfFailedRun = true;
+  }
+
+  /** True if the task was added in a transaction that was committed: it runs whatever becomes of its request. */
+  get isCommitted(): boolean {
+    return this.#details?.isCommitted === true;
+  }
+
+  markCommitted(): void {
+    this.ensureDetails().isCommitted = true;
   }
 
   /** The list of the task; undefined for one made by hand. */
