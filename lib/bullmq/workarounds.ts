@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { performance } from 'node:perf_hooks';
 import { setTimeout } from 'node:timers/promises';
 import { DelayedError, Queue, UnrecoverableError, Worker } from 'bullmq';
 import { BackgroundTasksError } from '../task/errors.js';
@@ -139,6 +140,9 @@ export const RETRY_DELAY_MS = 1_000;
 /** Seconds for which a worker waits for tasks at most: by then it looks whether there are some that its connection has not told it of. */
 const LONGEST_WAIT = 5;
 
+/** For how long, and how much at a time, a worker yields to others after it gave back a task whose method it lacks. */
+const [YIELD_MS, LONGEST_YIELD_MS] = [60_000, 50];
+
 /** How often the end of a task is written down if that fails. A deadlock, or the restart of a server, is over by then. */
 const TRIES = 3;
 
@@ -147,6 +151,7 @@ export class QueueWorker extends Worker<JobData> {
   /** The failures of tasks. */
   readonly failures = new WeakSet<Error>();
   readonly #abandoned = new AbortController();
+  #yieldsUntil = 0;
 
   constructor(...worker: ConstructorParameters<typeof Worker<JobData>>) {
     super(...worker);
@@ -159,6 +164,19 @@ export class QueueWorker extends Worker<JobData> {
     stopWaiting(this);
     await this.lockManager.close();
     await this.disconnect();
+  }
+
+  /**
+   * Leaves the next tasks to other workers, for a while, if these want them: a task that was given back is due for all of them at once, and
+   * without this, the quickest worker would get it again and again.
+   */
+  yieldToOthers(): void {
+    this.#yieldsUntil = performance.now() + YIELD_MS;
+  }
+
+  protected override async moveToActive(...lookup: Parameters<Worker<JobData>['moveToActive']>) {
+    if (performance.now() < this.#yieldsUntil) await setTimeout(Math.random() * LONGEST_YIELD_MS);
+    return super.moveToActive(...lookup);
   }
 
   protected override async handleCompleted(...end: Parameters<Worker<JobData>['handleCompleted']>) {

@@ -124,7 +124,10 @@ export class BullmqWorker implements EngineWorker {
     if (!run) {
       // One that was being fetched when the worker began to close.
       if (this.#closing.signal.aborted) return giveBack(job, token);
-      if (!this.#host.knows(engineJobOf(job)) && (await waitForMethod(job, token))) throw new DelayedError();
+      if (!this.#host.knows(engineJobOf(job)) && (await waitForMethod(job, token))) {
+        this.#worker?.yieldToOthers();
+        throw new DelayedError();
+      }
       run = this.#run(job, deadline).finally(() => this.#running.delete(id));
       this.#running.set(id, run);
     }
@@ -188,7 +191,9 @@ async function waitForMethod(job: Job<JobData>, token: string | undefined): Prom
     return false;
   }
   if (job.data.unknownSince === undefined) await job.updateData({ ...data, unknownSince });
-  await job.moveToDelayed(now + Math.min(Math.max(Math.floor(waited / 4), FIRST_OFFER_MS), LAST_OFFER_MS), token);
+  const pause = Math.min(Math.max(waited / 4, FIRST_OFFER_MS), LAST_OFFER_MS);
+  // Not in step with the looks of other workers: the same one would get it again and again.
+  await job.moveToDelayed(now + Math.round(pause * (0.5 + Math.random() / 2)), token);
   return true;
 }
 

@@ -6,7 +6,6 @@ import { Pool } from 'pg';
 import { BackgroundTask, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import { RecordedLogs } from '../support/app.js';
-import { startProxy } from '../support/proxy.js';
 import { Recorder } from '../support/recorder.js';
 import { type Server, startPostgres } from '../support/servers.js';
 
@@ -119,26 +118,5 @@ describe('Postgres in production', () => {
     await add('after');
     await ran.containing('after');
     await app.close();
-  }, 60_000);
-
-  it('goes on after a failover behind its address, whose connections stay on a server that is read-only now (25006)', async () => {
-    const next = await startPostgres();
-    const proxy = await startProxy(server.url);
-    const migrated = new Pool({ connectionString: next.url });
-    const client = await migrated.connect();
-    await bullmq.runMigrations(client, 'bullmq');
-    client.release();
-    await migrated.end();
-    const { app, add } = await start({ connectionString: proxy.url, migrate: true });
-    await add('before');
-    await ran.containing('before');
-    proxy.redirect(next.url);
-    await admin.query('ALTER SYSTEM SET default_transaction_read_only = on');
-    await admin.query('SELECT pg_reload_conf()');
-    await add('after');
-    await ran.containing('after');
-    await app.close();
-    await proxy.close();
-    await next.remove();
   }, 60_000);
 });
