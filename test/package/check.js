@@ -72,7 +72,7 @@ try {
   copyFileSync('test/package/bullmq.ts', join(unused, 'bullmq.ts'));
   compile(unused);
   check('Nest 11, CommonJS: installs and runs beside an older BullMQ that it does not use', unused, ['app.js']);
-  checkFails('Nest 11, CommonJS: the sub-entry for BullMQ says that it is too old', unused, ['bullmq.js'], 'needs BullMQ 5.64 or later');
+  checkFails('Nest 11, CommonJS: the sub-entry for BullMQ says that it is too old', unused, ['bullmq.js'], 'needs BullMQ 5.64.0 or later');
 
   for (const nest of ['12', '11']) {
     await checkFirstScreen(join(directory, `new-${nest}`), nest, tarball);
