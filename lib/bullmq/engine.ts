@@ -16,7 +16,7 @@ export class BullmqEngine implements BackgroundTasksEngine {
   readonly #options: ResolvedBullmqOptions;
   readonly #log: (error: Error) => void;
   #queue: Promise<Queue<JobData>> | undefined;
-  /** The same, also while it connects. */
+  /** The queue that was made last, also while it connects. */
   #latest: Queue<JobData> | undefined;
   /** Those of the applications that are open. */
   readonly #workers = new Map<EngineHost, BullmqWorker | undefined>();
@@ -100,7 +100,7 @@ export class BullmqEngine implements BackgroundTasksEngine {
       this.#latest = queue;
       mendConnections(queue);
       queue.on('error', (error) => {
-        // What a connection fails with as it is closed interests nobody.
+        // An error of a connection that is being closed interests nobody.
         if (!this.#closed) this.#log(error);
       });
       await queue.waitUntilReady();

@@ -2,7 +2,7 @@ import type { BulkJobOptions, Job, JobState } from 'bullmq';
 import type { EngineEntry, EngineJob } from '../engine/engine.js';
 import type { JsonValue, TaskState } from '../task/background-task.js';
 
-/** What a job of the queue holds. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
+/** The data of a job in the queue. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
 export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
   /** The time when a worker without the method first gave the job back, in ms. */
   unknownSince?: number | undefined;

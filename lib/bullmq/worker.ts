@@ -197,7 +197,7 @@ async function waitForMethod(job: Job<JobData>, token: string | undefined): Prom
   return true;
 }
 
-/** Has the job run again, at once, without an attempt being used. */
+/** Gives the job back, to run again at once, without using an attempt. */
 async function giveBack(job: Job<JobData>, token: string | undefined): Promise<never> {
   await job.moveToDelayed(Date.now(), token);
   throw new DelayedError();

@@ -51,7 +51,7 @@ export interface EngineEntry {
   readonly timeout: number | undefined;
   /** The trace that the task was added in, for a worker to go on with, if tasks are traced. */
   readonly trace: TraceHeaders | undefined;
-  /** What the option `carry` returned, as JSON. */
+  /** The result of the option `carry`, as JSON. */
   readonly carried?: string | undefined;
   readonly options: EngineEntryOptions;
 }
@@ -84,7 +84,7 @@ export interface EngineHost {
   failed(job: EngineJob, error: unknown): void;
 }
 
-/** What runs an engine's tasks in this process. */
+/** The worker that runs an engine's tasks in this process. */
 export interface EngineWorker {
   /** Takes no more tasks, and resolves once none runs. When the signal fires, gives back those that run. */
   close(deadline: AbortSignal): Promise<void>;
