@@ -1,79 +1,44 @@
-import type { ListOutbox, Outcome, TaskList } from '../list/task-list.js';
-import type { Task } from '../task/task.js';
-import { isForEngine } from './named-call.js';
+import type { EngineEntry } from './engine.js';
 
-/** The runner, as far as an outbox needs it. */
-export interface OutboxRunner {
-  /** True if the engine is to have a task before the client has its answer. */
-  flushesBeforeResponse(task: Task): boolean;
-  /** Hands tasks that their list has let go of to the engine; rejects, once each is reported, if the engine does not take them. */
-  enqueue(list: TaskList, tasks: readonly Task[]): Promise<void>;
+/**
+ * The connection of one transaction, or a pool. `fromPg`, `fromTypeOrm` and others of `nestjs-background-tasks/outbox` make it of what a library
+ * gives.
+ */
+export interface OutboxClient {
+  /**
+   * Runs one statement, with `$1` for its parameter on Postgres and `?` on MySQL.
+   *
+   * @returns The rows, none for a statement that returns none.
+   */
+  query(sql: string, parameters: readonly unknown[]): Promise<readonly Readonly<Record<string, unknown>>[]>;
 }
 
-/** The tasks of a list that go to an engine, and when it gets them: before the response, or once the outcome of the list is known. */
-export class Outbox implements ListOutbox {
-  readonly #list: TaskList;
-  readonly #runner: OutboxRunner;
-  /** False if no task that goes to the engine waits in the list. */
-  #mayHoldTasks = false;
-  /** The flushes that a response waits for: those under way, and those that failed. */
-  readonly #unacknowledged = new Set<Promise<void>>();
-  #engineIsAway = false;
-
-  constructor(list: TaskList, runner: OutboxRunner) {
-    this.#list = list;
-    this.#runner = runner;
-  }
-
-  added(): void {
-    this.#mayHoldTasks = true;
-    // All tasks that are added in one go become one flush.
-    if (this.#list.outcome) queueMicrotask(() => this.flush());
-  }
-
-  flush(): void {
-    const { outcome } = this.#list;
-    if (!this.#mayHoldTasks || !outcome) return;
-    const tasks = this.#take(outcome, () => true);
-    this.#mayHoldTasks = false;
-    if (tasks.length > 0) this.#enqueue(tasks);
-  }
-
-  flushOne(task: Task): boolean {
-    if (!isForEngine(task)) return false;
-    this.#enqueue([task]);
-    return true;
-  }
-
-  get unacknowledged(): ReadonlySet<Promise<void>> {
-    return new Set(this.#unacknowledged);
-  }
-
-  flushBeforeResponse(outcome: Outcome, before: ReadonlySet<Promise<void>> | undefined): Promise<void> | undefined {
-    // The client has waited long enough: tasks that a failure adds go after the answer.
-    if (outcome === 'failure' && this.#engineIsAway) return undefined;
-    const tasks = this.#mayHoldTasks ? this.#take(outcome, (task) => this.#runner.flushesBeforeResponse(task)) : [];
-    if (tasks.length > 0) this.#enqueueBeforeResponse(tasks);
-    const awaited = [...this.#unacknowledged].filter((flush) => !before?.has(flush));
-    return awaited.length > 0 ? Promise.all(awaited).then(() => undefined) : undefined;
-  }
-
-  #enqueueBeforeResponse(tasks: readonly Task[]): void {
-    const flush = this.#runner.enqueue(this.#list, tasks);
-    this.#unacknowledged.add(flush);
-    flush.then(
-      () => this.#unacknowledged.delete(flush),
-      () => (this.#engineIsAway = true),
-    );
-  }
-
-  #enqueue(tasks: readonly Task[]): void {
-    // A failure has been reported, and nobody waits for it.
-    this.#runner.enqueue(this.#list, tasks).catch(() => undefined);
-  }
-
-  #take(outcome: Outcome, matches: (task: Task) => boolean): Task[] {
-    const list = this.#list;
-    return list.take((task): task is Task => isForEngine(task) && list.ruledOut(task, outcome) === undefined && matches(task));
-  }
+/**
+ * A table in the application's database, where the tasks of a transaction are from its COMMIT until the engine has them, such as `sqlOutbox()` of
+ * `nestjs-background-tasks/outbox`.
+ *
+ * No method may wait for ever: a database that is away is an error.
+ */
+export interface BackgroundTasksOutbox {
+  /** Called at boot, before the first task. Rejects with what to do if its tables are missing or cannot be written. */
+  open(): Promise<void>;
+  /** Saves entries in the transaction of a client. They are leased to this process for a while, which sends them after the COMMIT. */
+  save(client: OutboxClient, entries: readonly EngineEntry[]): Promise<void>;
+  /** Leases up to that many saved entries, in the order in which they were saved, that nobody has a lease of: what a process that died has left. */
+  lease(limit: number): Promise<readonly EngineEntry[]>;
+  /** Removes entries that the engine has. */
+  remove(ids: readonly string[]): Promise<void>;
+  /** Keeps entries that the engine will never take, with the reason, for a person to look at: they are no longer leased. */
+  setAside(ids: readonly string[], reason: string): Promise<void>;
+  /**
+   * Writes down in the transaction of a client that a task with `once` is done. Rejects if another run of it has committed, and may wait for one
+   * that has not.
+   */
+  markDone(client: OutboxClient, id: string): Promise<void>;
+  /** True if a task with `once` was marked as done, and that was committed. */
+  isDone(id: string): Promise<boolean>;
+  /** Forgets done tasks that are older than an engine can run again. */
+  forgetDone(): Promise<void>;
+  /** Rejects if the tables cannot be read now. */
+  ping(): Promise<void>;
 }

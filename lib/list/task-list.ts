@@ -24,7 +24,7 @@ export interface ListRunner {
 }
 
 /** The tasks of a list that go to an engine. */
-export interface ListOutbox {
+export interface ListFlush {
   /** Told when such a task was added to the list. */
   added(): void;
   /** Flushes all of them to the engine, once the outcome of the list is known. */
@@ -61,7 +61,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   /** True if such tasks may be in the queue. */
   #mayQueueParallel = false;
   /** Made with the first task that goes to an engine. */
-  outbox: ListOutbox | undefined;
+  engineFlush: ListFlush | undefined;
   #queue = new Queue<Task>();
   #promise: PromisedEnd | undefined;
   /** How many tasks were ever added. */
@@ -160,12 +160,12 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   /** Ends the wait for the outcome. */
   settle(outcome: Outcome): void {
     this.outcome = outcome;
-    this.outbox?.flush();
+    this.engineFlush?.flush();
   }
 
   /** Takes the next task that runs in process. Tasks that the outcome rules out are discarded on the way. */
   takeNext(): Task | undefined {
-    this.outbox?.flush();
+    this.engineFlush?.flush();
     // A list whose outcome was withdrawn waits for another one.
     for (let task = this.outcome && this.#queue.shift(); task; task = this.#queue.shift()) {
       if (task.state === 'cancelled') continue;
@@ -173,7 +173,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
       if (reason !== undefined) {
         task.discard();
         this.runner.discarded(task, reason);
-      } else if (!this.outbox?.flushOne(task)) return task;
+      } else if (!this.engineFlush?.flushOne(task)) return task;
     }
     this.isScheduled = false;
     return undefined;

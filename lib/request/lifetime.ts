@@ -133,12 +133,12 @@ export abstract class Lifetime implements TasksTarget {
 
   /** The flushes to the engine in flight. A handler that starts now need not wait for them. */
   get unacknowledged(): ReadonlySet<Promise<void>> | undefined {
-    return this.list?.outbox?.unacknowledged;
+    return this.list?.engineFlush?.unacknowledged;
   }
 
   /** Flushes tasks to the engine that it is to have before the answer. Rejects if it does not take in time those flushed since `before`. */
   flushBeforeResponse(outcome: Outcome, before?: ReadonlySet<Promise<void>>): Promise<void> | undefined {
-    return this.list?.outbox?.flushBeforeResponse(outcome, before);
+    return this.list?.engineFlush?.flushBeforeResponse(outcome, before);
   }
 
   /** Goes to the next state, if the table has one for the event. */

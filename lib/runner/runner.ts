@@ -1,5 +1,5 @@
 import { isForEngine } from '../engine/named-call.js';
-import { Outbox } from '../engine/outbox.js';
+import { EngineFlush } from '../engine/flush.js';
 import type { Sender } from '../engine/sender.js';
 import { type HeldTask, Transaction, type TransactionRunner } from '../engine/transactions.js';
 import { LinkedSet } from '../list/queue.js';
@@ -103,7 +103,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#lists.add(list);
     list.push(task, this.#isParallel(task));
     if (list.outcome) this.#schedule(list);
-    if (isForEngine(task)) (list.outbox ??= new Outbox(list, this)).added();
+    if (isForEngine(task)) (list.engineFlush ??= new EngineFlush(list, this)).added();
   }
 
   /** Has tasks whose transaction was committed join their lists. */
