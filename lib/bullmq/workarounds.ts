@@ -107,6 +107,8 @@ export class QueueWorker extends Worker<JobData> {
   /** The failures of tasks. */
   readonly failures = new WeakSet<Error>();
   readonly #abandoned = new AbortController();
+  /** Called when the server has answered whether there is a task. */
+  onAnswer: () => void = () => {};
 
   constructor(...worker: ConstructorParameters<typeof Worker<JobData>>) {
     super(...worker);
@@ -119,6 +121,12 @@ export class QueueWorker extends Worker<JobData> {
     stopWaiting(this);
     await this.lockManager.close();
     await this.disconnect();
+  }
+
+  protected override async moveToActive(...token: Parameters<Worker<JobData>['moveToActive']>) {
+    const job = await super.moveToActive(...token);
+    this.onAnswer();
+    return job;
   }
 
   protected override async handleCompleted(...end: Parameters<Worker<JobData>['handleCompleted']>) {

@@ -108,11 +108,12 @@ function carryFor(call: NamedCall, carry: () => unknown): Promise<void> {
 }
 
 function entryOf({ args, options }: Task, { method }: NamedCall): EngineEntry {
-  const { deduplication, ...engineOptions } = engineOptionsOf(method.options);
+  const { deduplication, queue, ...engineOptions } = engineOptionsOf(method.options);
   return {
     id: randomUUID(),
     name: method.name,
     provider: classOf(method),
+    queue,
     args: jsonSnapshot(method.name, args),
     timeout: options.timeout,
     trace: traceHeaders(),
