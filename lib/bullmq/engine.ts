@@ -27,6 +27,8 @@ class BullmqProducer {
   /** The same, also while it connects. */
   #latest: Queue<JobData> | undefined;
   #connection: object | undefined;
+  /** The last error of a connection that is not there yet: one with a wrong password is tried for ever. */
+  #lastError: unknown;
   #refusal: { readonly error: unknown; readonly until: number } | undefined;
   #closed = false;
 
@@ -57,7 +59,10 @@ class BullmqProducer {
   async problem(): Promise<string | undefined> {
     const ping = new AbortController();
     try {
-      return await Promise.race([this.#ping(), setTimeout(PING_TIME, 'the server does not answer', { ref: false, signal: ping.signal })]);
+      const isSilent = setTimeout(PING_TIME, undefined, { ref: false, signal: ping.signal }).then(() => {
+        throw this.#lastError ?? new Error('the server does not answer');
+      });
+      return await Promise.race([this.#ping(), isSilent]);
     } catch (error) {
       return messageOf(error);
     } finally {
@@ -100,9 +105,11 @@ class BullmqProducer {
       mendConnections(queue);
       queue.on('error', (error) => {
         // What a connection fails with as it is closed interests nobody.
+        this.#lastError = error;
         if (!this.#closed) this.#log.failed(error);
       });
       await queue.waitUntilReady();
+      this.#lastError = undefined;
       return queue;
     } catch (error) {
       queue?.close().catch(() => undefined);
