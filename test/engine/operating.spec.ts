@@ -198,19 +198,16 @@ describe.each(ownBackends)('an engine of BullMQ on $name', (backend) => {
   });
 
   if (backend.name === 'Redis') {
-    it.each([['a wrong password', ['ACL', 'SETUSER', 'default', 'on', '>secret', 'resetpass', '>secret'], 'WRONGPASS|NOAUTH']])(
-      'is ill with %s',
-      async (_, _command, problem) => {
-        const admin = new Redis(server.url);
-        await admin.call('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all');
-        const url = new URL(server.url);
-        const connection = { host: url.hostname, port: Number(url.port), username: 'app', password: 'wrong' };
-        const { runner } = await start({ connection });
-        const health = await saysOk(runner, false);
-        expect(health.engine).toMatchObject({ sends: false, works: false, problem: expect.stringMatching(problem) });
-        admin.disconnect();
-      },
-    );
+    it('is ill with a wrong password', async () => {
+      const admin = new Redis(server.url);
+      await admin.call('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all');
+      const url = new URL(server.url);
+      const connection = { host: url.hostname, port: Number(url.port), username: 'app', password: 'wrong' };
+      const { runner } = await start({ connection });
+      const health = await saysOk(runner, false);
+      expect(health.engine).toMatchObject({ sends: false, works: false, problem: expect.stringMatching('WRONGPASS|NOAUTH') });
+      admin.disconnect();
+    });
 
     it.each([
       ['scripts', ['+@all', '-@scripting']],
