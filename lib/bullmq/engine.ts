@@ -161,8 +161,11 @@ export class BullmqEngine implements BackgroundTasksEngine {
     // For the first request not to wait. One that comes while the server is away says so; a driver that is missing is so at once.
     const connecting = Promise.all(names.map((name) => this.#producer(name).connected()));
     connecting.catch(() => undefined);
-    await Promise.race([connecting, setImmediate()]).catch((error: unknown) => {
-      if (error instanceof BackgroundTasksError) throw error;
+    await Promise.race([connecting, setImmediate()]).catch(async (error: unknown) => {
+      if (!(error instanceof BackgroundTasksError)) return;
+      // The application does not start, and nobody closes what it has connected.
+      await this.close(host);
+      throw error;
     });
     const workers = names.flatMap((name) => {
       const settings = this.#settingsOf(name);
