@@ -26,7 +26,7 @@ const sources = {
 const oldestBullmq = {
   ...shared,
   displayName: 'bullmq 5',
-  testMatch: ['<rootDir>/test/engine/{engine,worker,dead-connection}.spec.ts'],
+  testMatch: ['<rootDir>/test/engine/{engine,worker,operating,dead-connection}.spec.ts'],
   moduleNameMapper: { '^bullmq$': '<rootDir>/node_modules/bullmq-5', ...lightMyRequest, ...sources },
 };
 

@@ -4,6 +4,7 @@ import { NestFactory } from '@nestjs/core';
 import { Cluster } from 'ioredis';
 import { BackgroundTask, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { type BullmqEngineOptions, bullmqEngine } from 'nestjs-background-tasks/bullmq';
+import { engine as guideEngine } from '../../sample/13-engine/cluster.js';
 import { ownBackends } from '../support/backends.js';
 import { Recorder } from '../support/recorder.js';
 import { type Cluster as ClusterOfServers, startCluster } from '../support/servers.js';
@@ -74,6 +75,15 @@ const hasRedis = ownBackends.some(({ name }) => name === 'Redis');
       code: 'INVALID_OPTION',
       message: expect.stringContaining('name it "{thumbnails}"'),
     });
+  });
+
+  it('runs tasks with the engine of the guide', async () => {
+    @Module({ imports: [BackgroundTasksModule.forRoot({ engine: guideEngine([...cluster.nodes]) })], providers: [WorkTasks] })
+    class AppModule {}
+    const app = await NestFactory.createApplicationContext(AppModule, { logger: false });
+    apps.push(app);
+    await app.get(BackgroundTasksRunner).within((tasks) => void tasks.addTask(WorkTasks.prototype.work, 'a'));
+    await ran.containing('a');
   });
 
   it('loses the master of the queue under load: no task that it has acknowledged is lost', async () => {
