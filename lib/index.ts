@@ -4,8 +4,10 @@ export type {
   DeduplicationOptions,
   EngineEntry,
   EngineEntryOptions,
+  EngineHealth,
   EngineHost,
   EngineJob,
+  EngineMethodOptions,
   EngineTaskOptions,
   EngineWorker,
 } from './engine/engine.js';
@@ -15,7 +17,7 @@ export { BackgroundTasksModule } from './module/background-tasks.module.js';
 export type { BackgroundTasksModuleOptions, BackgroundTasksRootOptions } from './module/options.js';
 export { BackgroundTasksInterceptor } from './request/background-tasks.interceptor.js';
 export { BackgroundTasks } from './request/background-tasks.js';
-export { BackgroundTasksRunner } from './request/background-tasks.runner.js';
+export { type BackgroundTasksHealth, BackgroundTasksRunner } from './request/background-tasks.runner.js';
 export type { BackgroundTaskDiscardMessage, BackgroundTaskTraceMessage, TraceHeaders } from './task/diagnostics.js';
 export type { JsonValue, TaskEnd, TaskState } from './task/background-task.js';
 export { currentTask } from './task/current-task.js';

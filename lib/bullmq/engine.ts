@@ -1,50 +1,63 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { Queue } from 'bullmq';
-import type { BackgroundTasksEngine, EngineEntry, EngineHost, EngineTaskOptions, EngineWorker } from '../engine/engine.js';
+import type { BackgroundTasksEngine, EngineEntry, EngineHealth, EngineHost, EngineMethodOptions, EngineWorker } from '../engine/engine.js';
 import type { TaskState } from '../task/background-task.js';
+import { messageOf } from '../task/describe.js';
 import { BackgroundTasksError } from '../task/errors.js';
-import { connectionLog, producerConnection } from './connections.js';
+import { ConnectionLog, disconnectMade, producerConnection } from './connections.js';
 import { type JobData, jobOf, stateOf } from './job.js';
-import { type ResolvedBullmqOptions, checkPriority } from './options.js';
-import { missingDriver, mendConnections, patchPgClients } from './workarounds.js';
+import { type ResolvedBullmqOptions, type WorkerSettings, checkPriority, checkQueue } from './options.js';
+import { mendConnections, missingDriver, patchPgClients } from './workarounds.js';
 import { BullmqWorker } from './worker.js';
 
-/** Milliseconds that a connection is given to close by itself. */
-const CLOSE_TIME = 500;
+/** Time that the server is given to answer a ping, in ms. */
+const PING_MS = 3_000;
 
-export class BullmqEngine implements BackgroundTasksEngine {
+/**
+ * Time for which a queue counts as unable to take tasks after it has refused some, in ms. A ping does not find that Redis is full, or that the
+ * user lacks a grant. After this time the queue counts as able again, as a process without requests would never find out.
+ */
+const REFUSAL_MS = 10_000;
+
+/** Puts tasks into a queue. */
+class BullmqProducer {
+  readonly #name: string;
   readonly #options: ResolvedBullmqOptions;
-  readonly #log: (error: Error) => void;
+  readonly #log: ConnectionLog;
   #queue: Promise<Queue<JobData>> | undefined;
   /** The queue that was made last, also while it connects. */
   #latest: Queue<JobData> | undefined;
-  /** Those of the applications that are open. */
-  readonly #workers = new Map<EngineHost, BullmqWorker | undefined>();
+  #connection: object | undefined;
+  /** The last error of a connection that is not there yet: one with a wrong password is tried for ever. */
+  #lastError: unknown;
+  #refusal: { readonly error: unknown; readonly until: number } | undefined;
   #closed = false;
 
-  constructor(options: ResolvedBullmqOptions) {
-    const { backend } = options;
-    this.#options = { ...options, backend: backend && patchPgClients(backend) };
-    this.#log = connectionLog(`Queue "${options.queue}"`);
-  }
-
-  check(task: string, { priority }: EngineTaskOptions): void {
-    checkPriority(task, priority);
+  constructor(name: string, options: ResolvedBullmqOptions) {
+    this.#name = name;
+    this.#options = options;
+    this.#log = new ConnectionLog(`Queue "${name}"`);
   }
 
   async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {
-    const queue = await this.#connected();
-    // Whoever waited for the connection may have given up.
-    signal.throwIfAborted();
-    const jobs = entries.map(jobOf);
-    const [first] = jobs;
-    // One by one is cheaper than a bulk of one.
-    if (first && jobs.length === 1) await queue.add(first.name, first.data, first.opts);
-    else await queue.addBulk(jobs);
+    try {
+      const queue = await this.connected();
+      // Whoever waited for the connection may have given up.
+      signal.throwIfAborted();
+      const jobs = entries.map((entry) => jobOf(entry, this.#options.keep));
+      const [first] = jobs;
+      // One by one is cheaper than a bulk of one.
+      if (first && jobs.length === 1) await queue.add(first.name, first.data, first.opts);
+      else await queue.addBulk(jobs);
+      this.#refusal = undefined;
+    } catch (error) {
+      if (!signal.aborted) this.#refusal = { error, until: performance.now() + REFUSAL_MS };
+      throw error;
+    }
   }
 
   async find(id: string): Promise<TaskState | undefined> {
-    const queue = await this.#connected();
+    const queue = await this.connected();
     const job = await queue.getJob(id);
     const state = await job?.getState();
     // It may have ended in between: a job that has ended does not change any more.
@@ -52,62 +65,165 @@ export class BullmqEngine implements BackgroundTasksEngine {
     return latest && stateOf(latest, state!);
   }
 
-  async work(host: EngineHost): Promise<EngineWorker | undefined> {
-    // Applications that have closed leave the engine to the next one: a test makes many from one module.
-    if (this.#workers.size === 0) this.#queue = this.#latest = undefined;
-    this.#closed = false;
-    this.#workers.set(host, undefined);
-    // For the first request not to wait. One that comes while the server is away says so; a driver that is missing is so at once.
-    const connecting = this.#connected();
-    connecting.catch(() => undefined);
-    await Promise.race([connecting, setImmediate()]).catch((error: unknown) => {
-      if (error instanceof BackgroundTasksError) throw error;
-    });
-    const { worker: settings } = this.#options;
-    if (!settings) return undefined;
-    const worker = new BullmqWorker({ ...this.#options, worker: settings }, host);
-    this.#workers.set(host, worker);
-    return worker;
+  /** The reason why tasks cannot be sent, if there is one. Never rejects. */
+  async problem(): Promise<string | undefined> {
+    const ping = new AbortController();
+    try {
+      const isSilent = setTimeout(PING_MS, undefined, { ref: false, signal: ping.signal }).then(() => {
+        throw this.#lastError ?? new Error('the server does not answer');
+      });
+      return await Promise.race([this.#ping(), isSilent]);
+    } catch (error) {
+      return messageOf(error);
+    } finally {
+      ping.abort();
+    }
   }
 
-  async close(host: EngineHost): Promise<void> {
-    const worker = this.#workers.get(host);
-    this.#workers.delete(host);
-    const queue = this.#workers.size === 0 ? this.#latest : undefined;
-    this.#closed = this.#workers.size === 0;
-    const closed = queue?.close().catch(this.#log);
-    // A server that hangs does not say goodbye.
-    await Promise.race([closed, setTimeout(CLOSE_TIME, undefined, { ref: false })]);
-    await Promise.race([
-      Promise.allSettled([queue?.disconnect(), worker?.disconnect()]),
-      setTimeout(CLOSE_TIME, undefined, { ref: false }),
-    ]);
+  /** A script that reads, of the queue's own keys: it shows whether the server is there, and lets this user run scripts on the queue. */
+  async #ping(): Promise<string | undefined> {
+    const queue = await this.connected();
+    await queue.getRateLimitTtl();
+    return this.#refusal && this.#refusal.until > performance.now() ? messageOf(this.#refusal.error) : undefined;
   }
 
   /** The queue, connected. One that failed to connect at first would fail for ever: the next call makes another. */
-  #connected(): Promise<Queue<JobData>> {
+  connected(): Promise<Queue<JobData>> {
     return (this.#queue ??= this.#connect().catch((error: unknown) => {
       this.#queue = undefined;
       throw error;
     }));
   }
 
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#latest?.close().catch(this.#log.failed);
+  }
+
+  async disconnect(): Promise<void> {
+    if (this.#connection) disconnectMade(this.#connection);
+    await this.#latest?.disconnect();
+  }
+
   async #connect(): Promise<Queue<JobData>> {
-    if (this.#closed) throw new Error(`the connection to queue "${this.#options.queue}" is closed`);
-    const { queue: name, backend } = this.#options;
+    if (this.#closed) throw new Error(`the connection to queue "${this.#name}" is closed`);
+    const { backend } = this.#options;
+    let queue: Queue<JobData> | undefined;
     try {
-      const queue = new Queue<JobData>(name, { connection: producerConnection(this.#options) }, backend as undefined);
-      this.#latest = queue;
+      this.#connection = producerConnection(this.#options, this.#name);
+      queue = this.#latest = new Queue<JobData>(this.#name, { connection: this.#connection }, backend as undefined);
       mendConnections(queue);
       queue.on('error', (error) => {
         // An error of a connection that is being closed interests nobody.
-        if (!this.#closed) this.#log(error);
+        this.#lastError = error;
+        if (!this.#closed) this.#log.failed(error);
       });
       await queue.waitUntilReady();
+      this.#lastError = undefined;
       return queue;
     } catch (error) {
-      this.#latest?.close().catch(() => undefined);
+      queue?.close().catch(() => undefined);
+      if (this.#connection) disconnectMade(this.#connection);
       throw missingDriver(error);
     }
+  }
+}
+
+/** Time that a connection is given to close by itself, in ms. */
+const CLOSE_MS = 500;
+
+/** Runs tasks on queues of BullMQ. Each queue has a connection of its own to send tasks, and a worker, so that none waits for another. */
+export class BullmqEngine implements BackgroundTasksEngine {
+  readonly #options: ResolvedBullmqOptions;
+  /** By the names of their queues. */
+  readonly #producers = new Map<string, BullmqProducer>();
+  /** Those of the applications that are open. */
+  readonly #workers = new Map<EngineHost, readonly BullmqWorker[]>();
+
+  constructor(options: ResolvedBullmqOptions) {
+    const { backend } = options;
+    this.#options = { ...options, backend: backend && patchPgClients(backend) };
+  }
+
+  check(task: string, { priority, queue }: EngineMethodOptions): void {
+    checkPriority(task, priority);
+    checkQueue(task, queue);
+  }
+
+  async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {
+    const byQueue = new Map<string, EngineEntry[]>();
+    for (const entry of entries) {
+      const { queue = this.#options.queue } = entry;
+      const others = byQueue.get(queue);
+      if (others) others.push(entry);
+      else byQueue.set(queue, [entry]);
+    }
+    await Promise.all([...byQueue].map(([queue, its]) => this.#producer(queue).enqueue(its, signal)));
+  }
+
+  async find(id: string): Promise<TaskState | undefined> {
+    const found = await Promise.all([...this.#producers.values()].map((producer) => producer.find(id)));
+    return found.find((state) => state !== undefined);
+  }
+
+  async work(host: EngineHost): Promise<EngineWorker | undefined> {
+    // Applications that have closed leave the engine to the next one: a test makes many from one module.
+    if (this.#workers.size === 0) this.#producers.clear();
+    this.#workers.set(host, []);
+    const { queue: own, queues } = this.#options;
+    const named = host.tasks.map(({ queue = own }) => queue);
+    const names = [...new Set([own, ...named, ...queues.keys()])];
+    // For the first request not to wait. One that comes while the server is away says so; a driver that is missing is so at once.
+    const connecting = Promise.all(names.map((name) => this.#producer(name).connected()));
+    connecting.catch(() => undefined);
+    await Promise.race([connecting, setImmediate()]).catch(async (error: unknown) => {
+      if (!(error instanceof BackgroundTasksError)) return;
+      // The application does not start, and nobody closes what it has connected.
+      await this.close(host);
+      throw error;
+    });
+    const workers = names.flatMap((name) => {
+      const settings = this.#settingsOf(name);
+      return settings ? [new BullmqWorker(name, settings, this.#options, host)] : [];
+    });
+    if (workers.length === 0) return undefined;
+    this.#workers.set(host, workers);
+    return { close: async (deadline) => void (await Promise.all(workers.map((worker) => worker.close(deadline)))) };
+  }
+
+  async health(host: EngineHost): Promise<EngineHealth> {
+    const workers = this.#workers.get(host) ?? [];
+    const sending = await Promise.all([...this.#producers.values()].map((producer) => producer.problem()));
+    const working = workers.map((worker) => worker.problem);
+    const [problem] = [...sending, ...working].filter((found) => found !== undefined);
+    return {
+      sends: sending.every((found) => found === undefined),
+      ...(workers.length > 0 && { works: working.every((found) => found === undefined) }),
+      ...(problem !== undefined && { problem }),
+    };
+  }
+
+  async close(host: EngineHost): Promise<void> {
+    const workers = this.#workers.get(host) ?? [];
+    this.#workers.delete(host);
+    const producers = this.#workers.size === 0 ? [...this.#producers.values()] : [];
+    const closed = Promise.all(producers.map((producer) => producer.close()));
+    // A server that hangs does not say goodbye.
+    await Promise.race([closed, setTimeout(CLOSE_MS, undefined, { ref: false })]);
+    await Promise.race([
+      Promise.allSettled([...producers, ...workers].map((connected) => connected.disconnect())),
+      setTimeout(CLOSE_MS, undefined, { ref: false }),
+    ]);
+  }
+
+  #settingsOf(queue: string): false | WorkerSettings {
+    const { queues, worker } = this.#options;
+    return queues.get(queue) ?? worker;
+  }
+
+  #producer(queue: string): BullmqProducer {
+    let producer = this.#producers.get(queue);
+    if (!producer) this.#producers.set(queue, (producer = new BullmqProducer(queue, this.#options)));
+    return producer;
   }
 }

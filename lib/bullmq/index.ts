@@ -3,7 +3,7 @@ import { BullmqEngine } from './engine.js';
 import { type BullmqEngineOptions, resolveBullmqOptions } from './options.js';
 import { assertBullmq } from './workarounds.js';
 
-export type { BullmqBackend, BullmqEngineOptions, BullmqWorkerOptions } from './options.js';
+export type { BullmqBackend, BullmqClient, BullmqEngineOptions, BullmqKeepOptions, BullmqWorkerOptions } from './options.js';
 
 /**
  * An engine that runs `@BackgroundTask()` methods through BullMQ, on Redis or, with BullMQ 6, on Postgres.

@@ -1,6 +1,7 @@
 import type { BulkJobOptions, Job, JobState } from 'bullmq';
 import type { EngineEntry, EngineJob } from '../engine/engine.js';
 import type { JsonValue, TaskState } from '../task/background-task.js';
+import type { ResolvedBullmqOptions } from './options.js';
 
 /** The data of a job in the queue. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
 export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
@@ -10,15 +11,13 @@ export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout'
   startedAlone?: boolean | undefined;
 }
 
-/**
- * A finished job stays known for longer than it may be handed over again, as it would be a new job otherwise. Seconds. By age alone: a big
- * flush, or many of them, would push jobs out of a count, and workers that trim to a count run into each other's locks on Postgres.
- */
-const KEEP_COMPLETED = { age: 600 };
-/** A week, for somebody to look at it. */
-const KEEP_FAILED = { age: 7 * 24 * 3_600 };
+/** BullMQ counts in seconds. */
+const ageOf = (milliseconds: number): { age: number } => ({ age: Math.ceil(milliseconds / 1_000) });
 
-export function jobOf({ id, name, provider, args, timeout, trace, carried, options }: EngineEntry): {
+export function jobOf(
+  { id, name, provider, args, timeout, trace, carried, options }: EngineEntry,
+  { completed, failed }: ResolvedBullmqOptions['keep'],
+): {
   name: string;
   data: JobData;
   opts: BulkJobOptions;
@@ -27,7 +26,7 @@ export function jobOf({ id, name, provider, args, timeout, trace, carried, optio
     name,
     data: { provider, args, timeout, trace, carried },
     // An entry has no options that are undefined, which BullMQ's types rule out.
-    opts: { ...(options as BulkJobOptions), jobId: id, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
+    opts: { ...(options as BulkJobOptions), jobId: id, removeOnComplete: ageOf(completed), removeOnFail: ageOf(failed) },
   };
 }
 

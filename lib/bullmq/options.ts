@@ -1,3 +1,4 @@
+import { LONGEST_FLUSH_MS } from '../engine/engine.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { type Expectation, type Expectations, describeArgument, invalid, validated } from '../task/validation.js';
 
@@ -19,24 +20,56 @@ export interface BullmqWorkerOptions {
   maxStalledCount?: number | undefined;
 }
 
+/** How long tasks are kept once they have ended. */
+export interface BullmqKeepOptions {
+  /** Milliseconds for which a completed task is kept, from 300000. @default 600000, ten minutes */
+  completed?: number | undefined;
+  /** Milliseconds for which a failed task is kept, from 300000. @default 604800000, a week */
+  failed?: number | undefined;
+}
+
+/** A client of `ioredis`: a `Cluster`, or a `Redis` that options cannot describe. */
+export interface BullmqClient {
+  readonly status: string;
+  duplicate(...args: never[]): object;
+  disconnect(): void;
+}
+
 /** Options of `bullmqEngine()`. */
 export interface BullmqEngineOptions {
-  /** Where the queue is: a URL or options of `ioredis`, or what the `backend` connects with. The engine makes connections of its own. */
-  connection: string | object;
+  /**
+   * Where the queue is: a URL or options of `ioredis`, or what the `backend` connects with. The engine makes connections of its own.
+   *
+   * Or a function that returns a new client of `ioredis` at each call, for Redis Cluster, which needs BullMQ 6, and for what options cannot say.
+   * The engine closes the clients.
+   */
+  connection: string | object | (() => BullmqClient);
   /** `createPostgresBackend` of BullMQ 6, for Postgres in the place of Redis. @default Redis */
   backend?: BullmqBackend | undefined;
   /** The name of the queue. @default 'background-tasks' */
   queue?: string | undefined;
-  /** How tasks are run in this process, or `false` if it only adds them. @default all defaults */
+  /**
+   * How tasks are run in this process, or `false` if it only adds them. Each queue has a worker of its own: this is for `queue`, and for those
+   * that `@BackgroundTask()` methods name and `queues` does not. @default all defaults
+   */
   worker?: false | BullmqWorkerOptions | undefined;
+  /** The same for one queue, by its name: what differs from `worker`, or `false` if its tasks do not run in this process. @default none differs */
+  queues?: Readonly<Record<string, false | BullmqWorkerOptions>> | undefined;
+  /** How long tasks are kept once they have ended. @default all defaults */
+  keep?: BullmqKeepOptions | undefined;
 }
+
+/** The settings of one worker. */
+export type WorkerSettings = Readonly<Required<{ [Name in keyof BullmqWorkerOptions]: number }>>;
 
 /** The options of the engine with their defaults filled in. */
 export interface ResolvedBullmqOptions {
-  readonly connection: string | object;
+  readonly connection: string | object | (() => BullmqClient);
   readonly backend: BullmqBackend | undefined;
   readonly queue: string;
-  readonly worker: false | Readonly<Required<{ [Name in keyof BullmqWorkerOptions]: number }>>;
+  readonly worker: false | WorkerSettings;
+  readonly queues: ReadonlyMap<string, false | WorkerSettings>;
+  readonly keep: Readonly<Required<{ [Name in keyof BullmqKeepOptions]: number }>>;
 }
 
 const count = (least: number): Expectation => ({
@@ -44,12 +77,24 @@ const count = (least: number): Expectation => ({
   accepts: (value) => Number.isInteger(value) && Number(value) >= least,
 });
 
+const QUEUE: Expectation = {
+  expected: 'a name without a colon',
+  accepts: (value) => typeof value === 'string' && /^[^:]+$/.test(value),
+};
+const SETTINGS: Expectation = {
+  expected: 'false or an object',
+  accepts: (value) => value === false || (typeof value === 'object' && value !== null),
+};
+const OBJECT: Expectation = { expected: 'an object', accepts: (value) => typeof value === 'object' && value !== null };
+
 const EXPECTATIONS: Expectations<BullmqEngineOptions> = {
   // See `checkConnection`.
   connection: { expected: '', accepts: () => true },
   backend: { expected: '`createPostgresBackend` of BullMQ 6', accepts: (value) => typeof value === 'function' },
-  queue: { expected: 'a name without a colon', accepts: (value) => typeof value === 'string' && /^[^:]+$/.test(value) },
-  worker: { expected: 'false or an object', accepts: (value) => value === false || (typeof value === 'object' && value !== null) },
+  queue: QUEUE,
+  worker: SETTINGS,
+  queues: OBJECT,
+  keep: OBJECT,
 };
 
 const WORKER_EXPECTATIONS: Expectations<BullmqWorkerOptions> = {
@@ -60,6 +105,17 @@ const WORKER_EXPECTATIONS: Expectations<BullmqWorkerOptions> = {
 };
 
 const WORKER_DEFAULTS = { concurrency: 10, lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 5 };
+
+/** A task that is forgotten while it may be handed over again would be a new one, and run again. */
+const REMEMBERED: Expectation = {
+  expected: `milliseconds, an integer from ${LONGEST_FLUSH_MS}, as a task that is forgotten sooner may be handed over, and run, again`,
+  accepts: (value) => Number.isSafeInteger(value) && Number(value) >= LONGEST_FLUSH_MS,
+};
+
+const KEEP_EXPECTATIONS: Expectations<BullmqKeepOptions> = { completed: REMEMBERED, failed: REMEMBERED };
+
+/** By age alone: a big flush, or many of them, would push jobs out of a count, and workers that trim to a count run into each other's locks on Postgres. */
+const KEEP_DEFAULTS = { completed: 600_000, failed: 7 * 24 * 3_600_000 };
 
 /**
  * The options of the engine, validated, with their defaults.
@@ -72,12 +128,37 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     backend,
     queue = 'background-tasks',
     worker = {},
+    queues = {},
+    keep = {},
   } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
   checkConnection(connection);
-  if (!backend) checkRedisOptions(connection);
-  const given =
-    worker && validated<Exclude<ResolvedBullmqOptions['worker'], false>>('`worker` of bullmqEngine()', worker, WORKER_EXPECTATIONS);
-  return { connection, backend, queue, worker: given && { ...WORKER_DEFAULTS, ...given } };
+  if (!backend && typeof connection !== 'function') checkRedisOptions(connection);
+  const settingsOf = (owner: string, given: false | BullmqWorkerOptions, defaults: WorkerSettings): false | WorkerSettings =>
+    given && { ...defaults, ...validated<WorkerSettings>(`${owner} of bullmqEngine()`, given, WORKER_EXPECTATIONS) };
+  const own = settingsOf('`worker`', worker, WORKER_DEFAULTS);
+  return {
+    connection,
+    backend,
+    queue,
+    worker: own,
+    queues: new Map(
+      Object.entries(queues).map(([name, given]) => {
+        if (!QUEUE.accepts(name)) throw invalid('INVALID_OPTION', 'a key of `queues` of bullmqEngine()', QUEUE.expected, name);
+        if (!SETTINGS.accepts(given)) throw invalid('INVALID_OPTION', `\`queues["${name}"]\` of bullmqEngine()`, SETTINGS.expected, given);
+        return [name, settingsOf(`\`queues["${name}"]\``, given, own || WORKER_DEFAULTS)];
+      }),
+    ),
+    keep: {
+      ...KEEP_DEFAULTS,
+      ...validated<ResolvedBullmqOptions['keep']>('`keep` of bullmqEngine()', keep, KEEP_EXPECTATIONS),
+    },
+  };
+}
+
+/** @throws BackgroundTasksError `INVALID_OPTION` for a queue that BullMQ refuses. */
+export function checkQueue(task: string, queue: string | undefined): void {
+  if (queue === undefined || QUEUE.accepts(queue)) return;
+  throw invalid('INVALID_OPTION', `the option \`queue\` of @BackgroundTask("${task}")`, QUEUE.expected, queue);
 }
 
 /** BullMQ's limit. */
@@ -95,13 +176,14 @@ export function checkPriority(task: string, priority: number | undefined): void 
 }
 
 /** The error does not quote the value: a URL may have a password. */
-function checkConnection(connection: unknown): asserts connection is string | object {
+function checkConnection(connection: unknown): asserts connection is BullmqEngineOptions['connection'] {
   if (typeof connection === 'string' && URL.canParse(connection) && /^(rediss?|postgres(ql)?):/.test(connection)) return;
   if (typeof connection === 'object' && connection !== null && !('connect' in connection)) return;
+  if (typeof connection === 'function') return;
   throw new BackgroundTasksError(
     'INVALID_OPTION',
     `Expected the option \`connection\` of bullmqEngine() to be a URL that begins with redis:, rediss:, postgres: or postgresql:, or connection ` +
-      `options, and not a client or a pool, as the engine makes connections of its own; got ${describeArgument(connection)}`,
+      `options, or a function that returns a new client of ioredis, and not a client or a pool, as the engine closes its connections; got ${describeArgument(connection)}`,
   );
 }
 

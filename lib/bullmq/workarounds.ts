@@ -152,6 +152,8 @@ export class QueueWorker extends Worker<JobData> {
   readonly failures = new WeakSet<Error>();
   readonly #abandoned = new AbortController();
   #yieldsUntil = 0;
+  /** Called when the server has answered whether there is a task. */
+  onAnswer: () => void = () => {};
 
   constructor(...worker: ConstructorParameters<typeof Worker<JobData>>) {
     super(...worker);
@@ -176,7 +178,9 @@ export class QueueWorker extends Worker<JobData> {
 
   protected override async moveToActive(...lookup: Parameters<Worker<JobData>['moveToActive']>) {
     if (performance.now() < this.#yieldsUntil) await setTimeout(Math.random() * LONGEST_YIELD_MS);
-    return super.moveToActive(...lookup);
+    const job = await super.moveToActive(...lookup);
+    this.onAnswer();
+    return job;
   }
 
   protected override async handleCompleted(...end: Parameters<Worker<JobData>['handleCompleted']>) {

@@ -2,24 +2,25 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { EngineHost, EngineWorker } from '../engine/engine.js';
-import { messageOf, stackOf, typeOf } from '../task/describe.js';
-import { connectionLog, workerConnection } from './connections.js';
+import { listedNames, messageOf, stackOf, typeOf } from '../task/describe.js';
+import { ConnectionLog, disconnectMade, workerConnection } from './connections.js';
 import { type JobData, engineJobOf, failedJobOf } from './job.js';
-import type { ResolvedBullmqOptions } from './options.js';
+import type { ResolvedBullmqOptions, WorkerSettings } from './options.js';
 import { Isolation, QueueWorker, RETRY_DELAY_MS } from './workarounds.js';
 
-/** Milliseconds that the server is given to answer a worker that closes, once no task runs. Whether it is away, nothing tells. */
-const ANSWER_TIME = 3_000;
+/** Time that the server is given to answer a worker that closes, once no task runs, in ms: nothing tells whether it is away. */
+const ANSWER_MS = 3_000;
 
 /** Beyond any number of stalls that BullMQ counts. */
 const NEVER = 2 ** 31 - 1;
 
 /** Runs the tasks of a queue in this process. */
 export class BullmqWorker implements EngineWorker {
+  readonly #queue: string;
+  readonly #settings: WorkerSettings;
   readonly #options: ResolvedBullmqOptions;
-  readonly #settings: Exclude<ResolvedBullmqOptions['worker'], false>;
   readonly #host: EngineHost;
-  readonly #log: (error: Error) => void;
+  readonly #log: ConnectionLog;
   readonly #closing = new AbortController();
   /** Fires when the tasks that run are to be given back. */
   readonly #deadline = new AbortController();
@@ -27,15 +28,24 @@ export class BullmqWorker implements EngineWorker {
   /** The runs, by the ids of their jobs. */
   readonly #running = new Map<string, Promise<void>>();
   #worker: QueueWorker | undefined;
+  #connection: object | undefined;
+  #problem: string | undefined = 'not connected yet';
 
-  constructor(options: ResolvedBullmqOptions & { worker: object }, host: EngineHost) {
+  constructor(queue: string, settings: WorkerSettings, options: ResolvedBullmqOptions, host: EngineHost) {
+    this.#queue = queue;
+    this.#settings = settings;
     this.#options = options;
-    this.#settings = options.worker;
     this.#host = host;
-    this.#log = connectionLog(`The worker of queue "${options.queue}"`);
+    this.#log = new ConnectionLog(`The worker of queue "${queue}"`);
+    this.#sayWhatRuns();
     // Each task that runs listens to it.
     setMaxListeners(0, this.#deadline.signal);
     this.#started = this.#start();
+  }
+
+  /** The reason why it has taken no task since the last one, if there is a problem. */
+  get problem(): string | undefined {
+    return this.#problem;
   }
 
   async close(deadline: AbortSignal): Promise<void> {
@@ -44,13 +54,31 @@ export class BullmqWorker implements EngineWorker {
     const giveBack = (): void => this.#deadline.abort(deadline.reason);
     if (deadline.aborted) giveBack();
     deadline.addEventListener('abort', giveBack);
-    const silence = Promise.allSettled(this.#running.values()).then(() => setTimeout(ANSWER_TIME, undefined, { ref: false }));
+    const silence = Promise.allSettled(this.#running.values()).then(() => setTimeout(ANSWER_MS, undefined, { ref: false }));
     await Promise.race([this.#worker?.close(), silence]);
   }
 
   /** Lets go of what did not close in time. */
   async disconnect(): Promise<void> {
+    if (this.#connection) disconnectMade(this.#connection);
     await this.#worker?.abandon();
+  }
+
+  #sayWhatRuns(): void {
+    const own = this.#options.queue;
+    const names = new Set(this.#host.tasks.filter(({ queue = own }) => queue === this.#queue).map(({ name }) => name));
+    const { concurrency } = this.#settings;
+    this.#log.say(`runs ${names.size > 0 ? listedNames(names) : 'no task of this application'}, ${concurrency} at once`);
+  }
+
+  #failed(error: unknown): void {
+    this.#problem = messageOf(error);
+    this.#log.failed(error);
+  }
+
+  #answered(): void {
+    this.#problem = undefined;
+    this.#log.works();
   }
 
   /** A backend that failed to connect at first would fail for ever: another one is made until its server is there. */
@@ -58,29 +86,32 @@ export class BullmqWorker implements EngineWorker {
     const { signal } = this.#closing;
     const closing = aborted(signal);
     while (!signal.aborted) {
-      const worker = this.#make();
+      let worker: QueueWorker | undefined;
       try {
+        worker = this.#make();
         await Promise.race([worker.waitUntilReady(), closing]);
         this.#worker = worker;
-        if (!signal.aborted) worker.run().catch(this.#log);
+        if (!signal.aborted) worker.run().catch((error: unknown) => this.#failed(error));
         return;
       } catch (error) {
-        if (!signal.aborted) this.#log(error as Error);
-        worker.close(true).catch(this.#log);
+        if (!signal.aborted) this.#failed(error);
+        worker?.close(true).catch(this.#log.failed);
+        if (this.#connection) disconnectMade(this.#connection);
         await setTimeout(RETRY_DELAY_MS, undefined, { signal }).catch(() => undefined);
       }
     }
   }
 
   #make(): QueueWorker {
-    const { queue, backend } = this.#options;
+    this.#connection = workerConnection(this.#options, this.#queue);
     // BullMQ would fail the innocent as well.
     const settings = { ...this.#settings, maxStalledCount: NEVER };
-    const options = { ...settings, connection: workerConnection(this.#options), autorun: false, runRetryDelay: RETRY_DELAY_MS };
-    const worker = new QueueWorker(queue, (job, token) => this.#process(job, token), options, backend as undefined);
+    const options = { ...settings, connection: this.#connection, autorun: false, runRetryDelay: RETRY_DELAY_MS };
+    const worker = new QueueWorker(this.#queue, (job, token) => this.#process(job, token), options, this.#options.backend as undefined);
+    worker.onAnswer = () => this.#answered();
     worker.on('error', (error) => {
       // What was waiting for a task when its connection was closed says so.
-      if (!this.#closing.signal.aborted || error.message !== 'Connection is closed.') this.#log(error);
+      if (!this.#closing.signal.aborted || error.message !== 'Connection is closed.') this.#failed(error);
     });
     worker.on('failed', (job, error) => {
       // By BullMQ, because its worker died too often.

@@ -15,6 +15,15 @@ export interface EngineTaskOptions {
   deduplication?: DeduplicationOptions | undefined;
 }
 
+/** The engine's options of a `@BackgroundTask()` method. */
+export interface EngineMethodOptions extends EngineTaskOptions {
+  /**
+   * The queue that the task waits in, so that it is not behind others. The engine says where its tasks run. Needs an engine.
+   * @default the engine's queue
+   */
+  queue?: string | undefined;
+}
+
 /** Keeps an engine from having a task several times: while it has a task with a key, further tasks with that key are ignored. */
 export interface DeduplicationOptions {
   /** The key among the tasks of this method, or a function that makes it of the task's arguments, called in `addTask`. */
@@ -45,6 +54,8 @@ export interface EngineEntry {
   readonly name: string;
   /** The class of the method's provider, so that a worker which lacks it can say what is missing. */
   readonly provider: string;
+  /** The queue that the method names, if any. */
+  readonly queue?: string | undefined;
   /** An array, as JSON. */
   readonly args: string;
   /** Milliseconds, if the task has a timeout of its own. */
@@ -66,8 +77,13 @@ export interface EngineJob extends Pick<EngineEntry, 'id' | 'name' | 'provider' 
   updateProgress?(value: JsonValue): Promise<void>;
 }
 
+/** Time for which entries are handed over again and again at most, in ms. An engine has to know an entry again for as long. */
+export const LONGEST_FLUSH_MS = 300_000;
+
 /** The application that an engine has a worker run tasks in. */
 export interface EngineHost {
+  /** The `@BackgroundTask()` methods of the application, each with the queue that it names, if any. */
+  readonly tasks: readonly { readonly name: string; readonly queue: string | undefined }[];
   /**
    * False for a task whose method this process lacks, such as during a deployment: it has not been tried, and is to be given back, for another
    * worker, without using an attempt. `run()` fails it, with what is missing. Warns once per name.
@@ -90,10 +106,20 @@ export interface EngineWorker {
   close(deadline: AbortSignal): Promise<void>;
 }
 
+/** Whether an engine can do its work for an application. */
+export interface EngineHealth {
+  /** True if tasks can be handed over. */
+  readonly sends: boolean;
+  /** True if tasks can be run in this process; `undefined` where none are to be run. */
+  readonly works?: boolean | undefined;
+  /** What is wrong, for a log: it may name servers and users. */
+  readonly problem?: string | undefined;
+}
+
 /** An existing job queue that takes `@BackgroundTask()` methods over. The core knows no more of it than this. */
 export interface BackgroundTasksEngine {
   /** Checks the options of a `@BackgroundTask()` method at boot, and those of one call in `addTask`, and throws for one that the engine cannot keep. */
-  check?(task: string, options: EngineTaskOptions): void;
+  check?(task: string, options: EngineMethodOptions): void;
   /**
    * Resolves once all entries are safe. When it rejects, it is called again with the same entries, until the signal fires. After that, it may
    * not send any of them.
@@ -106,6 +132,8 @@ export interface BackgroundTasksEngine {
    * missing, keeps the application from starting.
    */
   work(host: EngineHost): EngineWorker | undefined | Promise<EngineWorker | undefined>;
+  /** Tells whether it can send tasks, and run those of an application. It sends the server a ping at most. */
+  health?(host: EngineHost): Promise<EngineHealth>;
   /** Lets go of what it has for an application, and of its connections when no other one that it works for is open. */
   close(host: EngineHost): Promise<void>;
 }

@@ -12,7 +12,14 @@ import {
   TIMEOUT,
   validated,
 } from '../task/validation.js';
-import type { BackgroundTasksEngine, Deduplication, DeduplicationOptions, EngineTaskOptions } from './engine.js';
+import {
+  type BackgroundTasksEngine,
+  type Deduplication,
+  type DeduplicationOptions,
+  type EngineMethodOptions,
+  type EngineTaskOptions,
+  LONGEST_FLUSH_MS,
+} from './engine.js';
 
 /** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
 export type FlushMode = 'before-response' | 'after-response';
@@ -63,9 +70,6 @@ export const ENGINE_DEFAULTS: ResolvedEngineOptions = {
   flushTimeout: 5_000,
 };
 
-/** An engine has to know an entry again for as long as it may be handed over. */
-const LONGEST_FLUSH_MS = 300_000;
-
 const FLUSH = oneOf('before-response', 'after-response');
 
 export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
@@ -79,7 +83,7 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
 };
 
 /** Options of `@BackgroundTask(name, options)`. */
-export interface NamedTaskOptions extends EngineTaskOptions {
+export interface NamedTaskOptions extends EngineMethodOptions {
   /** Time after which one attempt is given up, in ms: its signal fires. @default the module's `timeout` */
   timeout?: number | undefined;
   /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
@@ -114,8 +118,13 @@ export const BACKGROUND_TASK_EXPECTATIONS: Expectations<BackgroundTaskOptions> =
   flush: FLUSH,
 };
 
-const NAMED_TASK_EXPECTATIONS: Expectations<NamedTaskOptions> = {
+const METHOD_EXPECTATIONS: Expectations<EngineMethodOptions> = {
   ...ENGINE_TASK_EXPECTATIONS,
+  queue: { expected: 'a non-empty string', accepts: isKey },
+};
+
+const NAMED_TASK_EXPECTATIONS: Expectations<NamedTaskOptions> = {
+  ...METHOD_EXPECTATIONS,
   timeout: TIMEOUT,
   runOn: RUN_ON,
   flush: FLUSH,
@@ -143,8 +152,8 @@ export function checkNamedTaskOptions(options: unknown): NamedTaskOptions {
 }
 
 /** Those of the options that need an engine. */
-export function engineOptionsOf(options: EngineTaskOptions): EngineTaskOptions {
-  return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(ENGINE_TASK_EXPECTATIONS, name)));
+export function engineOptionsOf(options: EngineMethodOptions): EngineMethodOptions {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(METHOD_EXPECTATIONS, name)));
 }
 
 /** @throws The error of the function for the key, and BackgroundTasksError `INVALID_TASK` if it returns no key. */

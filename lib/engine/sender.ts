@@ -4,7 +4,7 @@ import type { TaskState } from '../task/background-task.js';
 import { traceHeaders } from '../task/diagnostics.js';
 import type { Task } from '../task/task.js';
 import { Batch, Batcher } from './batcher.js';
-import type { EngineEntry, EngineTaskOptions } from './engine.js';
+import type { EngineEntry, EngineMethodOptions } from './engine.js';
 import { carriedJson, jsonSnapshot } from './json.js';
 import { type NamedCall, namedCallOf } from './named-call.js';
 import { classOf } from './named-methods.js';
@@ -118,12 +118,13 @@ function carryFor(call: NamedCall, carry: () => unknown): Promise<void> {
   return carrying;
 }
 
-function entryOf({ args, options }: Task, { method }: NamedCall, merged: EngineTaskOptions): EngineEntry {
-  const { deduplication, ...engineOptions } = merged;
+function entryOf({ args, options }: Task, { method }: NamedCall, merged: EngineMethodOptions): EngineEntry {
+  const { deduplication, queue, ...engineOptions } = merged;
   return {
     id: randomUUID(),
     name: method.name,
     provider: classOf(method),
+    queue,
     args: jsonSnapshot(method.name, args),
     timeout: options.timeout,
     trace: traceHeaders(),

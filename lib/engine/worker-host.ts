@@ -7,10 +7,13 @@ import { BackgroundTasksError, BackgroundTasksShutdownError, taskCalled } from '
 import type { TaskLog } from '../task/log.js';
 import { NO_OPTIONS, TIMEOUT } from '../task/validation.js';
 import { type RunObserver, Task, type TaskBinding } from '../task/task.js';
-import type { EngineHost, EngineJob, EngineWorker } from './engine.js';
+import type { EngineHealth, EngineHost, EngineJob, EngineWorker } from './engine.js';
 import { NamedCall } from './named-call.js';
 import type { NamedProviders } from './named-providers.js';
 import type { ResolvedEngineOptions } from './options.js';
+
+/** Time that an engine is given to tell how it is, in ms. */
+const HEALTH_MS = 5_000;
 
 /** The options of an application for its worker. */
 interface HostOptions extends Pick<ResolvedEngineOptions, 'engine'> {
@@ -30,6 +33,7 @@ export class WorkerHost implements EngineHost {
   readonly #caller: TaskCaller | undefined;
   /** The names of tasks that this process lacks, each of which is warned of once. */
   readonly #unknownNames = new Set<string>();
+  readonly #running = new Set<EngineJob>();
   #worker: EngineWorker | undefined;
   #drained: Promise<void> | undefined;
 
@@ -38,6 +42,34 @@ export class WorkerHost implements EngineHost {
     this.#options = options;
     this.#log = log;
     this.#caller = taskCaller(true, options.around);
+  }
+
+  get tasks(): EngineHost['tasks'] {
+    return this.#providers.methods.map(({ name, options: { queue } }) => ({ name, queue }));
+  }
+
+  /** The names of the tasks that run in the worker, one for each task. */
+  get runningNames(): readonly string[] {
+    return [...this.#running].map(({ name }) => name);
+  }
+
+  /** How the engine is, or `undefined` without an engine. Never rejects. */
+  async health(): Promise<EngineHealth | undefined> {
+    const { engine } = this.#options;
+    if (!engine) return undefined;
+    const silence = new AbortController();
+    const silent = { sends: false, problem: `the engine did not answer within ${HEALTH_MS} ms` };
+    try {
+      return await Promise.race([
+        // An engine that cannot tell how it is.
+        engine.health?.(this) ?? { sends: true },
+        wait(HEALTH_MS, silent, { ref: false, signal: silence.signal }),
+      ]);
+    } catch (error) {
+      return { sends: false, problem: messageOf(error) };
+    } finally {
+      silence.abort();
+    }
   }
 
   async start(): Promise<void> {
@@ -68,6 +100,7 @@ export class WorkerHost implements EngineHost {
     const abortError = (): Error => new BackgroundTasksShutdownError(job.name, `was given up: ${String(signal.reason)}`);
     const abort = (): void => void task.abort(abortError());
     signal.addEventListener('abort', abort);
+    this.#running.add(job);
     try {
       if (signal.aborted) throw abortError();
       task = this.#taskOf(job);
@@ -78,6 +111,7 @@ export class WorkerHost implements EngineHost {
       else await this.#reportFailure(task, error);
       throw error;
     } finally {
+      this.#running.delete(job);
       signal.removeEventListener('abort', abort);
     }
   }

@@ -52,8 +52,8 @@ const PARTS: FactoryProvider[] = [
   { provide: CurrentRequest, inject: [Runner], useFactory: (runner: Runner) => new CurrentRequest(runner) },
   {
     provide: BackgroundTasksRunner,
-    inject: [Runner, CurrentRequest],
-    useFactory: (runner: Runner, current: CurrentRequest) => new BackgroundTasksRunner(runner, current),
+    inject: [Runner, CurrentRequest, WorkerHost],
+    useFactory: (runner: Runner, current: CurrentRequest, host: WorkerHost) => new BackgroundTasksRunner(runner, current, host),
   },
   { provide: Shutdown, inject: [Runner, WorkerHost], useFactory: (runner: Runner, host: WorkerHost) => new Shutdown(runner, host) },
   {

@@ -1,6 +1,8 @@
 import { makeTask } from '../engine/background-task.js';
+import type { EngineHealth } from '../engine/engine.js';
 import type { BackgroundTaskOptions } from '../engine/options.js';
 import { type JoinTransaction, Transaction, runTransaction } from '../engine/transactions.js';
+import type { WorkerHost } from '../engine/worker-host.js';
 import { Runner } from '../runner/runner.js';
 import type { Argument, ArgumentsFor, BackgroundTask, Primitive, TaskState, TheFunctionItself } from '../task/background-task.js';
 import { invalid } from '../task/validation.js';
@@ -9,15 +11,25 @@ import { WorkLifetime } from './lifetime.js';
 import { CurrentRequest } from './lists.js';
 import { runHandler } from './run-handler.js';
 
+/** Whether what this process needs to send and to run tasks is there. */
+export interface BackgroundTasksHealth {
+  /** False if `engine` has something that is `false`. Without an engine, nothing can be missing. */
+  readonly ok: boolean;
+  /** With an engine alone. */
+  readonly engine?: EngineHealth;
+}
+
 /** Executes and tracks the tasks of an application. */
 export class BackgroundTasksRunner {
   readonly #runner: Runner;
   readonly #current: CurrentRequest;
+  readonly #workerHost: WorkerHost | undefined;
 
   /** Made by `BackgroundTasksModule`: inject it. @internal */
-  constructor(runner = new Runner(), current = new CurrentRequest(runner)) {
+  constructor(runner = new Runner(), current = new CurrentRequest(runner), workerHost?: WorkerHost) {
     this.#runner = runner;
     this.#current = current;
+    this.#workerHost = workerHost;
   }
 
   /** The tasks that run now. */
@@ -41,6 +53,15 @@ export class BackgroundTasksRunner {
    */
   get closing(): AbortSignal {
     return this.#runner.closing;
+  }
+
+  /**
+   * Tells whether what this process needs to send and to run tasks is there: for a readiness probe. Not for a liveness probe: a restart does not
+   * bring a server back, and the process needs none when it comes. It asks the engine, which sends its server a ping at most. Never rejects.
+   */
+  async health(): Promise<BackgroundTasksHealth> {
+    const engine = await this.#workerHost?.health();
+    return engine ? { ok: engine.sends && engine.works !== false, engine } : { ok: true };
   }
 
   /**

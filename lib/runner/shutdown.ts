@@ -61,8 +61,10 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
     const { counters, log } = this.#runner;
     this.#runner.closeRequested();
     this.#runner.beginToClose();
-    const tasks = counters.active + counters.pending;
-    if (tasks > 0 && !counters.canClose) log.waiting(tasks, this.#runner.names(), shutdownTimeout);
+    const inWorker = this.#workerHost.runningNames;
+    const own = counters.canClose ? 0 : counters.active + counters.pending;
+    const names = own > 0 ? this.#runner.names() : [];
+    if (own + inWorker.length > 0) log.waiting(own + inWorker.length, new Set([...names, ...inWorker]), shutdownTimeout);
     return performance.now() + shutdownTimeout;
   }
 

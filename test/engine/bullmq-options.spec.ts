@@ -16,6 +16,9 @@ describe('bullmqEngine()', () => {
     ['options of ioredis', { connection: { host: '127.0.0.1', port: 6379 } }],
     ['a URL of Postgres', { connection: 'postgres://127.0.0.1/app', backend: () => ({}) }],
     ['a process that only adds tasks', { connection, worker: false }],
+    ['a function that returns a client', { connection: () => new Redis({ lazyConnect: true }) }],
+    ['settings of queues', { connection, queues: { thumbnails: { concurrency: 2 }, mails: false } }],
+    ['how long tasks are kept', { connection, keep: { completed: 300_000, failed: 90 * 24 * 3_600_000 } }],
     ['settings of the worker', { connection, queue: 'mail', worker: { concurrency: 1, maxStalledCount: 0 } }],
   ] as const)('takes %s', (_, options) => {
     expect(() => bullmqEngine(options)).not.toThrow();
@@ -27,9 +30,30 @@ describe('bullmqEngine()', () => {
     ['what is no URL', { connection: 'localhost' }, 'the option `connection` of bullmqEngine()'],
     ['a URL of something else', { connection: 'http://127.0.0.1:6379' }, 'the option `connection` of bullmqEngine()'],
     ['a client of ioredis', { connection: new Redis({ lazyConnect: true }) }, 'the option `connection` of bullmqEngine()'],
-    ['a pool of pg', { connection: new Pool() }, 'connection options, and not a client or a pool'],
+    ['a pool of pg', { connection: new Pool() }, 'a new client of ioredis, and not a client or a pool'],
     ['a queue that BullMQ refuses', { connection, queue: 'a:b' }, 'the option `queue` of bullmqEngine() to be a name without a colon'],
     ['a worker that is no settings', { connection, worker: true }, 'the option `worker` of bullmqEngine() to be false or an object'],
+    [
+      'tasks that are forgotten too soon',
+      { connection, keep: { completed: 60_000 } },
+      '`completed` of `keep` of bullmqEngine() to be milliseconds, an integer from 300000, as a task that is forgotten sooner may be handed over, and run, again',
+    ],
+    ['failed tasks that are forgotten too soon', { connection, keep: { failed: 0 } }, '`failed` of `keep` of bullmqEngine()'],
+    [
+      'queues that BullMQ refuses',
+      { connection, queues: { 'a:b': {} } },
+      'a key of `queues` of bullmqEngine() to be a name without a colon',
+    ],
+    [
+      'a queue that is no settings',
+      { connection, queues: { mails: true } },
+      '`queues["mails"]` of bullmqEngine() to be false or an object',
+    ],
+    [
+      'no concurrency of a queue',
+      { connection, queues: { mails: { concurrency: 0 } } },
+      '`concurrency` of `queues["mails"]` of bullmqEngine()',
+    ],
     ['no concurrency', { connection, worker: { concurrency: 0 } }, '`concurrency` of `worker` of bullmqEngine() to be an integer from 1'],
     ['an unknown setting', { connection, worker: { limiter: {} } }, 'Unknown option `limiter` of `worker` of bullmqEngine()'],
     ['an unknown option', { connection, prefix: 'x' }, 'Unknown option `prefix` of bullmqEngine()'],

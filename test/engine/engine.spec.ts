@@ -329,7 +329,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     await ran.atLeast(2);
     await engine.enqueue(entries, signal);
     await worker.close();
-    await engine.close({ knows: () => true, run: () => Promise.resolve(), failed: () => {} });
+    await engine.close({ tasks: [], knows: () => true, run: () => Promise.resolve(), failed: () => {} });
     expect(ran.all.map((line) => line.slice(0, 9)).sort()).toEqual(['mail to a', 'mail to b']);
     await expect(queue.getJobCounts()).resolves.toMatchObject({ waiting: 0, active: 0, completed: 2 });
   });

@@ -1,6 +1,9 @@
 // Guide: docs/engine.md, its first steps with one process, an API and a worker, on each server.
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
-import type { Type } from '@nestjs/common';
+import { Module, type Type } from '@nestjs/common';
+import { BackgroundTasksModule } from 'nestjs-background-tasks';
+import { engine } from '../../sample/13-engine/queues.js';
+import { ThumbnailTasks } from '../../sample/13-engine/thumbnail.tasks.js';
 import { createApp } from '../support/app.js';
 import { backends, notTested } from '../support/backends.js';
 import { Recorder } from '../support/recorder.js';
@@ -25,6 +28,25 @@ describe.each(backends)('the first steps of docs/engine.md on $name', (backend) 
   afterEach(() => {
     if (before === undefined) delete process.env[variable];
     else process.env[variable] = before;
+  });
+
+  it('name queues', async () => {
+    const server = await backend.start();
+    @Module({
+      imports: [BackgroundTasksModule.forRoot({ engine: engine(backend.settings(server.url)) })],
+      providers: [ThumbnailTasks],
+    })
+    class AppModule {}
+    const { app, runner, logs } = await createApp('Express', AppModule);
+    try {
+      const lines = new Recorder<unknown>();
+      jest.spyOn(logs, 'log').mockImplementation((line) => lines.add(line));
+      await runner.within((tasks) => void tasks.addTask(ThumbnailTasks.prototype.makeThumbnail, 'cat.png'));
+      await lines.containing('Made a thumbnail of cat.png');
+    } finally {
+      await app.close();
+      await server.remove();
+    }
   });
 
   it('answer, and then send the mail', async () => {

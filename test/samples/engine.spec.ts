@@ -44,6 +44,14 @@ describe('sample/13-engine', () => {
     await mails.containing('Sent a mail to ada@example.com, at attempt 1');
   }, 30_000);
 
+  it('is alive, and ready once it can send tasks', async () => {
+    let ready = await fetch(`${url}/health/ready`);
+    while (ready.status !== 200) ready = await fetch(`${url}/health/ready`);
+    expect(await ready.json()).toMatchObject({ status: 'ok', info: { backgroundTasks: { status: 'up', sends: true } } });
+    const live = await fetch(`${url}/health/live`);
+    expect([live.status, await live.json()]).toMatchObject([200, { status: 'ok' }]);
+  }, 30_000);
+
   inChromium(`its board, in ${executablePath}`, () => {
     let browser: Browser;
 

