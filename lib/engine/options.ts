@@ -20,6 +20,7 @@ import {
   type EngineTaskOptions,
   LONGEST_FLUSH_MS,
 } from './engine.js';
+import type { BackgroundTasksOutbox } from './outbox.js';
 
 /** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
 export type FlushMode = 'before-response' | 'after-response';
@@ -50,6 +51,11 @@ export interface EngineOptions {
    * An error that it throws is the task's failure. Under `flush: 'before-response'` it fails the request as well. @default none
    */
   carry?: (() => unknown) | undefined;
+  /**
+   * Where the tasks of a transaction are from its COMMIT until the engine has them, such as `sqlOutbox()` of `nestjs-background-tasks/outbox`. It
+   * needs an engine. @default none: the engine gets the tasks of a transaction after its COMMIT, and a crash in between loses them
+   */
+  outbox?: BackgroundTasksOutbox | undefined;
   /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */
   flush?: FlushMode | undefined;
   /** Time that the engine is given to take the tasks of a request, in ms, all retries included: 300000 at most. @default 5000 */
@@ -59,6 +65,7 @@ export interface EngineOptions {
 export interface ResolvedEngineOptions {
   readonly engine: BackgroundTasksEngine | undefined;
   readonly carry: (() => unknown) | undefined;
+  readonly outbox: BackgroundTasksOutbox | undefined;
   readonly flush: FlushMode;
   readonly flushTimeout: number;
 }
@@ -66,6 +73,7 @@ export interface ResolvedEngineOptions {
 export const ENGINE_DEFAULTS: ResolvedEngineOptions = {
   engine: undefined,
   carry: undefined,
+  outbox: undefined,
   flush: 'before-response',
   flushTimeout: 5_000,
 };
@@ -78,6 +86,10 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
     accepts: (value) => typeof value === 'object' && value !== null && 'enqueue' in value,
   },
   carry: FUNCTION,
+  outbox: {
+    expected: 'an outbox, such as `sqlOutbox(…)`',
+    accepts: (value) => typeof value === 'object' && value !== null && 'save' in value && 'lease' in value,
+  },
   flush: FLUSH,
   flushTimeout: milliseconds(1, LONGEST_FLUSH_MS),
 };
@@ -90,6 +102,11 @@ export interface NamedTaskOptions extends EngineMethodOptions {
   runOn?: RunOn | undefined;
   /** When an engine gets the task. Needs an engine. @default the module's `flush` */
   flush?: FlushMode | undefined;
+  /**
+   * The first transaction that a run of the task opens writes down that the task is done. The writes of that transaction are made once, however
+   * often a worker dies. Needs an outbox. @default false
+   */
+  once?: boolean | undefined;
 }
 
 const POSITIVE_INTEGER: Expectation = {
@@ -128,6 +145,7 @@ const NAMED_TASK_EXPECTATIONS: Expectations<NamedTaskOptions> = {
   timeout: TIMEOUT,
   runOn: RUN_ON,
   flush: FLUSH,
+  once: { expected: 'true or false', accepts: (value) => typeof value === 'boolean' },
 };
 
 function isBackoff(value: unknown): boolean {
@@ -172,5 +190,14 @@ export function needsEngine(option: string, owner: string): BackgroundTasksError
     'INVALID_OPTION',
     `The option \`${option}\` of ${owner} needs an engine, as a crash of this process would forget it: ` +
       'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
+  );
+}
+
+/** The error for `once` without an outbox. */
+export function needsOutbox(task: string): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'INVALID_OPTION',
+    `The option \`once\` of @BackgroundTask("${task}") needs an outbox, in which done tasks are written down: configure \`outbox\` in ` +
+      'BackgroundTasksModule.forRoot(), also in workers, or leave the option out',
   );
 }

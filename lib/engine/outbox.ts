@@ -26,6 +26,8 @@ export interface BackgroundTasksOutbox {
   save(client: OutboxClient, entries: readonly EngineEntry[]): Promise<void>;
   /** Leases up to that many saved entries, in the order in which they were saved, that nobody has a lease of: what a process that died has left. */
   lease(limit: number): Promise<readonly EngineEntry[]>;
+  /** The entry that has this id, if it is in the outbox. */
+  find(id: string): Promise<EngineEntry | undefined>;
   /** Removes entries that the engine has. */
   remove(ids: readonly string[]): Promise<void>;
   /** Keeps entries that the engine will never take, with the reason, for a person to look at: they are no longer leased. */

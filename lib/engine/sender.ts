@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { clearTimeout, setTimeout } from 'node:timers';
 import type { TaskState } from '../task/background-task.js';
+import { withoutArguments } from '../task/describe.js';
 import { traceHeaders } from '../task/diagnostics.js';
 import type { Task } from '../task/task.js';
 import { Batch, Batcher } from './batcher.js';
@@ -9,7 +10,14 @@ import { carriedJson, jsonSnapshot } from './json.js';
 import { type NamedCall, namedCallOf } from './named-call.js';
 import { classOf } from './named-methods.js';
 import type { NamedProviders } from './named-providers.js';
-import { type NamedTaskOptions, type ResolvedEngineOptions, deduplicationOf, engineOptionsOf, needsEngine } from './options.js';
+import {
+  type NamedTaskOptions,
+  type ResolvedEngineOptions,
+  deduplicationOf,
+  engineOptionsOf,
+  needsEngine,
+  needsOutbox,
+} from './options.js';
 
 /** The sending half of an application: prepares tasks of `@BackgroundTask()` methods for their provider or for the engine, and sends them. */
 export class Sender {
@@ -36,8 +44,9 @@ export class Sender {
    */
   discover(): boolean {
     this.#providers.discover();
-    const { engine } = this.#options;
+    const { engine, outbox } = this.#options;
     for (const { name, options } of this.#providers.methods) {
+      if (options.once && !outbox) throw needsOutbox(name);
       if (engine) engine.check?.(name, engineOptionsOf(options));
       else assertNeedsNoEngine(name, options);
     }
@@ -95,6 +104,20 @@ export class Sender {
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(batch);
+    }
+  }
+
+  /** Sends entries of an outbox, in one call that is not repeated. */
+  async enqueueEntries(entries: readonly EngineEntry[], closing: AbortSignal): Promise<void> {
+    const { engine, flushTimeout } = this.#options;
+    const signal = AbortSignal.any([closing, AbortSignal.timeout(flushTimeout)]);
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(new Error(`the engine did not answer within the flushTimeout of ${flushTimeout} ms`)));
+    });
+    try {
+      await Promise.race([engine?.enqueue(entries, signal), aborted]);
+    } catch (error) {
+      throw withoutArguments(error);
     }
   }
 

@@ -2,6 +2,8 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { TaskList } from '../list/task-list.js';
 import { type TaskCaller, callTask } from '../task/call.js';
 import type { Task } from '../task/task.js';
+import { OnceRun } from './once.js';
+import type { OutboxClient } from './outbox.js';
 
 /** A task that waits for the end of its transaction, and the list that it is to join. */
 export interface HeldTask {
@@ -11,16 +13,33 @@ export interface HeldTask {
 
 /** The runner, as far as a transaction needs it. */
 export interface TransactionRunner {
-  transactionBegins(): void;
+  /** Saves those of the tasks that go to an engine, in the transaction of the client. Rejects if they cannot be saved. */
+  save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<void>;
   committed(held: readonly HeldTask[]): void;
   rolledBack(held: readonly HeldTask[]): void;
 }
 
+/** The library that opens a transaction, as far as tasks depend on it. */
+export interface TransactionSource {
+  /** False if the current code has left the transaction, although it is open. */
+  isActive(): boolean;
+  /** Calls a function outside of the transaction. */
+  runOutside(func: CallInTransaction): ReturnType<CallInTransaction>;
+}
+
+type CallInTransaction = () => PromiseLike<unknown> | undefined;
+
+type Work<Result> = () => Result | PromiseLike<Result>;
+
 /**
- * Calls the work of a transaction, after its BEGIN and before its COMMIT. A call inside that work is a savepoint; another call after it is another
- * attempt, and discards the tasks of the one before.
+ * Calls the work of a transaction, after its BEGIN and before its COMMIT. With an outbox, it needs the client of the transaction, in which it saves
+ * the tasks that go to an engine. A call inside that work is a savepoint. A further call after it is another attempt, and discards the tasks of
+ * the one before.
  */
-export type JoinTransaction = <Result>(work: () => Result | PromiseLike<Result>) => Promise<Result>;
+export interface JoinTransaction {
+  <Result>(work: Work<Result>): Promise<Result>;
+  <Result>(client: OutboxClient, work: Work<Result>): Promise<Result>;
+}
 
 /** The innermost transaction, open or over, that the current code is part of. Entered only where transactions are used. */
 const storage = new AsyncLocalStorage<Transaction | undefined>();
@@ -28,30 +47,42 @@ const storage = new AsyncLocalStorage<Transaction | undefined>();
 /** The tasks of one transaction, or of one savepoint in it. Those that are added while its work is under way are held until it ends. */
 export class Transaction {
   readonly #outer = storage.getStore();
-  readonly #runner: TransactionRunner;
+  /** The runner whose tasks alone join, if the transaction was begun by it. */
+  readonly #owner: TransactionRunner | undefined;
+  readonly #source: TransactionSource | undefined;
+  readonly #once = OnceRun.current;
   #isOpen = true;
-  #held: HeldTask[] = [];
+  readonly #held = new Map<TransactionRunner, HeldTask[]>();
 
-  constructor(runner: TransactionRunner) {
-    this.#runner = runner;
+  constructor(owner: TransactionRunner | undefined, source: TransactionSource | undefined) {
+    this.#owner = owner;
+    this.#source = source;
+  }
+
+  /** True if the current code was begun in a transaction, open or over. */
+  static get isNear(): boolean {
+    return storage.getStore() !== undefined;
   }
 
   /** The open transaction that a task of an application joins if it is added now. */
-  static current(runner: TransactionRunner): Transaction | undefined {
+  static current(runner: TransactionRunner | undefined): Transaction | undefined {
     let transaction = storage.getStore();
-    while (transaction && !(transaction.#isOpen && transaction.#runner === runner)) transaction = transaction.#outer;
+    while (transaction && !(transaction.#isOpen && transaction.#isOf(runner) && transaction.#isActive)) transaction = transaction.#outer;
     return transaction;
   }
 
   /** True if the current code was begun in a transaction of an application that is over. */
   static isOver(runner: TransactionRunner): boolean {
     const transaction = storage.getStore();
-    return transaction !== undefined && transaction.#runner === runner && !transaction.#isOpen;
+    return transaction !== undefined && transaction.#isOf(runner) && !transaction.#isOpen;
   }
 
   /** A caller of tasks that calls each outside of the transaction that it was added in. */
   static outside(caller: TaskCaller | undefined): TaskCaller {
-    return (task) => (storage.getStore() ? storage.run(undefined, () => callTask(task, caller)) : callTask(task, caller));
+    return (task) => {
+      const transaction = storage.getStore();
+      return transaction ? transaction.#runOutside(() => callTask(task, caller)) : callTask(task, caller);
+    };
   }
 
   /** True if the current code is part of this transaction, which is open. */
@@ -61,12 +92,21 @@ export class Transaction {
     return transaction === this && this.#isOpen;
   }
 
-  hold(list: TaskList, task: Task): void {
-    this.#held.push({ list, task });
+  hold(runner: TransactionRunner, held: HeldTask): void {
+    const others = this.#held.get(runner);
+    if (others) others.push(held);
+    else this.#held.set(runner, [held]);
   }
 
-  /** Calls the work. Once that has settled, a task that is added is late. */
-  async call<Result>(work: () => Result | PromiseLike<Result>): Promise<Result> {
+  /** Calls the work of a transaction, and saves its tasks for an engine before the COMMIT. Once the work has settled, a task that is added is late. */
+  async call<Result>(work: Work<Result>, client: OutboxClient | undefined): Promise<Result> {
+    if (client) await this.#once?.mark(this, client);
+    const result = await this.#run(work);
+    for (const [runner, held] of this.#held) await runner.save(held, client);
+    return result;
+  }
+
+  async #run<Result>(work: Work<Result>): Promise<Result> {
     try {
       return await storage.run(this, work);
     } finally {
@@ -74,63 +114,97 @@ export class Transaction {
     }
   }
 
-  /** Has the tasks run, whatever becomes of their request. */
+  /** Starts the tasks, whatever becomes of their request. */
   commit(): void {
-    this.#runner.committed(this.#takeHeld());
+    this.#once?.committed(this);
+    for (const [runner, held] of this.#takeHeld()) runner.committed(held);
   }
 
   rollBack(): void {
-    this.#runner.rolledBack(this.#takeHeld());
+    this.#once?.rolledBack(this);
+    for (const [runner, held] of this.#takeHeld()) runner.rolledBack(held);
+  }
+
+  /** Calls the work of a savepoint. */
+  async savepoint<Result>(work: Work<Result>): Promise<Result> {
+    const savepoint = new Transaction(this.#owner, this.#source);
+    try {
+      const result = await savepoint.#run(work);
+      savepoint.#keepIn(this);
+      return result;
+    } catch (error) {
+      savepoint.rollBack();
+      throw error;
+    }
   }
 
   /** Leaves the tasks of a savepoint that is kept to the transaction around it. */
-  keepIn(transaction: Transaction): void {
-    transaction.#held.push(...this.#takeHeld());
+  #keepIn(transaction: Transaction): void {
+    for (const [runner, held] of this.#takeHeld()) for (const one of held) transaction.hold(runner, one);
   }
 
-  #takeHeld(): readonly HeldTask[] {
-    return this.#held.splice(0);
+  #isOf(runner: TransactionRunner | undefined): boolean {
+    return this.#owner === undefined || this.#owner === runner;
   }
+
+  get #isActive(): boolean {
+    return this.#source?.isActive() ?? true;
+  }
+
+  #runOutside(func: CallInTransaction): ReturnType<CallInTransaction> {
+    let call = func;
+    for (const source of this.#sources()) {
+      const inner = call;
+      call = () => source.runOutside(inner);
+    }
+    return storage.run(undefined, call);
+  }
+
+  /** The libraries whose transactions are around this one, and its own. */
+  #sources(): Set<TransactionSource> {
+    const sources = this.#outer ? this.#outer.#sources() : new Set<TransactionSource>();
+    if (this.#source) sources.add(this.#source);
+    return sources;
+  }
+
+  #takeHeld(): [TransactionRunner, HeldTask[]][] {
+    const held = [...this.#held];
+    this.#held.clear();
+    return held;
+  }
+}
+
+/** The end of a transaction. */
+interface EndedTransaction<Result> {
+  readonly result: Result;
+  /** False if `join` was not called. */
+  readonly isJoined: boolean;
 }
 
 /**
  * Runs a transaction. Its COMMIT or ROLLBACK is over when the promise of `run` is settled.
  *
- * @returns The result of `run`, and whether `join` was called.
+ * @param owner the runner whose tasks alone join, or `undefined` for those of all applications
  */
 export async function runTransaction<Result>(
-  runner: TransactionRunner,
+  owner: TransactionRunner | undefined,
   run: (join: JoinTransaction) => Result | PromiseLike<Result>,
-): Promise<{ readonly result: Result; readonly isJoined: boolean }> {
+  source?: TransactionSource,
+): Promise<EndedTransaction<Result>> {
   let attempt: Transaction | undefined;
-  runner.transactionBegins();
+  const join = <Value>(...[first, second]: [Work<Value>] | [OutboxClient, Work<Value>]): Promise<Value> => {
+    const [client, work] = second ? [first as OutboxClient, second] : [undefined, first as Work<Value>];
+    if (attempt?.isAround) return (Transaction.current(owner) ?? attempt).savepoint(work);
+    attempt?.rollBack();
+    attempt = new Transaction(owner, source);
+    return attempt.call(work, client);
+  };
   try {
-    const result = await run((work) => {
-      if (attempt?.isAround) return callSavepoint(runner, Transaction.current(runner)!, work);
-      attempt?.rollBack();
-      attempt = new Transaction(runner);
-      return attempt.call(work);
-    });
+    const result = await run(join);
     attempt?.commit();
     return { result, isJoined: attempt !== undefined };
   } catch (error) {
     attempt?.rollBack();
-    throw error;
-  }
-}
-
-async function callSavepoint<Result>(
-  runner: TransactionRunner,
-  outer: Transaction,
-  work: () => Result | PromiseLike<Result>,
-): Promise<Result> {
-  const savepoint = new Transaction(runner);
-  try {
-    const result = await savepoint.call(work);
-    savepoint.keepIn(outer);
-    return result;
-  } catch (error) {
-    savepoint.rollBack();
     throw error;
   }
 }

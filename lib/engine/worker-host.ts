@@ -10,13 +10,15 @@ import { type RunObserver, Task, type TaskBinding } from '../task/task.js';
 import type { EngineHealth, EngineHost, EngineJob, EngineWorker } from './engine.js';
 import { NamedCall } from './named-call.js';
 import type { NamedProviders } from './named-providers.js';
+import { OnceRun } from './once.js';
 import type { ResolvedEngineOptions } from './options.js';
+import type { BackgroundTasksOutbox } from './outbox.js';
 
 /** Time that an engine is given to tell how it is, in ms. */
 const HEALTH_MS = 5_000;
 
 /** The options of an application for its worker. */
-interface HostOptions extends Pick<ResolvedEngineOptions, 'engine'> {
+interface HostOptions extends Pick<ResolvedEngineOptions, 'engine' | 'outbox'> {
   /** The timeout of tasks without one of their own, in ms. */
   readonly timeout: number | undefined;
   readonly around: Around | undefined;
@@ -105,7 +107,10 @@ export class WorkerHost implements EngineHost {
       if (signal.aborted) throw abortError();
       task = this.#taskOf(job);
       const endedLate: RunObserver['endedLate'] = (_, how, error) => this.#log.endedLate(task, how, error);
-      await task.runToEnd(task.options.timeout ?? this.#options.timeout, endedLate, this.#caller);
+      const run = (): Promise<void> => task.runToEnd(task.options.timeout ?? this.#options.timeout, endedLate, this.#caller);
+      const { outbox } = this.#options;
+      if (outbox && this.#providers.find(job.name)?.options.once) await this.#runOnce(outbox, job, run);
+      else await run();
     } catch (error) {
       if (signal.aborted) this.#log.warn(givenBack(task, String(signal.reason)));
       else await this.#reportFailure(task, error);
@@ -114,6 +119,20 @@ export class WorkerHost implements EngineHost {
       this.#running.delete(job);
       signal.removeEventListener('abort', abort);
     }
+  }
+
+  /** Runs a task with `once`, unless it is done. */
+  async #runOnce(outbox: BackgroundTasksOutbox, job: EngineJob, run: () => Promise<void>): Promise<void> {
+    if (await outbox.isDone(job.id)) return;
+    const once = new OnceRun(outbox, job.id);
+    try {
+      await once.call(run);
+    } catch (error) {
+      // Another run was quicker, and the transaction of this one was rolled back.
+      if (once.hasFailedToMark && (await outbox.isDone(job.id))) return;
+      throw error;
+    }
+    if (!once.isMarked && !once.hasFailedToMark) this.#log.onceWithoutTransaction(job.name);
   }
 
   failed(job: EngineJob, error: unknown): void {

@@ -1,14 +1,17 @@
 import {
   type FactoryProvider,
+  Inject,
   Module,
   type NestModule,
   type OnApplicationBootstrap,
   type OnApplicationShutdown,
   type OnModuleInit,
+  Optional,
   Scope,
 } from '@nestjs/common';
 import { ApplicationConfig, ExternalContextCreator, HttpAdapterHost, ModuleRef, ModulesContainer, REQUEST } from '@nestjs/core';
 import { NamedProviders } from '../engine/named-providers.js';
+import { Relay } from '../engine/relay.js';
 import { Sender } from '../engine/sender.js';
 import { WorkerHost } from '../engine/worker-host.js';
 import { Connections, aroundRequests, linkResponses, observeFailures } from '../nest-internals/adapter.js';
@@ -45,9 +48,14 @@ const PARTS: FactoryProvider[] = [
     useFactory: (providers: NamedProviders, options: ResolvedOptions, log: TaskLog) => new WorkerHost(providers, options, log),
   },
   {
+    provide: Relay,
+    inject: [RESOLVED_OPTIONS, Sender, TaskLog],
+    useFactory: ({ outbox }: ResolvedOptions, sender: Sender, log: TaskLog) => outbox && new Relay(outbox, sender, log),
+  },
+  {
     provide: Runner,
-    inject: [RESOLVED_OPTIONS, TaskLog, Sender],
-    useFactory: (options: ResolvedOptions, log: TaskLog, sender: Sender) => new Runner(options, log, sender),
+    inject: [RESOLVED_OPTIONS, TaskLog, Sender, { token: Relay, optional: true }],
+    useFactory: (options: ResolvedOptions, log: TaskLog, sender: Sender, relay?: Relay) => new Runner(options, log, sender, relay),
   },
   { provide: CurrentRequest, inject: [Runner], useFactory: (runner: Runner) => new CurrentRequest(runner) },
   {
@@ -55,7 +63,11 @@ const PARTS: FactoryProvider[] = [
     inject: [Runner, CurrentRequest, WorkerHost],
     useFactory: (runner: Runner, current: CurrentRequest, host: WorkerHost) => new BackgroundTasksRunner(runner, current, host),
   },
-  { provide: Shutdown, inject: [Runner, WorkerHost], useFactory: (runner: Runner, host: WorkerHost) => new Shutdown(runner, host) },
+  {
+    provide: Shutdown,
+    inject: [Runner, WorkerHost, { token: Relay, optional: true }],
+    useFactory: (runner: Runner, host: WorkerHost, relay?: Relay) => new Shutdown(runner, host, relay),
+  },
   {
     provide: BackgroundTasksInterceptor,
     inject: [Runner, CurrentRequest, ModuleRef],
@@ -79,6 +91,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     private readonly sender: Sender,
     private readonly workerHost: WorkerHost,
     private readonly contexts: ExternalContextCreator,
+    @Optional() @Inject(Relay) private readonly relay: Relay | undefined,
     config: ApplicationConfig,
     interceptor: BackgroundTasksInterceptor,
   ) {
@@ -132,6 +145,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   }
 
   async onApplicationBootstrap(): Promise<void> {
+    await this.relay?.start();
     await this.workerHost.start();
   }
 

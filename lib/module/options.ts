@@ -44,6 +44,7 @@ export function resolveOptions(options: unknown = {}): ResolvedOptions {
     name === 'scope' || name === 'isGlobal' ? '; in forRootAsync(), it goes beside the factory, and not into what that returns' : '',
   );
   if (given.flush && !given.engine) throw needsEngine('flush', 'BackgroundTasksModule');
+  if (given.outbox && !given.engine) throw needsEngine('outbox', 'BackgroundTasksModule');
   return { ...DEFAULTS, ...given };
 }
 

@@ -105,14 +105,17 @@ export class BackgroundTasksRunner {
   /**
    * Calls a function that opens a transaction, and calls `join` around the work inside of it. Tasks that run on success and are added in that work
    * are part of the transaction: they start after its COMMIT, whatever becomes of the request, and are discarded if it is rolled back, also if
-   * the exception is caught. In a request, they wait for the response all the same.
+   * the exception is caught. In a request, they wait for the response all the same. With an outbox, those that go to an engine are saved in the
+   * transaction, and need its client.
    *
    * A call of `join` inside that work is for a savepoint. A further call after it is for another attempt of the transaction. The function returns
    * when the COMMIT is over, and throws if there was none.
    *
    * @example
    * ```ts
-   * await this.runner.transaction((join) => this.dataSource.transaction((manager) => join(() => this.place(manager, id))));
+   * await this.runner.transaction((join) =>
+   *   this.dataSource.transaction((manager) => join(fromTypeOrm(manager), () => this.place(manager, id))),
+   * );
    * ```
    * @returns What the function returns.
    * @throws What the function throws.

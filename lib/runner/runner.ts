@@ -1,5 +1,7 @@
 import { isForEngine } from '../engine/named-call.js';
 import { EngineFlush } from '../engine/flush.js';
+import type { OutboxClient } from '../engine/outbox.js';
+import type { Relay } from '../engine/relay.js';
 import type { Sender } from '../engine/sender.js';
 import { type HeldTask, Transaction, type TransactionRunner } from '../engine/transactions.js';
 import { LinkedSet } from '../list/queue.js';
@@ -28,11 +30,14 @@ export class Runner implements ListRunner, TransactionRunner {
   readonly counters = new Counters();
   readonly tasksById = new TasksById();
   readonly #sender: Sender | undefined;
+  readonly #relay: Relay | undefined;
   readonly #closing = new AbortController();
   /** The lists that hold tasks, or run one. */
   readonly #lists = new LinkedSet<TaskList>();
   /** The tasks that wait for the end of their transaction. */
   readonly #held = new Set<Task>();
+  /** Those of them that are saved in the outbox: they may be committed at any time. */
+  readonly #saved = new Set<Task>();
   /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TaskList | ParallelTurn>;
   /** The tasks, and the calls of `onError`, that asked for the shutdown. */
@@ -43,10 +48,11 @@ export class Runner implements ListRunner, TransactionRunner {
   #hasTransactions = false;
   #isClosed = false;
 
-  constructor(options: ResolvedRunnerOptions = RUNNER_DEFAULTS, log = new TaskLog(options.onError), sender?: Sender) {
+  constructor(options: ResolvedRunnerOptions = RUNNER_DEFAULTS, log = new TaskLog(options.onError), sender?: Sender, relay?: Relay) {
     this.options = options;
     this.log = log;
     this.#sender = sender;
+    this.#relay = relay;
     this.#caller = taskCaller(false, options.around);
     this.#turns = new Turns(
       () => this.counters.active < options.concurrency,
@@ -57,13 +63,6 @@ export class Runner implements ListRunner, TransactionRunner {
   /** Has `currentTask()` hold to the end of each task on every version of Node. */
   holdCurrentTask(): void {
     this.#caller = taskCaller(true, this.options.around);
-  }
-
-  /** Has each task run outside of the transaction that it was added in, once there are transactions. */
-  transactionBegins(): void {
-    if (this.#hasTransactions) return;
-    this.#hasTransactions = true;
-    this.#caller = Transaction.outside(this.#caller);
   }
 
   /** Fires when the application begins to shut down. */
@@ -78,7 +77,8 @@ export class Runner implements ListRunner, TransactionRunner {
 
   /** The state of a task of this process, or of one that the engine has. Rejects if the engine cannot be asked. */
   async state(id: string): Promise<TaskState | undefined> {
-    return this.tasksById.stateOf(id) ?? this.#sender?.find(id);
+    // In this order: a task that is handed over in between is found by the engine.
+    return this.tasksById.stateOf(id) ?? (await this.#relay?.find(id)) ?? this.#sender?.find(id);
   }
 
   /**
@@ -90,13 +90,21 @@ export class Runner implements ListRunner, TransactionRunner {
   add(list: TaskList, task: Task): void {
     task.owner = list;
     this.#admit(list, task);
+    if (Transaction.isNear) this.#leaveTransactions();
     const transaction = (task.options.runOn ?? this.options.runOn) === 'success' ? Transaction.current(this) : undefined;
     if (!transaction) {
       if (Transaction.isOver(this)) this.log.addedAfterTransaction(task);
       return this.#join(list, task);
     }
     this.#held.add(task);
-    transaction.hold(list, task);
+    transaction.hold(this, { list, task });
+  }
+
+  /** Calls each task outside of the transaction that it was added in, from the first one on that was added in a transaction. */
+  #leaveTransactions(): void {
+    if (this.#hasTransactions) return;
+    this.#hasTransactions = true;
+    this.#caller = Transaction.outside(this.#caller);
   }
 
   #join(list: TaskList, task: Task): void {
@@ -106,20 +114,45 @@ export class Runner implements ListRunner, TransactionRunner {
     if (isForEngine(task)) (list.engineFlush ??= new EngineFlush(list, this)).added();
   }
 
-  /** Has tasks whose transaction was committed join their lists. */
-  committed(held: readonly HeldTask[]): void {
-    for (const { list, task } of held) {
-      // A shutdown may have dropped the task.
-      if (!this.#held.delete(task) || task.state !== 'pending') continue;
-      task.markCommitted();
-      this.#join(list, task);
+  async save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<void> {
+    // A shutdown may have dropped some.
+    const tasks = held.map(({ task }) => task).filter((task) => isForEngine(task) && this.#held.has(task));
+    if (!this.#relay || tasks.length === 0) return;
+    if (!client) return this.log.savedWithoutClient();
+    for (const task of tasks) {
+      this.#held.delete(task);
+      this.#saved.add(task);
+      task.sent();
     }
+    await this.#relay.save(tasks, client);
   }
 
-  /** Discards tasks whose transaction was rolled back. */
+  /** Hands over the tasks that are saved, and has the others join their lists. */
+  committed(held: readonly HeldTask[]): void {
+    const saved: Task[] = [];
+    for (const { list, task } of held) {
+      if (this.#saved.delete(task)) {
+        task.queued();
+        saved.push(task);
+      } else if (this.#held.delete(task) && task.state === 'pending') {
+        task.markCommitted();
+        this.#join(list, task);
+      }
+    }
+    if (saved.length > 0) void this.#handOver(saved);
+  }
+
+  async #handOver(saved: readonly Task[]): Promise<void> {
+    await this.#relay?.handOver(saved);
+    this.counters.tasksDropped(saved.length);
+    for (const task of saved) task.release();
+    this.counters.notify();
+  }
+
+  /** Discards the tasks of a transaction. */
   rolledBack(held: readonly HeldTask[]): void {
     for (const { task } of held) {
-      if (this.#held.delete(task) && task.discard()) this.discarded(task, 'its transaction was rolled back');
+      if ((this.#held.delete(task) || this.#saved.delete(task)) && task.discard()) this.discarded(task, 'its transaction was rolled back');
     }
   }
 
@@ -349,7 +382,7 @@ export class Runner implements ListRunner, TransactionRunner {
 
   /** The names of the tasks that have not ended; of those that wait, the first thousand are looked at. */
   names(): ReadonlySet<string> {
-    const names = new Set([...this.#held].slice(0, MOST_NAMED).map(({ name }) => name));
+    const names = new Set([...this.#held, ...this.#saved].slice(0, MOST_NAMED).map(({ name }) => name));
     let looked = 0;
     for (const list of this.#lists) {
       for (const task of list.active) names.add(task.name);
@@ -371,6 +404,7 @@ export class Runner implements ListRunner, TransactionRunner {
   /** Refuses tasks from now on, and stops sending. Returns the lists that hold tasks, or run one; they get no more turns. */
   refuseTasks(reason: string): readonly TaskList[] {
     this.#isClosed = true;
+    this.#relay?.stop();
     this.#sender?.abort(reason);
     if (this.counters.canClose) return [];
     const lists = [...this.#lists];

@@ -1,6 +1,7 @@
 import { clearTimeout, setTimeout } from 'node:timers';
 import { setImmediate } from 'node:timers/promises';
 import type { BeforeApplicationShutdown, OnApplicationShutdown, OnModuleDestroy } from '@nestjs/common';
+import type { Relay } from '../engine/relay.js';
 import type { WorkerHost } from '../engine/worker-host.js';
 import { BackgroundTasksShutdownError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
@@ -20,14 +21,16 @@ const CLOSER_GRACE_MS = 500;
 export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
   readonly #runner: Runner;
   readonly #workerHost: WorkerHost;
+  readonly #relay: Relay | undefined;
   readonly #giveBack = new AbortController();
   #deadline: number | undefined;
   #grace: Promise<unknown> | undefined;
   #hasWarnedOfClosers = false;
 
-  constructor(runner: Runner, workerHost: WorkerHost) {
+  constructor(runner: Runner, workerHost: WorkerHost, relay?: Relay) {
     this.#runner = runner;
     this.#workerHost = workerHost;
+    this.#relay = relay;
   }
 
   onModuleDestroy(): Promise<void> {
@@ -42,12 +45,13 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
     await this.#drain();
     const closed = abortAll(this.#runner, 'the application has shut down');
     await atMost(GRACE_MS, all(closed, this.#workerHost.close()));
+    this.#relay?.sayWhatIsLeft();
   }
 
   async #drain(): Promise<void> {
     const { shutdownTimeout } = this.#runner.options;
     this.#deadline ??= this.#begin(shutdownTimeout);
-    const worker = this.#workerHost.drain(this.#giveBack.signal);
+    const worker = all(this.#workerHost.drain(this.#giveBack.signal), this.#relay?.stopSweeping());
     const left = Math.max(0, this.#deadline - performance.now());
     if (await atMost(left, this.#canClose(worker))) return;
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
@@ -151,7 +155,7 @@ function count(names: Map<string, number>, name: string): void {
   names.set(name, (names.get(name) ?? 0) + 1);
 }
 
-async function all(...promises: Promise<unknown>[]): Promise<void> {
+async function all(...promises: (Promise<unknown> | undefined)[]): Promise<void> {
   await Promise.all(promises);
 }
 

@@ -135,6 +135,14 @@ export class TaskLog {
     );
   }
 
+  savedWithoutClient(): void {
+    this.#log(
+      'warn',
+      'Tasks were added in `runner.transaction()` without the client of the transaction, and a crash after the COMMIT can lose them; pass it before ' +
+        'the work, as in `join(fromPg(client), () => …)`, for the outbox to save them',
+    );
+  }
+
   /** For a promise that was asked for, and has not been settled for a while. */
   waitsForItself(promise: string, seconds: number): void {
     this.#log(
@@ -167,6 +175,29 @@ export class TaskLog {
 
   waitUntilRejected(error: unknown): void {
     this.#log('error', `waitUntil failed, and the platform may not wait for the tasks of a request: ${messageOf(error)}`, stackOf(error));
+  }
+
+  /** A task that the engine will never take. */
+  setAside(name: string, id: string, error: unknown): void {
+    this.#log(
+      'error',
+      `${taskCalled(name)} (${id}) is set aside in the outbox, as the engine refuses it: ${messageOf(error)}. Delete its row, or clear the reason there ` +
+        'to have it handed over again',
+    );
+  }
+
+  onceWithoutTransaction(name: string): void {
+    this.#refusals.pass(name, () =>
+      this.#log(
+        'error',
+        `${taskCalled(name)} has \`once\`, and opened no transaction in which it could be marked as done: it may run again if a worker dies. Open ` +
+          'one that the package knows, with transactionalTasks() or runner.transaction(), or leave `once` out',
+      ),
+    );
+  }
+
+  say(line: string): void {
+    this.#log('log', line);
   }
 
   warn(warning: string): void {

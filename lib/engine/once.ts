@@ -1,0 +1,64 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { BackgroundTasksOutbox, OutboxClient } from './outbox.js';
+
+const storage = new AsyncLocalStorage<OnceRun>();
+
+/** One run of a task with `once`: the first transaction that it opens writes down that the task is done. */
+export class OnceRun {
+  readonly #outbox: BackgroundTasksOutbox;
+  readonly #id: string;
+  /** The transaction that the mark is part of. */
+  #markedIn: object | undefined;
+  #isMarked = false;
+  #hasFailedToMark = false;
+  #isOver = false;
+
+  constructor(outbox: BackgroundTasksOutbox, id: string) {
+    this.#outbox = outbox;
+    this.#id = id;
+  }
+
+  /** The run that the current code is part of. */
+  static get current(): OnceRun | undefined {
+    const run = storage.getStore();
+    return run && !run.#isOver ? run : undefined;
+  }
+
+  /** True once the mark is committed. */
+  get isMarked(): boolean {
+    return this.#isMarked;
+  }
+
+  /** True if a transaction could not write the mark: another run may have committed it. */
+  get hasFailedToMark(): boolean {
+    return this.#hasFailedToMark;
+  }
+
+  async call<Result>(func: () => Promise<Result>): Promise<Result> {
+    try {
+      return await storage.run(this, func);
+    } finally {
+      this.#isOver = true;
+    }
+  }
+
+  /** Marks the task as done in a transaction that begins. Rejects if another run has committed. */
+  async mark(transaction: object, client: OutboxClient): Promise<void> {
+    if (this.#markedIn || this.#isMarked) return;
+    this.#markedIn = transaction;
+    try {
+      await this.#outbox.markDone(client, this.#id);
+    } catch (error) {
+      this.#hasFailedToMark = true;
+      throw error;
+    }
+  }
+
+  committed(transaction: object): void {
+    if (this.#markedIn === transaction) this.#isMarked = true;
+  }
+
+  rolledBack(transaction: object): void {
+    if (this.#markedIn === transaction) this.#markedIn = undefined;
+  }
+}
