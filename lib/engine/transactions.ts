@@ -41,6 +41,9 @@ export interface JoinTransaction {
   <Result>(client: OutboxClient, work: Work<Result>): Promise<Result>;
 }
 
+/** The applications in which an adapter opens transactions that tasks follow. */
+const withAdapters = new WeakSet<object>();
+
 /** The innermost transaction, open or over, that the current code is part of. Entered only where transactions are used. */
 const storage = new AsyncLocalStorage<Transaction | undefined>();
 
@@ -59,6 +62,15 @@ export class Transaction {
     this.#source = source;
   }
 
+  /** Takes note that an adapter opens transactions that tasks follow, in the application that has these modules. */
+  static expectedIn(modules: object): void {
+    withAdapters.add(modules);
+  }
+
+  static areExpectedIn(modules: object): boolean {
+    return withAdapters.has(modules);
+  }
+
   /** True if the current code was begun in a transaction, open or over. */
   static get isNear(): boolean {
     return storage.getStore() !== undefined;
@@ -68,6 +80,14 @@ export class Transaction {
   static current(runner: TransactionRunner | undefined): Transaction | undefined {
     let transaction = storage.getStore();
     while (transaction && !(transaction.#isOpen && transaction.#isOf(runner) && transaction.#isActive)) transaction = transaction.#outer;
+    return transaction;
+  }
+
+  /** The innermost open transaction of a library. */
+  static innermostOf(source: TransactionSource | undefined): Transaction | undefined {
+    let transaction = storage.getStore();
+    while (transaction && !(transaction.#isOpen && transaction.#source === source && transaction.#isActive))
+      transaction = transaction.#outer;
     return transaction;
   }
 

@@ -1,0 +1,160 @@
+import { ModulesContainer } from '@nestjs/core';
+import type { OutboxClient } from '../engine/outbox.js';
+import { Transaction, type TransactionSource, runTransaction } from '../engine/transactions.js';
+import { invalid } from '../task/validation.js';
+
+/** An adapter of `@nestjs-cls/transactional`, whose own types are not known here, as the package may not be installed. */
+export interface TransactionalAdapter<Tx = unknown> {
+  optionsFactory(...args: never[]): { getFallbackInstance(): Tx };
+}
+
+/** The type of the transactions of an adapter. */
+export type TxOf<Adapter> = Adapter extends TransactionalAdapter<infer Tx> ? Tx : never;
+
+type Work = () => Promise<unknown>;
+
+/** The part of an adapter that the plugin uses. It calls the methods on options that also have the name of the connection. */
+interface Adapter<Tx> {
+  optionsFactory(connection: unknown, extraProviders: unknown[]): AdapterOptions<Tx>;
+  extraProviderTokens?: unknown[];
+}
+
+interface AdapterOptions<Tx> {
+  wrapWithTransaction(options: unknown, func: Work, setTx: (tx?: Tx) => void): Promise<unknown>;
+  wrapWithNestedTransaction?(options: unknown, func: Work, setTx: (tx?: Tx) => void, tx: Tx): Promise<unknown>;
+}
+
+interface MergedOptions {
+  readonly connectionName?: string | undefined;
+}
+
+/**
+ * Has tasks follow the transactions of an adapter of `@nestjs-cls/transactional`: a task that runs on success and is added in a transaction starts
+ * after its COMMIT, and is discarded if it is rolled back, also if the exception is caught. Savepoints, `REQUIRES_NEW` and `withoutTransaction()`
+ * count as what they are.
+ *
+ * @param from makes the client with which an outbox saves the tasks that go to an engine, such as `fromTypeOrm`. Needed with an outbox.
+ * @returns the adapter
+ * @throws BackgroundTasksError `INVALID_OPTION` for something else than an adapter
+ * @example
+ * ```ts
+ * new ClsPluginTransactional({ adapter: transactionalTasks(new TransactionalAdapterTypeOrm({ … }), fromTypeOrm) });
+ * ```
+ */
+export function transactionalTasks<Given extends TransactionalAdapter>(
+  adapter: Given,
+  from?: (tx: NonNullable<TxOf<Given>>) => OutboxClient,
+): Given {
+  const given: unknown = adapter;
+  if (!isAdapter<TxOf<Given>>(given)) {
+    throw invalid('INVALID_OPTION', 'the first argument of transactionalTasks()', 'an adapter of @nestjs-cls/transactional', adapter);
+  }
+  if (from !== undefined && typeof from !== 'function') {
+    throw invalid('INVALID_OPTION', 'the second argument of transactionalTasks()', 'a function such as fromTypeOrm', from);
+  }
+  // In place, as its class may keep private fields.
+  const optionsFactory = given.optionsFactory.bind(given);
+  given.optionsFactory = (connection, extraProviders) => {
+    const modules = extraProviders.pop() as ModulesContainer;
+    Transaction.expectedIn(modules);
+    return withTasks(optionsFactory(connection, extraProviders), from, modules);
+  };
+  given.extraProviderTokens = [...(given.extraProviderTokens ?? []), ModulesContainer];
+  return adapter;
+}
+
+function isAdapter<Tx>(value: unknown): value is Adapter<Tx> {
+  return typeof value === 'object' && value !== null && 'optionsFactory' in value && typeof value.optionsFactory === 'function';
+}
+
+function withTasks<Tx>(
+  options: AdapterOptions<Tx>,
+  from: ((tx: NonNullable<Tx>) => OutboxClient) | undefined,
+  modules: ModulesContainer,
+): AdapterOptions<Tx> {
+  const { wrapWithTransaction, wrapWithNestedTransaction } = options;
+  const wrapped: AdapterOptions<Tx> = {
+    ...options,
+    async wrapWithTransaction(this: MergedOptions, settings, func, setTx) {
+      let client: OutboxClient | undefined;
+      const noteTx = (tx?: Tx): void => {
+        client = tx == null ? undefined : from?.(tx);
+        setTx(tx);
+      };
+      const run = (work: Work): Promise<unknown> => Reflect.apply(wrapWithTransaction, this, [settings, work, noteTx]);
+      const { result } = await runTransaction(
+        undefined,
+        (join) => run(() => (client ? join(client, func) : join(func))),
+        sourceOf(modules, this),
+      );
+      return result;
+    },
+  };
+  // An own property, as the plugin asks for one.
+  if (wrapWithNestedTransaction) {
+    wrapped.wrapWithNestedTransaction = function (this: MergedOptions, settings, func, setTx, tx) {
+      const outer = Transaction.innermostOf(sourceOf(modules, this));
+      const work = outer ? () => outer.savepoint(func) : func;
+      return Reflect.apply(wrapWithNestedTransaction, this, [settings, work, setTx, tx]);
+    };
+  }
+  return wrapped;
+}
+
+/** The `TransactionHost` of a connection: it knows whether the current code is in a transaction. */
+interface Host {
+  isTransactionActive(): boolean;
+  withoutTransaction<Result>(func: () => Promise<Result>): Promise<Result>;
+}
+
+const sources = new WeakMap<Host, TransactionSource>();
+
+function sourceOf(modules: ModulesContainer, { connectionName }: MergedOptions): TransactionSource | undefined {
+  const host = hostClassIn(modules)?.getInstance(connectionName);
+  if (!host) return undefined;
+  let source = sources.get(host);
+  if (!source) {
+    source = {
+      isActive: () => host.isTransactionActive(),
+      runOutside: (func) => host.withoutTransaction(async () => func()),
+    };
+    sources.set(host, source);
+  }
+  return source;
+}
+
+interface HostClass {
+  readonly prototype: Host;
+  getInstance(connectionName: string | undefined): Host;
+}
+
+const hostClasses = new WeakMap<ModulesContainer, HostClass>();
+
+/**
+ * The class `TransactionHost` of the plugin that is in use. It is not imported: most applications do not have the plugin, and a bundler would look
+ * for it.
+ */
+function hostClassIn(modules: ModulesContainer): HostClass | undefined {
+  const known = hostClasses.get(modules);
+  if (known) return known;
+  for (const { providers } of modules.values()) {
+    for (const { metatype } of providers.values()) {
+      if (!isHostClass(metatype)) continue;
+      hostClasses.set(modules, metatype);
+      return metatype;
+    }
+  }
+  return undefined;
+}
+
+/** True for the class `TransactionHost` of `@nestjs-cls/transactional`, also if a bundler has renamed it. */
+export function isHostClass(metatype: unknown): metatype is HostClass {
+  if (typeof metatype !== 'function') return false;
+  const { prototype, getInstance } = metatype as unknown as { prototype?: object; getInstance?: unknown };
+  return (
+    typeof getInstance === 'function' &&
+    typeof prototype === 'object' &&
+    'isTransactionActive' in prototype &&
+    'withoutTransaction' in prototype
+  );
+}
