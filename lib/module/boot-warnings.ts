@@ -1,6 +1,8 @@
 import { Scope } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
-import type { ProviderWrapper as Wrapper } from '../nest-internals/modules.js';
+import type { ResolvedEngineOptions } from '../engine/options.js';
+import { Transaction } from '../engine/transactions.js';
+import { type ProviderWrapper as Wrapper, transactionHostClass } from '../nest-internals/modules.js';
 import { type RequestScopedUser, requestScopedUsers } from '../nest-internals/request-scoped-users.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
 import { SEVERAL_COPIES, otherCopies } from '../request/context.js';
@@ -166,4 +168,13 @@ export function serverlessWarning({ options, hasEngine }: Runner, environment: N
 export function copiesWarning(): string | undefined {
   const copies = otherCopies();
   return copies.length > 0 ? `${SEVERAL_COPIES}: ${copies.join(', ')}` : undefined;
+}
+
+/** The warning about an outbox that gets no tasks, as the adapter of `@nestjs-cls/transactional` does not tell of its transactions. */
+export function unwrappedAdapterWarning(modules: ModulesContainer, { outbox }: ResolvedEngineOptions): string | undefined {
+  if (!outbox || !transactionHostClass(modules) || Transaction.areExpectedIn(modules)) return undefined;
+  return (
+    'The option `outbox` is set, and tasks do not follow the transactions of @nestjs-cls/transactional, so that it gets none of them: wrap the ' +
+    'adapter of ClsPluginTransactional, as in `transactionalTasks(new TransactionalAdapterTypeOrm({ … }), fromTypeOrm)`'
+  );
 }

@@ -27,7 +27,7 @@ import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
 import { type OpenApplication, applications, registerCopy } from '../request/context.js';
-import { copiesWarning, requestScopedWarning, serverlessWarning } from './boot-warnings.js';
+import { copiesWarning, requestScopedWarning, serverlessWarning, unwrappedAdapterWarning } from './boot-warnings.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');
@@ -60,8 +60,9 @@ const PARTS: FactoryProvider[] = [
   { provide: CurrentRequest, inject: [Runner], useFactory: (runner: Runner) => new CurrentRequest(runner) },
   {
     provide: BackgroundTasksRunner,
-    inject: [Runner, CurrentRequest, WorkerHost],
-    useFactory: (runner: Runner, current: CurrentRequest, host: WorkerHost) => new BackgroundTasksRunner(runner, current, host),
+    inject: [Runner, CurrentRequest, WorkerHost, { token: Relay, optional: true }],
+    useFactory: (runner: Runner, current: CurrentRequest, host: WorkerHost, relay?: Relay) =>
+      new BackgroundTasksRunner(runner, current, host, relay),
   },
   {
     provide: Shutdown,
@@ -87,6 +88,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     private readonly modules: ModulesContainer,
     private readonly adapterHost: HttpAdapterHost,
     private readonly log: TaskLog,
+    @Inject(RESOLVED_OPTIONS) private readonly options: ResolvedOptions,
     private readonly runner: Runner,
     private readonly sender: Sender,
     private readonly workerHost: WorkerHost,
@@ -128,7 +130,8 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
     const requestScoped = this.#requestScopedWarning();
     const serverless = serverlessWarning(this.runner, process.env);
-    for (const warning of [internalsWarning(this.#losses), copiesWarning(), requestScoped, serverless]) {
+    const unwrapped = unwrappedAdapterWarning(this.modules, this.options);
+    for (const warning of [internalsWarning(this.#losses), copiesWarning(), requestScoped, serverless, unwrapped]) {
       if (warning) this.log.warn(warning);
     }
   }

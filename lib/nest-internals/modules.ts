@@ -89,3 +89,40 @@ function nestVersion(): string {
     return 'of unknown version';
   }
 }
+
+/** The `TransactionHost` of a connection: it knows whether the current code is in a transaction. */
+export interface TransactionHost {
+  isTransactionActive(): boolean;
+  withoutTransaction<Result>(func: () => Promise<Result>): Promise<Result>;
+}
+
+interface TransactionHostClass {
+  readonly prototype: TransactionHost;
+  getInstance(connectionName: string | undefined): TransactionHost;
+}
+
+const transactionHostClasses = new WeakMap<ModulesContainer, TransactionHostClass>();
+
+/**
+ * The class `TransactionHost` of `@nestjs-cls/transactional`, if the application has the plugin. It is not imported, as most applications do not
+ * have it, and a bundler would look for it.
+ */
+export function transactionHostClass(modules: ModulesContainer): TransactionHostClass | undefined {
+  const known = transactionHostClasses.get(modules);
+  if (known) return known;
+  for (const { providers } of modules.values()) {
+    for (const { metatype } of providers.values()) {
+      if (!isTransactionHostClass(metatype)) continue;
+      transactionHostClasses.set(modules, metatype);
+      return metatype;
+    }
+  }
+  return undefined;
+}
+
+/** By its members: a bundler may have renamed it. */
+function isTransactionHostClass(metatype: unknown): metatype is TransactionHostClass {
+  if (typeof metatype !== 'function' || !('getInstance' in metatype)) return false;
+  const { prototype } = metatype as { prototype?: unknown };
+  return typeof prototype === 'object' && prototype !== null && 'isTransactionActive' in prototype && 'withoutTransaction' in prototype;
+}

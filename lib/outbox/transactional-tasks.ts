@@ -1,6 +1,7 @@
 import { ModulesContainer } from '@nestjs/core';
 import type { OutboxClient } from '../engine/outbox.js';
 import { Transaction, type TransactionSource, runTransaction } from '../engine/transactions.js';
+import { type TransactionHost, transactionHostClass } from '../nest-internals/modules.js';
 import { invalid } from '../task/validation.js';
 
 /** An adapter of `@nestjs-cls/transactional`, whose own types are not known here, as the package may not be installed. */
@@ -101,16 +102,10 @@ function withTasks<Tx>(
   return wrapped;
 }
 
-/** The `TransactionHost` of a connection: it knows whether the current code is in a transaction. */
-interface Host {
-  isTransactionActive(): boolean;
-  withoutTransaction<Result>(func: () => Promise<Result>): Promise<Result>;
-}
-
-const sources = new WeakMap<Host, TransactionSource>();
+const sources = new WeakMap<TransactionHost, TransactionSource>();
 
 function sourceOf(modules: ModulesContainer, { connectionName }: MergedOptions): TransactionSource | undefined {
-  const host = hostClassIn(modules)?.getInstance(connectionName);
+  const host = transactionHostClass(modules)?.getInstance(connectionName);
   if (!host) return undefined;
   let source = sources.get(host);
   if (!source) {
@@ -121,40 +116,4 @@ function sourceOf(modules: ModulesContainer, { connectionName }: MergedOptions):
     sources.set(host, source);
   }
   return source;
-}
-
-interface HostClass {
-  readonly prototype: Host;
-  getInstance(connectionName: string | undefined): Host;
-}
-
-const hostClasses = new WeakMap<ModulesContainer, HostClass>();
-
-/**
- * The class `TransactionHost` of the plugin that is in use. It is not imported: most applications do not have the plugin, and a bundler would look
- * for it.
- */
-function hostClassIn(modules: ModulesContainer): HostClass | undefined {
-  const known = hostClasses.get(modules);
-  if (known) return known;
-  for (const { providers } of modules.values()) {
-    for (const { metatype } of providers.values()) {
-      if (!isHostClass(metatype)) continue;
-      hostClasses.set(modules, metatype);
-      return metatype;
-    }
-  }
-  return undefined;
-}
-
-/** True for the class `TransactionHost` of `@nestjs-cls/transactional`, also if a bundler has renamed it. */
-export function isHostClass(metatype: unknown): metatype is HostClass {
-  if (typeof metatype !== 'function') return false;
-  const { prototype, getInstance } = metatype as unknown as { prototype?: object; getInstance?: unknown };
-  return (
-    typeof getInstance === 'function' &&
-    typeof prototype === 'object' &&
-    'isTransactionActive' in prototype &&
-    'withoutTransaction' in prototype
-  );
 }

@@ -1,6 +1,7 @@
 import { makeTask } from '../engine/background-task.js';
 import type { EngineHealth } from '../engine/engine.js';
 import type { BackgroundTaskOptions } from '../engine/options.js';
+import type { Relay } from '../engine/relay.js';
 import { type JoinTransaction, Transaction, runTransaction } from '../engine/transactions.js';
 import type { WorkerHost } from '../engine/worker-host.js';
 import { Runner } from '../runner/runner.js';
@@ -13,10 +14,17 @@ import { runHandler } from './run-handler.js';
 
 /** Whether what this process needs to send and to run tasks is there. */
 export interface BackgroundTasksHealth {
-  /** False if `engine` has something that is `false`. Without an engine, nothing can be missing. */
+  /** False if `engine` or `outbox` has something that is `false`. Without an engine, nothing can be missing. */
   readonly ok: boolean;
   /** With an engine alone. */
   readonly engine?: EngineHealth;
+  /** With an outbox alone. */
+  readonly outbox?: {
+    /** True if its table can be read. */
+    readonly works: boolean;
+    /** The problem, for a log: it may name servers and users. */
+    readonly problem?: string;
+  };
 }
 
 /** Executes and tracks the tasks of an application. */
@@ -24,12 +32,14 @@ export class BackgroundTasksRunner {
   readonly #runner: Runner;
   readonly #current: CurrentRequest;
   readonly #workerHost: WorkerHost | undefined;
+  readonly #relay: Relay | undefined;
 
   /** Made by `BackgroundTasksModule`: inject it. @internal */
-  constructor(runner = new Runner(), current = new CurrentRequest(runner), workerHost?: WorkerHost) {
+  constructor(runner = new Runner(), current = new CurrentRequest(runner), workerHost?: WorkerHost, relay?: Relay) {
     this.#runner = runner;
     this.#current = current;
     this.#workerHost = workerHost;
+    this.#relay = relay;
   }
 
   /** The tasks that run now. */
@@ -60,8 +70,11 @@ export class BackgroundTasksRunner {
    * bring a server back, and the process needs none when it comes. It asks the engine, which sends its server a ping at most. Never rejects.
    */
   async health(): Promise<BackgroundTasksHealth> {
-    const engine = await this.#workerHost?.health();
-    return engine ? { ok: engine.sends && engine.works !== false, engine } : { ok: true };
+    const [engine, problem] = await Promise.all([this.#workerHost?.health(), this.#relay?.problem()]);
+    if (!engine) return { ok: true };
+    const ok = engine.sends && engine.works !== false && problem === undefined;
+    if (!this.#relay) return { ok, engine };
+    return { ok, engine, outbox: problem === undefined ? { works: true } : { works: false, problem } };
   }
 
   /**
