@@ -16,6 +16,7 @@ const lightMyRequest = { '^(light-my-request)$': '<rootDir>/test/nest-11/node_mo
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
   '^nestjs-background-tasks/bullmq$': '<rootDir>/lib/bullmq/index.ts',
+  '^nestjs-background-tasks/outbox$': '<rootDir>/lib/outbox/index.ts',
   '^nestjs-background-tasks/testing$': '<rootDir>/lib/testing/index.ts',
   '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
