@@ -32,8 +32,6 @@ export class Relay {
   readonly #closing = new AbortController();
   /** True once nothing is handed over any more. */
   #isStopped = false;
-  /** How many entries the engine has taken. */
-  #taken = 0;
   /** True while only sweeps try the engine, as it has taken nothing for a while. */
   #isAway = false;
   /** The warnings that hold, until the opposite is logged. */
@@ -72,16 +70,16 @@ export class Relay {
 
   async #handOver(tasks: readonly Task[]): Promise<void> {
     const ids = entriesOf(tasks).map(({ id }) => id);
-    const taken = this.#taken;
+    const { taken } = this.#sender;
     try {
       if (this.#isAway || this.#isStopped) return this.#leave(tasks);
       await this.#sender.enqueue(tasks);
-      this.#took(tasks.length);
+      this.#took();
       await this.#removals.add(ids);
     } catch (error) {
       this.#leave(tasks);
       // If it took others in the meantime, it is not away.
-      if (this.#taken === taken) this.#tookNothing(error);
+      if (this.#sender.taken === taken) this.#tookNothing(error);
     }
   }
 
@@ -175,7 +173,7 @@ export class Relay {
       onRefusal?.(error);
       return false;
     }
-    this.#took(entries.length);
+    this.#took();
     for (const { id } of entries) this.#strikes.delete(id);
     await this.#removals.add(entries.map(({ id }) => id));
     return true;
@@ -184,8 +182,8 @@ export class Relay {
   /** Counts a refusal. One that comes while the engine takes other entries is the fault of the entry. */
   async #strike(entry: EngineEntry, error: unknown): Promise<void> {
     const { count, taken } = this.#strikes.get(entry.id) ?? { count: 0, taken: -1 };
-    if (this.#taken === taken) return;
-    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, taken: this.#taken });
+    if (this.#sender.taken === taken) return;
+    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, taken: this.#sender.taken });
     this.#strikes.delete(entry.id);
     await inTime(this.#outbox.setAside([entry.id], messageOf(error)));
     this.#log.setAside(entry.name, entry.id, error);
@@ -198,8 +196,7 @@ export class Relay {
     await inTime(this.#outbox.forgetDone());
   }
 
-  #took(count: number): void {
-    this.#taken += count;
+  #took(): void {
     this.#isAway = false;
     if (this.#warned.delete('engine')) this.#log.say('The engine takes tasks again, and gets those in the outbox');
   }
