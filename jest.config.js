@@ -31,6 +31,8 @@ const sources = {
 const independentOfNest = [
   // Processes, servers, connections and BullMQ: the engine behind its port. On both: engine, named-tasks, port and transports.
   'engine/(away|bullmq-options|chaos|dead-connection|failover|group-commit|observability|options-and-state|postgres-production|rolling-deploy|worker)',
+  // Databases and the libraries for them: the outbox behind its port.
+  'outbox/(clients|sql-outbox)',
   // Tasks and lists once they are made: their states, what they call and return, what they publish. No request of Nest has a part in it.
   'http/(kept-task|kept-task-elsewhere|list-made-by-hand)',
   'outcome/(around|diagnostics-channel|log-bounds|task-results)',
