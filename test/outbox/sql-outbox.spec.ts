@@ -27,7 +27,7 @@ const errorOf = (promise: Promise<unknown>): Promise<BackgroundTasksError> =>
     (error: unknown) => error as BackgroundTasksError,
   );
 
-describe.each(databases)('an outbox in $name', ({ dialect, libraries, name, ...database }: Database) => {
+describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...database }: Database) => {
   const [driver] = libraries;
   let server: Server;
   let db: Connected;

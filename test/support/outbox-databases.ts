@@ -16,6 +16,7 @@ import {
   fromMikroOrm,
   fromMysql2,
   fromPg,
+  fromPrisma,
   fromTypeOrm,
 } from 'nestjs-background-tasks/outbox';
 import { type Server, hasMariaDb, startMariaDb, startPostgres } from './servers.js';
@@ -84,6 +85,14 @@ const postgres: Database = {
         const orm = await MikroORM.init({ clientUrl, entities: [Thing] });
         const { em } = orm;
         return { pool: fromMikroOrm(em), transaction: (work) => em.transactional((tx) => work(fromMikroOrm(tx))), end: () => orm.close() };
+      },
+    },
+    {
+      // Prisma itself is too large, and wants code that it generates: its two methods, as it has them on its adapter for `pg`.
+      name: 'what Prisma has',
+      connect: async (connectionString) => {
+        const { pool, transaction, end } = await driverOf(postgres).connect(connectionString);
+        return { pool: likePrisma(pool), transaction: (work) => transaction((client) => work(likePrisma(client))), end };
       },
     },
   ],
@@ -172,4 +181,18 @@ function knexOn(client: 'pg' | 'mysql2'): Library {
       return { pool: fromKnex(db), transaction: (work) => db.transaction((tx) => work(fromKnex(tx))), end: () => db.destroy() };
     },
   };
+}
+
+function driverOf({ libraries: [driver] }: Database): Library {
+  return driver;
+}
+
+function likePrisma(client: OutboxClient): OutboxClient {
+  return fromPrisma({
+    $queryRawUnsafe: (sql, ...parameters) => client.query(sql, parameters),
+    $executeRawUnsafe: async (sql, ...parameters) => {
+      await client.query(sql, parameters);
+      return 1;
+    },
+  });
 }
