@@ -75,6 +75,8 @@ function wordsOf(error: object, { sql, parameters }: Sent): string | undefined {
   const [, tail = ''] = /(?:\$1|\?)(?!.*(?:\$1|\?))(.*)$/s.exec(sql) ?? [];
   const end = tail === '' ? -1 : text.lastIndexOf(tail);
   if (end >= 0) text = text.slice(end + tail.length).replace(/^\s*-\s*/, '');
+  // Prisma says where it was called, too.
+  [, text = text] = /Raw query failed\. Code: .* Message: `(.*)`\s*$/s.exec(text) ?? [];
   const isClean = !text.includes(sql.slice(0, 20)) && !parameters.some((parameter) => parameter !== '' && text.includes(parameter));
   return isClean && text.trim() !== '' ? text : undefined;
 }
