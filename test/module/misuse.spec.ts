@@ -23,7 +23,7 @@ describe('@BackgroundTasks', () => {
     expect(() => untyped(BackgroundTasks)(...decorated)).toThrow(
       expect.objectContaining({
         code: 'UNSUPPORTED_CONTEXT',
-        message: expect.stringMatching(/^@BackgroundTasks has no parentheses, on Users(\.\w+)?: write `@BackgroundTasks\(\) tasks/),
+        message: expect.stringMatching(/^@BackgroundTasks is missing its parentheses, on Users(\.\w+)?: write `@BackgroundTasks\(\) tasks/),
       }),
     );
   });
@@ -36,7 +36,7 @@ describe('@BackgroundTasks', () => {
     expect(() => untyped(BackgroundTasks)()(...decorated)).toThrow(
       expect.objectContaining({
         code: 'UNSUPPORTED_CONTEXT',
-        message: expect.stringContaining('is no parameter decorator there, on Users'),
+        message: expect.stringContaining('cannot be used here, on Users'),
       }),
     );
   });
