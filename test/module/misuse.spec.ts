@@ -106,7 +106,7 @@ describe('forRootAsync()', () => {
   it.each([
     ['scop', 'Unknown option `scop` of BackgroundTasksModule.forRootAsync(), expected one of `useFactory`, `useClass`'],
     ['useFactroy', 'Unknown option `useFactroy` of BackgroundTasksModule.forRootAsync()'],
-    ['concurrency', '`isGlobal`, `scope`; it goes into what the factory returns'],
+    ['concurrency', '`isGlobal`, `scope`; return it from the factory'],
   ])('refuses `%s` beside the factory', (name, message) => {
     expect(() => forRootAsync({ useFactory: () => ({}), [name]: 1 })).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }),
