@@ -291,8 +291,8 @@ describe('runner.transaction(), in within()', () => {
     await runner.transaction(() => undefined);
     await runner.transaction((join) => join(() => runner.transaction((inner) => inner(() => undefined))));
     expect(logs.of('warn')).toEqual([
-      expect.stringContaining('without a call of `join`'),
-      expect.stringContaining('`runner.transaction()` was called inside of another one'),
+      expect.stringContaining('without calling `join`'),
+      expect.stringContaining('`runner.transaction()` was called inside another one'),
     ]);
   });
 

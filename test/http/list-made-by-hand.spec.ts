@@ -131,7 +131,7 @@ describe('BackgroundTask', () => {
     const first = task.run();
     await expect(task.run()).rejects.toMatchObject({
       code: 'INVALID_TASK',
-      message: expect.stringContaining('"once at a time" runs already'),
+      message: expect.stringContaining('"once at a time" is already running'),
     });
     opened.open();
     await first;

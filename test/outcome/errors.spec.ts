@@ -40,7 +40,7 @@ function errorLogs(): unknown[][] {
 }
 
 const body = { statusCode: 503, message: 'Service Unavailable' };
-const refused = 'Background task "mail" was refused: 1 tasks are waiting already; try again later, or raise `maxPending`';
+const refused = 'Background task "mail" was refused: 1 tasks are already waiting; try again later, or raise `maxPending`';
 
 /** Has one task wait, which is all that may, and adds another. */
 function addTooMany(tasks: BackgroundTasks): void {
