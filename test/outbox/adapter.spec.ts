@@ -55,7 +55,7 @@ async function run(...args: string[]): Promise<{ outcomes: Readonly<Record<strin
 it('an outbox, and an adapter that is not wrapped: a warning at boot says what to do', async () => {
   const { warnings } = await run('Express', 'REQUEST', postgres.url, 'unwrapped');
   expect(warnings).toEqual([
-    expect.stringMatching(/`outbox` is set, and .* wrap the adapter of ClsPluginTransactional, as in `transactionalTasks\(/),
+    expect.stringMatching(/`outbox` is set, but .* Wrap the adapter of ClsPluginTransactional, as in `transactionalTasks\(/),
   ]);
 }, 60_000);
 
