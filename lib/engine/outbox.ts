@@ -6,7 +6,7 @@ import type { EngineEntry } from './engine.js';
  */
 export interface OutboxClient {
   /**
-   * Runs one statement, with `$1` for its parameter on Postgres and `?` on MySQL.
+   * Runs one statement, with the placeholders of the database: `$1` on Postgres, and `?` on MySQL. Parameters are text.
    *
    * @returns The rows, none for a statement that returns none.
    */
@@ -17,16 +17,19 @@ export interface OutboxClient {
  * A table in the application's database, where the tasks of a transaction are from its COMMIT until the engine has them, such as `sqlOutbox()` of
  * `nestjs-background-tasks/outbox`.
  *
- * No method may wait for ever: a database that is away is an error.
+ * No method may wait for ever: a database that is away is an error. Those that are given a client wait for as long as its transaction may.
  */
 export interface BackgroundTasksOutbox {
   /** Called at boot, before the first task. Rejects with what to do if its tables are missing or cannot be written. */
   open(): Promise<void>;
-  /** Saves entries in the transaction of a client. They are leased to this process for a while, which sends them after the COMMIT. */
+  /**
+   * Saves entries in the transaction of a client. They are leased to this process for a while, which sends them after the COMMIT. An error that has
+   * the transaction tried again, such as a deadlock, is that of the client. No error holds the arguments of a task.
+   */
   save(client: OutboxClient, entries: readonly EngineEntry[]): Promise<void>;
   /** Leases up to that many saved entries, in the order in which they were saved, that nobody has a lease of: what a process that died has left. */
   lease(limit: number): Promise<readonly EngineEntry[]>;
-  /** The entry that has this id, if it is in the outbox. */
+  /** The entry that has this id, if it is in the outbox and was not set aside. */
   find(id: string): Promise<EngineEntry | undefined>;
   /** Removes entries that the engine has. */
   remove(ids: readonly string[]): Promise<void>;

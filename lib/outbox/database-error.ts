@@ -13,7 +13,7 @@ export interface DatabaseError {
   readonly reason: string;
   /** The SQLSTATE of Postgres, or the number of an error of MySQL. */
   readonly codes: ReadonlySet<string>;
-  /** The error of the library, which has lost what was sent. */
+  /** The error of the library, which has lost what was sent. `undefined` for one that cannot be changed. */
   readonly error: unknown;
 }
 
@@ -44,16 +44,17 @@ const KEPT: ReadonlySet<PropertyKey> = new Set<PropertyKey>(
 export function readError(error: unknown, sent: Sent): DatabaseError {
   const codes = new Set<string>();
   let reason: string | undefined;
+  let isCleaned = true;
   for (const one of errorsIn(error)) {
     for (const key of ['code', 'originalCode', 'errno', 'sqlState']) {
       const code: unknown = Reflect.get(one, key);
       if (typeof code === 'string' || typeof code === 'number') codes.add(String(code));
     }
     const text = wordsOf(one, sent);
-    if (isError(one)) clean(one, text ?? 'the database refused a statement');
+    if (isError(one) && !clean(one, text ?? 'the database refused a statement')) isCleaned = false;
     reason ??= text;
   }
-  return { reason: reason ?? 'an error without a message', codes, error };
+  return { reason: reason ?? 'an error without a message', codes, error: isCleaned ? error : undefined };
 }
 
 /** The error, and those within it. */
@@ -81,11 +82,17 @@ function wordsOf(error: object, { sql, parameters }: Sent): string | undefined {
   return isClean && text.trim() !== '' ? text : undefined;
 }
 
-function clean(error: Error, message: string): void {
-  const frames = String(error.stack)
-    .split('\n')
-    .filter((line) => /^\s+at /.test(line));
-  for (const key of Reflect.ownKeys(error)) if (!KEPT.has(key)) Reflect.deleteProperty(error, key);
-  error.message = message;
-  error.stack = [`${error.name}: ${message}`, ...frames].join('\n');
+/** Returns false for an error that keeps what it has, such as one that is frozen. */
+function clean(error: Error, message: string): boolean {
+  try {
+    const frames = String(error.stack)
+      .split('\n')
+      .filter((line) => /^\s+at /.test(line));
+    const isRid = Reflect.ownKeys(error).every((key) => KEPT.has(key) || Reflect.deleteProperty(error, key));
+    error.message = message;
+    error.stack = [`${error.name}: ${message}`, ...frames].join('\n');
+    return isRid;
+  } catch {
+    return false;
+  }
 }
