@@ -143,7 +143,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await reported.atLeast(1);
     await app.close();
     expect(reported.all).toEqual([
-      'held, attempt 1: its worker died once while it ran, the last time with no other task beside it; look for what ends the process, such as memory that runs out, and run it again by hand',
+      'held, attempt 1: its worker died once while it ran, the last time without any other task beside it; find out what ends the process, such as running out of memory, and retry it by hand',
     ]);
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
   });
