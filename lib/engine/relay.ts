@@ -58,7 +58,7 @@ export class Relay {
 
   /** Saves tasks in the transaction of a client. Rejects if they cannot be saved, or with the error of the option `carry`. */
   async save(tasks: readonly Task[], client: OutboxClient): Promise<void> {
-    await Promise.all(tasks.map((task) => namedCallOf(task)?.carrying));
+    for (const task of tasks) await namedCallOf(task)?.carrying;
     await this.#outbox.save(client, entriesOf(tasks));
   }
 

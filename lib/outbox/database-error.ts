@@ -32,11 +32,13 @@ const MOST_ERRORS = 10;
 /** The properties of an error that hold another one. */
 const WITHIN = ['cause', 'driverError', 'previous', 'original', 'meta', 'driverAdapterError'] as const;
 /** The properties of an error that have nothing of what was sent. */
-const KEPT = new Set<PropertyKey>([
-  ...WITHIN,
-  ...['name', 'message', 'stack', 'code', 'originalCode', 'errno', 'sqlState', 'severity', 'schema', 'table', 'column', 'constraint'],
-  ...['routine', 'kind', 'syscall', 'address', 'port', 'clientVersion'],
-]);
+const KEPT: ReadonlySet<PropertyKey> = new Set<PropertyKey>(
+  [
+    WITHIN,
+    ['name', 'message', 'stack', 'code', 'originalCode', 'errno', 'sqlState', 'severity', 'schema', 'table', 'column', 'constraint'],
+    ['routine', 'kind', 'syscall', 'address', 'port', 'clientVersion'],
+  ].flat(),
+);
 
 /** Reads an error, and takes away from it what was sent: in place, so that a caller who looks at its class or its code still knows it. */
 export function readError(error: unknown, sent: Sent): DatabaseError {
@@ -73,6 +75,8 @@ function wordsOf(error: object, { sql, parameters }: Sent): string | undefined {
   const [, tail = ''] = /(?:\$1|\?)(?!.*(?:\$1|\?))(.*)$/s.exec(sql) ?? [];
   const end = tail === '' ? -1 : text.lastIndexOf(tail);
   if (end >= 0) text = text.slice(end + tail.length).replace(/^\s*-\s*/, '');
+  // Prisma says where it was called, too.
+  [, text = text] = /Raw query failed\. Code: .* Message: `(.*)`\s*$/s.exec(text) ?? [];
   const isClean = !text.includes(sql.slice(0, 20)) && !parameters.some((parameter) => parameter !== '' && text.includes(parameter));
   return isClean && text.trim() !== '' ? text : undefined;
 }
