@@ -98,7 +98,7 @@ export class Batcher {
   }
 
   /** Sends a batch, with retries, until it is accepted or aborted. */
-  send(batch: Batch): void {
+  enqueue(batch: Batch): void {
     this.#waiting.push(batch);
     if (!this.#inFlight) this.#callNext();
   }
@@ -148,7 +148,7 @@ export class Batcher {
       if (batch.isOver) return;
       if (await this.#call([{ batch, entries: batch.nextEntries(MAX_ENTRIES, MAX_CHARACTERS) }])) break;
     }
-    if (!batch.isOver) this.send(batch);
+    if (!batch.isOver) this.enqueue(batch);
   }
 
   /** Calls the engine. Resolves with true if it has accepted the entries. If one of the batches is aborted, the whole call is. */

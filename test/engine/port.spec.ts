@@ -601,8 +601,8 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
   ])('fails with a report if this package has not written it, and quotes none of it: %s', async (_what, data) => {
     const { logs } = await start();
     const message =
-      'Background task "mail" came from the engine with data that this package has not written: expected its `args` to be an array, as JSON, ' +
-      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only';
+      'Background task "mail" came from the engine with data that this package did not write: expected its `args` to be an array, as JSON, ' +
+      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue only with addTask()';
     await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
     expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
     expect(logs.of('error')).toEqual([`${message} (job a job)`]);
@@ -636,20 +636,20 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     const closing = new AbortController();
     const run = engine.host.run(jobOf({ name: 'held' }), closing.signal);
     closing.abort('the worker closes');
-    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
+    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was aborted: the worker closes'));
     expect({ log, reported }).toEqual({ log: ['started'], reported: [] });
     expect(logs.of('warn')).toEqual([
-      'Background task "held" (job a job) is left to the engine, which will have it run again: the worker closes',
+      'Background task "held" (job a job) was given back to the engine, which will run it again: the worker closes',
     ]);
   });
 
   it('does not start when the signal has fired', async () => {
     const { logs } = await start();
     const run = engine.host.run(jobOf({ name: 'held' }), AbortSignal.abort('the worker closes'));
-    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
+    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was aborted: the worker closes'));
     expect({ log, reported }).toEqual({ log: [], reported: [] });
     expect(logs.of('warn')).toEqual([
-      'Background task "held" (job a job) is left to the engine, which will have it run again: the worker closes',
+      'Background task "held" (job a job) was given back to the engine, which will run it again: the worker closes',
     ]);
   });
 });

@@ -178,7 +178,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     proxy.restore();
     await expect(stateOf(id)).resolves.toEqual({ state: 'active', attemptsMade: 0 });
     expect(logs.of('warn')[0]).toBe(
-      `Background task "held" (job ${id}) is left to the engine, which will have it run again: the application shuts down, and its shutdownTimeout of 10 ms is over`,
+      `Background task "held" (job ${id}) was given back to the engine, which will run it again: the application shuts down, and its shutdownTimeout of 10 ms is over`,
     );
     expect(reported.all).toEqual([]);
 
