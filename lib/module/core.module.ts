@@ -126,7 +126,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
         scope: module.getProviderByKey(MODULE_SCOPE).instance,
       })),
     );
-    if (this.sender.discover()) this.runner.holdCurrentTask();
+    if (this.sender.discover()) this.runner.keepCurrentTask();
     this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
     const requestScoped = this.#requestScopedWarning();
     const serverless = serverlessWarning(this.runner, process.env);
