@@ -16,7 +16,7 @@ import { Sender } from '../engine/sender.js';
 import { WorkerHost } from '../engine/worker-host.js';
 import { Connections, aroundRequests, linkResponses, observeFailures } from '../nest-internals/adapter.js';
 import { addOutermostInterceptor, aroundResolvers, runWithoutObservables } from '../nest-internals/handlers.js';
-import { internalsWarning, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
+import { internalsWarning, loggerUnknown, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
 import { BackgroundTasksInterceptor } from '../request/background-tasks.interceptor.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
 import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
@@ -115,6 +115,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
       onCloseCalled(modules, () => runner.closeRequested()),
       addOutermostInterceptor(config, interceptor),
       unwrapped,
+      loggerUnknown(),
     );
   }
 
