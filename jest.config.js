@@ -43,7 +43,7 @@ const independentOfNest = [
   'engine/guide',
   'guides/(testing-guide|transactions|tried-again|what-a-task-may-use)',
   // Samples, likewise. On both: the first ones that a reader meets, the shutdown of a process, messages, and the one that has it all.
-  'samples/(cpu-work|engine|fastify|files|multi-tenant|opentelemetry|recipes|serverless|too-busy|upload-progress)',
+  'samples/(cpu-work|engine|fastify|files|fire-and-forget|multi-tenant|opentelemetry|recipes|serverless|too-busy|upload-progress)',
 ];
 
 /** What the engine does, on the oldest BullMQ that it works with. */
