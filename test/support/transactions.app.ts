@@ -71,6 +71,7 @@ class OrdersController {
 class AppModule {}
 
 const app = await NestFactory.create(AppModule, new ExpressAdapter(), { logger: ['error', 'warn'] });
+app.enableShutdownHooks();
 await app.listen(0, '127.0.0.1');
 await fetch(`${await app.getUrl()}/orders/1`, { method: 'POST' });
 await app.get(BackgroundTasksRunner).onIdle();
