@@ -16,6 +16,7 @@ const lightMyRequest = { '^(light-my-request)$': '<rootDir>/test/nest-11/node_mo
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
   '^nestjs-background-tasks/bullmq$': '<rootDir>/lib/bullmq/index.ts',
+  '^nestjs-background-tasks/outbox$': '<rootDir>/lib/outbox/index.ts',
   '^nestjs-background-tasks/testing$': '<rootDir>/lib/testing/index.ts',
   '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
@@ -30,6 +31,8 @@ const sources = {
 const independentOfNest = [
   // Processes, servers, connections and BullMQ: the engine behind its port. On both: engine, named-tasks, port and transports.
   'engine/(away|bullmq-options|chaos|dead-connection|failover|group-commit|observability|options-and-state|postgres-production|rolling-deploy|worker)',
+  // Databases and the libraries for them: the outbox behind its port.
+  'outbox/(clients|sql-outbox)',
   // Tasks and lists once they are made: their states, what they call and return, what they publish. No request of Nest has a part in it.
   'http/(kept-task|kept-task-elsewhere|list-made-by-hand)',
   'outcome/(around|diagnostics-channel|log-bounds|task-results)',

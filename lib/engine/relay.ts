@@ -17,6 +17,8 @@ const MOST_ENTRIES = 200;
 const MOST_REFUSALS = 5;
 /** How often the engine refuses an entry, while it takes others, before the entry is set aside. */
 const STRIKES = 3;
+/** Time that the database is given to answer, in ms: on a connection that is dead, no driver does. */
+const ANSWER_MS = 10_000;
 /** The pause between two looks for done tasks to forget, in ms. */
 const FORGET_MS = 3_600_000;
 
@@ -30,8 +32,6 @@ export class Relay {
   readonly #closing = new AbortController();
   /** True once nothing is handed over any more. */
   #isStopped = false;
-  /** How many entries the engine has taken. */
-  #taken = 0;
   /** True while only sweeps try the engine, as it has taken nothing for a while. */
   #isAway = false;
   /** The warnings that hold, until the opposite is logged. */
@@ -58,7 +58,7 @@ export class Relay {
 
   /** Saves tasks in the transaction of a client. Rejects if they cannot be saved, or with the error of the option `carry`. */
   async save(tasks: readonly Task[], client: OutboxClient): Promise<void> {
-    await Promise.all(tasks.map((task) => namedCallOf(task)?.carrying));
+    for (const task of tasks) await namedCallOf(task)?.carrying;
     await this.#outbox.save(client, entriesOf(tasks));
   }
 
@@ -70,16 +70,16 @@ export class Relay {
 
   async #handOver(tasks: readonly Task[]): Promise<void> {
     const ids = entriesOf(tasks).map(({ id }) => id);
-    const taken = this.#taken;
+    const { taken } = this.#sender;
     try {
       if (this.#isAway || this.#isStopped) return this.#leave(tasks);
       await this.#sender.enqueue(tasks);
-      this.#took(tasks.length);
+      this.#took();
       await this.#removals.add(ids);
     } catch (error) {
       this.#leave(tasks);
       // If it took others in the meantime, it is not away.
-      if (this.#taken === taken) this.#tookNothing(error);
+      if (this.#sender.taken === taken) this.#tookNothing(error);
     }
   }
 
@@ -90,14 +90,14 @@ export class Relay {
 
   /** The state of a task that is in the outbox. */
   async find(id: string): Promise<TaskState | undefined> {
-    const entry = await this.#outbox.find(id);
+    const entry = await inTime(this.#outbox.find(id));
     return entry && { id, name: entry.name, state: 'waiting', attempt: 0 };
   }
 
   /** The reason why the outbox cannot be used, if there is one. Never rejects. */
   async problem(): Promise<string | undefined> {
     try {
-      await this.#outbox.ping();
+      await inTime(this.#outbox.ping());
       return undefined;
     } catch (error) {
       return messageOf(error);
@@ -145,7 +145,7 @@ export class Relay {
   /** Hands over all that no process has a lease of. Returns false if the engine takes nothing. */
   async #sweep(): Promise<boolean> {
     for (;;) {
-      const entries = this.#closing.signal.aborted ? [] : await this.#outbox.lease(MOST_ENTRIES);
+      const entries = this.#closing.signal.aborted ? [] : await inTime(this.#outbox.lease(MOST_ENTRIES));
       if (entries.length > 0 && !(await this.#send(entries)) && !(await this.#sendOneByOne(entries))) return false;
       this.#isAway = false;
       if (entries.length < MOST_ENTRIES) return true;
@@ -173,7 +173,7 @@ export class Relay {
       onRefusal?.(error);
       return false;
     }
-    this.#took(entries.length);
+    this.#took();
     for (const { id } of entries) this.#strikes.delete(id);
     await this.#removals.add(entries.map(({ id }) => id));
     return true;
@@ -182,10 +182,10 @@ export class Relay {
   /** Counts a refusal. One that comes while the engine takes other entries is the fault of the entry. */
   async #strike(entry: EngineEntry, error: unknown): Promise<void> {
     const { count, taken } = this.#strikes.get(entry.id) ?? { count: 0, taken: -1 };
-    if (this.#taken === taken) return;
-    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, taken: this.#taken });
+    if (this.#sender.taken === taken) return;
+    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, taken: this.#sender.taken });
     this.#strikes.delete(entry.id);
-    await this.#outbox.setAside([entry.id], messageOf(error));
+    await inTime(this.#outbox.setAside([entry.id], messageOf(error)));
     this.#log.setAside(entry.name, entry.id, error);
   }
 
@@ -193,11 +193,10 @@ export class Relay {
     const now = performance.now();
     if (now - this.#forgottenAt < FORGET_MS) return;
     this.#forgottenAt = now;
-    await this.#outbox.forgetDone();
+    await inTime(this.#outbox.forgetDone());
   }
 
-  #took(count: number): void {
-    this.#taken += count;
+  #took(): void {
     this.#isAway = false;
     if (this.#warned.delete('engine')) this.#log.say('The engine takes tasks again, and gets those in the outbox');
   }
@@ -213,6 +212,19 @@ export class Relay {
     if (this.#warned.has('outbox')) return;
     this.#warned.add('outbox');
     this.#log.warn(`The outbox cannot be used, and is tried again: ${messageOf(error)}`);
+  }
+}
+
+async function inTime<Result>(answer: Promise<Result>): Promise<Result> {
+  const timeout = new AbortController();
+  const silence = wait(ANSWER_MS, undefined, { ref: false, signal: timeout.signal }).then(() => {
+    throw new Error(`the database did not answer within ${ANSWER_MS} ms`);
+  });
+  silence.catch(() => undefined);
+  try {
+    return await Promise.race([answer, silence]);
+  } finally {
+    timeout.abort();
   }
 }
 
@@ -244,7 +256,7 @@ class Removals {
       const ids = this.#ids;
       this.#ids = [];
       try {
-        await this.#outbox.remove(ids);
+        await inTime(this.#outbox.remove(ids));
       } catch (error) {
         this.#ids = ids.concat(this.#ids);
         return this.#onError(error);

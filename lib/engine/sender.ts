@@ -25,11 +25,17 @@ export class Sender {
   readonly #options: ResolvedEngineOptions;
   readonly #batcher: Batcher | undefined;
   readonly #inFlight = new Set<Batch>();
+  #taken = 0;
 
   constructor(providers: NamedProviders, options: ResolvedEngineOptions) {
     this.#providers = providers;
     this.#options = options;
     this.#batcher = options.engine && new Batcher(options.engine);
+  }
+
+  /** How many tasks the engine has taken. */
+  get taken(): number {
+    return this.#taken;
   }
 
   get hasEngine(): boolean {
@@ -101,6 +107,7 @@ export class Sender {
       if (carrying.length > 0) await Promise.race([Promise.all(carrying), batch.end]);
       this.#batcher.send(batch);
       await batch.end;
+      this.#taken += tasks.length;
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(batch);
@@ -116,6 +123,7 @@ export class Sender {
     });
     try {
       await Promise.race([engine?.enqueue(entries, signal), aborted]);
+      this.#taken += entries.length;
     } catch (error) {
       throw withoutArguments(error);
     }

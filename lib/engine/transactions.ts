@@ -13,8 +13,8 @@ export interface HeldTask {
 
 /** The runner, as far as a transaction needs it. */
 export interface TransactionRunner {
-  /** Saves those of the tasks that go to an engine, in the transaction of the client. Rejects if they cannot be saved. */
-  save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<void>;
+  /** Saves those of the tasks that go to an engine, in the transaction of the client. Returns false if there are none. Rejects if they cannot be saved. */
+  save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<boolean>;
   committed(held: readonly HeldTask[]): void;
   rolledBack(held: readonly HeldTask[]): void;
 }
@@ -122,7 +122,10 @@ export class Transaction {
   async call<Result>(work: Work<Result>, client: OutboxClient | undefined): Promise<Result> {
     if (client) await this.#once?.mark(this, client);
     const result = await this.#run(work);
-    for (const [runner, held] of this.#held) await runner.save(held, client);
+    let isSaved = false;
+    for (const [runner, held] of this.#held) if (await runner.save(held, client)) isSaved = true;
+    // Postgres answers the COMMIT of a transaction that it has aborted without an error.
+    if (this.#held.size > 0 && !isSaved) await client?.query('SELECT 1', []);
     return result;
   }
 

@@ -105,9 +105,11 @@ export class WorkerHost implements EngineHost {
     this.#running.add(job);
     try {
       if (signal.aborted) throw abortError();
-      task = this.#taskOf(job);
       const endedLate: RunObserver['endedLate'] = (_, how, error) => this.#log.endedLate(task, how, error);
-      const run = (): Promise<void> => task.runToEnd(task.options.timeout ?? this.#options.timeout, endedLate, this.#caller);
+      const run = (): Promise<void> => {
+        task = this.#taskOf(job);
+        return task.runToEnd(task.options.timeout ?? this.#options.timeout, endedLate, this.#caller);
+      };
       const { outbox } = this.#options;
       if (outbox && this.#providers.find(job.name)?.options.once) await this.#runOnce(outbox, job, run);
       else await run();

@@ -21,8 +21,8 @@ interface Adapter<Tx> {
 }
 
 interface AdapterOptions<Tx> {
-  wrapWithTransaction(options: unknown, func: Work, setTx: (tx?: Tx) => void): Promise<unknown>;
-  wrapWithNestedTransaction?(options: unknown, func: Work, setTx: (tx?: Tx) => void, tx: Tx): Promise<unknown>;
+  wrapWithTransaction: (options: unknown, func: Work, setTx: (tx?: Tx) => void) => Promise<unknown>;
+  wrapWithNestedTransaction?: (options: unknown, func: Work, setTx: (tx?: Tx) => void, tx: Tx) => Promise<unknown>;
 }
 
 interface MergedOptions {

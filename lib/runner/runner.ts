@@ -120,17 +120,21 @@ export class Runner implements ListRunner, TransactionRunner {
     if (isForEngine(task)) (list.engineFlush ??= new EngineFlush(list, this)).added();
   }
 
-  async save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<void> {
+  async save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<boolean> {
     // A shutdown may have dropped some.
     const tasks = held.map(({ task }) => task).filter((task) => isForEngine(task) && this.#held.has(task));
-    if (!this.#relay || tasks.length === 0) return;
-    if (!client) return this.log.savedWithoutClient();
+    if (!this.#relay || tasks.length === 0) return false;
+    if (!client) {
+      this.log.savedWithoutClient();
+      return false;
+    }
     for (const task of tasks) {
       this.#held.delete(task);
       this.#saved.add(task);
       task.sent();
     }
     await this.#relay.save(tasks, client);
+    return true;
   }
 
   /** Hands over the tasks that are saved, and has the others join their lists. */

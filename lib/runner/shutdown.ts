@@ -51,7 +51,7 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   async #drain(): Promise<void> {
     const { shutdownTimeout } = this.#runner.options;
     this.#deadline ??= this.#begin(shutdownTimeout);
-    const worker = all(this.#workerHost.drain(this.#giveBack.signal), this.#relay?.stopSweeping());
+    const worker = all(this.#workerHost.drain(this.#giveBack.signal), this.#relay?.stopSweeping() ?? Promise.resolve());
     const left = Math.max(0, this.#deadline - performance.now());
     if (await atMost(left, this.#canClose(worker))) return;
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
@@ -155,7 +155,7 @@ function count(names: Map<string, number>, name: string): void {
   names.set(name, (names.get(name) ?? 0) + 1);
 }
 
-async function all(...promises: (Promise<unknown> | undefined)[]): Promise<void> {
+async function all(...promises: Promise<unknown>[]): Promise<void> {
   await Promise.all(promises);
 }
 

@@ -14,6 +14,7 @@ export type BackgroundTasksErrorCode =
   | 'TIMEOUT'
   | 'OVERFLOW'
   | 'ENGINE'
+  | 'OUTBOX'
   | 'SHUTDOWN';
 
 /** What every error of this package has, of whichever copy of it. */
