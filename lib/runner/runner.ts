@@ -265,7 +265,7 @@ export class Runner implements ListRunner, TransactionRunner {
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
     this.log.endedLate(task, how, error);
-    this.#noLongerLingers(task);
+    this.#abandonedEnded(task);
   }
 
   discarded(task: Task, reason: string): void {
@@ -420,9 +420,9 @@ export class Runner implements ListRunner, TransactionRunner {
   /** Aborts a running task at the end of a shutdown, which logs it. Returns false if the task is not running. */
   abandon(task: Task, error: Error): boolean {
     this.#abandoned.add(task);
-    this.counters.taskLingers();
+    this.counters.taskAbandoned();
     if (task.abort(error)) return true;
-    this.#noLongerLingers(task);
+    this.#abandonedEnded(task);
     return false;
   }
 
@@ -433,7 +433,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#settledAfterOnError(task, error);
   }
 
-  #noLongerLingers(task: Task): void {
-    if (this.#abandoned.delete(task)) this.counters.lingeringTaskEnded();
+  #abandonedEnded(task: Task): void {
+    if (this.#abandoned.delete(task)) this.counters.abandonedTaskEnded();
   }
 }

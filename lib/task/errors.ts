@@ -133,9 +133,9 @@ export class BackgroundTasksShutdownError extends RefusedError {
 
   constructor(
     readonly task: string,
-    what: string,
+    predicate: string,
   ) {
-    super('SHUTDOWN', `${taskCalled(task)} ${what}`);
+    super('SHUTDOWN', `${taskCalled(task)} ${predicate}`);
   }
 }
 
@@ -145,9 +145,9 @@ export class BackgroundTasksEngineError extends RefusedError {
 
   constructor(
     readonly tasks: readonly string[],
-    what: string,
+    predicate: string,
     override readonly cause: unknown,
   ) {
-    super('ENGINE', `${tasksCalled(tasks)} ${what}`);
+    super('ENGINE', `${tasksCalled(tasks)} ${predicate}`);
   }
 }
