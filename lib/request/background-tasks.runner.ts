@@ -88,9 +88,14 @@ export class BackgroundTasksRunner {
    */
   async within<Result>(func: (tasks: BackgroundTasks) => Result | PromiseLike<Result>): Promise<Result> {
     if (typeof func !== 'function') throw invalid('INVALID_TASK', 'the argument of within()', 'a function', func);
-    const lifetime = new WorkLifetime(this.#runner);
-    const options = { current: this.#current, waitsForEngine: true };
-    return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
+    const call = async (): Promise<Result> => {
+      const lifetime = new WorkLifetime(this.#runner);
+      const options = { current: this.#current, waitsForEngine: true };
+      return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
+    };
+    const transaction = Transaction.current(this.#runner);
+    // A savepoint, so that its failure discards its tasks even if the transaction commits.
+    return transaction ? transaction.savepoint(call) : call();
   }
 
   /**

@@ -13,7 +13,7 @@ const tsx = resolve('node_modules/tsx/dist/loader.mjs');
 const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
 
 /** Bytes of the packed tarball. Raise it when what users get is worth it. */
-const SIZE_BUDGET = 224 * 1024;
+const SIZE_BUDGET = 256 * 1024;
 
 /** Older than the oldest that the engine works with. */
 const UNUSED_BULLMQ = '5.41.0';
