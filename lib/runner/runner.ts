@@ -45,6 +45,7 @@ export class Runner implements ListRunner, TransactionRunner {
   /** The tasks that a shutdown has aborted and whose functions are still running. */
   readonly #abandoned = new Set<Task>();
   #caller: TaskCaller | undefined;
+  #check: (() => boolean) | undefined;
   #hasTransactions = false;
   #isClosed = false;
 
@@ -63,6 +64,11 @@ export class Runner implements ListRunner, TransactionRunner {
   /** Keeps `currentTask()` set to the end of each task on every version of Node. */
   keepCurrentTask(): void {
     this.#caller = taskCaller(true, this.options.around);
+  }
+
+  /** Calls a function for each task that is admitted, until it returns true. */
+  checkTasks(check: () => boolean): void {
+    this.#check = check;
   }
 
   /** Fires when the application begins to shut down. */
@@ -196,6 +202,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#sender?.prepare(task);
     if (waitUntil) list.promiseEnd(waitUntil, (error) => this.log.waitUntilRejected(error));
     this.counters.taskAdmitted();
+    if (this.#check?.()) this.#check = undefined;
   }
 
   /** Requests a turn for the list, and one for each of its parallel tasks. */

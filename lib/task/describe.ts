@@ -33,6 +33,41 @@ export function messageOf(error: unknown): string {
   }
 }
 
+/** The message for a line that the stack follows: of several lines the first one, if the stack has them all. */
+export function headlineOf(error: unknown): string {
+  try {
+    if (isError(error) && error.message.includes('\n') && error.stack?.includes(error.message)) {
+      const line = error.message.split('\n').find((text) => text.trim() !== '');
+      if (line !== undefined) return bounded(`${line.trim()} …`, LONGEST_MESSAGE);
+    }
+  } catch {
+    // An error whose properties throw.
+  }
+  return messageOf(error);
+}
+
+/**
+ * An error for a logger that prints whatever properties it has: its class, name, message, code and stack, which has the causes. Drivers put what
+ * they were sent into others. `undefined` for a value that is no error.
+ */
+export function shownError(error: unknown): Error | undefined {
+  if (!isError(error)) return undefined;
+  try {
+    const shown = Object.create(Object.getPrototypeOf(error) as object, {
+      message: { value: messageOf(error) },
+      stack: { value: stackOf(error) },
+    }) as Error;
+    for (const key of ['name', 'code']) {
+      const value: unknown = Object.hasOwn(error, key) && Reflect.get(error, key);
+      const short = typeof value === 'string' ? bounded(value, LONGEST_NAME) : value;
+      if (typeof short === 'string' || typeof short === 'number') Object.defineProperty(shown, key, { value: short, enumerable: true });
+    }
+    return shown;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Node's error for a host that refuses connections on all of its addresses has a code, but no message. */
 function textOf(error: Error): string {
   return String(error.message) || String('code' in error ? error.code : error.name);
