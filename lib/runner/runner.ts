@@ -66,7 +66,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#caller = taskCaller(true, this.options.around);
   }
 
-  /** Calls a function for each task that is admitted, until it returns true. */
+  /** Sets a function to call for each admitted task until it returns true. */
   checkTasks(check: () => boolean): void {
     this.#check = check;
   }
