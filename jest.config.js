@@ -48,7 +48,7 @@ const independentOfNest = [
   // The databases of the outbox. How tasks follow transactions of nestjs-cls stays on both.
   'outbox/(clients|kills|outbox|sql-outbox)',
   // Samples, likewise. On both: the first ones that a reader meets, the shutdown of a process, messages, and the one that has it all.
-  'samples/(cpu-work|engine|fastify|files|multi-tenant|opentelemetry|recipes|serverless|too-busy|upload-progress)',
+  'samples/(cpu-work|engine|fastify|files|fire-and-forget|multi-tenant|opentelemetry|recipes|serverless|too-busy|upload-progress)',
 ];
 
 /** What the engine does, on the oldest BullMQ that it works with. */

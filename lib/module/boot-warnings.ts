@@ -1,3 +1,4 @@
+import { isMainThread } from 'node:worker_threads';
 import { Scope } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import type { ResolvedEngineOptions } from '../engine/options.js';
@@ -155,12 +156,25 @@ const PLATFORMS = {
 /** The warning about a platform that may freeze the process before its tasks have run, unless an option prevents that. */
 export function serverlessWarning({ options, hasEngine }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
   if (options.waitUntil || hasEngine) return undefined;
-  const platform = Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
+  const platform = freezingPlatform(environment);
   return (
     platform &&
     `Background tasks may be delayed or lost here (${platform}): the process is frozen once it has answered. Configure \`waitUntil\` or an ` +
       '`engine`, or await `BackgroundTasksRunner#onIdle()` before the function returns, and say so with `waitUntil: () => undefined`. See ' +
       'https://github.com/nestjs-background-tasks/nestjs-background-tasks/blob/main/docs/serverless.md'
+  );
+}
+
+function freezingPlatform(environment: NodeJS.ProcessEnv): string | undefined {
+  return Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
+}
+
+/** The warning about a server that SIGTERM ends at once. A platform that freezes its processes sends none, and a thread gets none. */
+export function signalsWarning({ options }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
+  if (options.waitUntil || !isMainThread || freezingPlatform(environment) || process.listenerCount('SIGTERM') > 0) return undefined;
+  return (
+    'Nothing in this process listens for SIGTERM, which ends it at once: tasks that wait or run then are lost. Call `app.enableShutdownHooks()` in ' +
+    'main.ts, and the application finishes them first'
   );
 }
 

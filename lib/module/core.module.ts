@@ -16,7 +16,7 @@ import { Sender } from '../engine/sender.js';
 import { WorkerHost } from '../engine/worker-host.js';
 import { Connections, aroundRequests, linkResponses, observeFailures } from '../nest-internals/adapter.js';
 import { addOutermostInterceptor, aroundResolvers, runWithoutObservables } from '../nest-internals/handlers.js';
-import { internalsWarning, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
+import { internalsWarning, loggerUnknown, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
 import { BackgroundTasksInterceptor } from '../request/background-tasks.interceptor.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
 import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
@@ -27,7 +27,7 @@ import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
 import { type OpenApplication, applications, registerCopy } from '../request/context.js';
-import { copiesWarning, requestScopedWarning, serverlessWarning, unwrappedAdapterWarning } from './boot-warnings.js';
+import { copiesWarning, requestScopedWarning, serverlessWarning, signalsWarning, unwrappedAdapterWarning } from './boot-warnings.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');
@@ -108,6 +108,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     applications.add(this.#application);
     // Nest 12 has this hook, which sees the messages of a microservice before their guards.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
+    runner.checkTasks(() => this.#checkSignals(interceptor));
     const unwrapped = aroundResolvers(contexts, (args, resolve) => interceptor.resolvers.around(args, resolve));
     interceptor.resolvers.areWrapped = unwrapped === undefined;
     this.#losses.push(
@@ -115,6 +116,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
       onCloseCalled(modules, () => runner.closeRequested()),
       addOutermostInterceptor(config, interceptor),
       unwrapped,
+      loggerUnknown(),
     );
   }
 
@@ -126,7 +128,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
         scope: module.getProviderByKey(MODULE_SCOPE).instance,
       })),
     );
-    if (this.sender.discover()) this.runner.holdCurrentTask();
+    if (this.sender.discover()) this.runner.keepCurrentTask();
     this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
     const requestScoped = this.#requestScopedWarning();
     const serverless = serverlessWarning(this.runner, process.env);
@@ -134,6 +136,14 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     for (const warning of [internalsWarning(this.#losses), copiesWarning(), requestScoped, serverless, unwrapped]) {
       if (warning) this.log.warn(warning);
     }
+  }
+
+  /** Returns whether the application is a server, and has been checked. It may enable its shutdown hooks as late as after `listen()`. */
+  #checkSignals({ receivesMessages }: BackgroundTasksInterceptor): boolean {
+    if (!this.adapterHost.listening && !receivesMessages) return false;
+    const warning = signalsWarning(this.runner, process.env);
+    if (warning) this.log.warn(warning);
+    return true;
   }
 
   #requestScopedWarning(): string | undefined {

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { Scope, type Type } from '@nestjs/common';
+import { Logger, Scope, type Type } from '@nestjs/common';
 import { type ModulesContainer, NestApplicationContext } from '@nestjs/core';
 
 /** Nest's object for a module of the application. */
@@ -65,6 +65,28 @@ export function onCloseCalled(modules: ModulesContainer, listener: () => void): 
   if (!Reflect.set(prototype, 'close', replaced)) return LESS;
   wrapped.add(prototype);
   return undefined;
+}
+
+/** Where Nest's `Logger` keeps what `app.useLogger()` has set. */
+const LOGGER_IN_USE = 'staticInstanceRef';
+
+/**
+ * True if Nest's `Logger` passes lines to that of nestjs-pino, which writes `error(fields, message, context)` as one line with these fields. It is known
+ * by its members, as a bundler may have renamed it. Its `NativeLogger` takes what Nest's own takes.
+ *
+ * @see https://github.com/nestjs/nest/blob/master/packages/common/services/logger.service.ts `staticInstanceRef`
+ * @see https://github.com/iamolegga/nestjs-pino/blob/master/src/Logger.ts `call`
+ */
+export function loggerTakesFields(): boolean {
+  const logger: unknown = Reflect.get(Logger, LOGGER_IN_USE);
+  if (typeof logger !== 'object' || logger === null || !('contextName' in logger) || 'getContextAndMessagesToPrint' in logger) return false;
+  const { logger: pino } = logger as { logger?: unknown };
+  return typeof pino === 'object' && pino !== null && 'trace' in pino && 'assign' in pino;
+}
+
+/** What works less well, if Nest does not say which logger is in use. */
+export function loggerUnknown(): string | undefined {
+  return LOGGER_IN_USE in Logger ? undefined : 'nestjs-pino gets the name of a task as a part of the message, and not as a field';
 }
 
 const warned = new Set<string>();

@@ -24,6 +24,11 @@ import { type HandlerOptions, HandlerRun, observeHandler, runHandler } from './r
 export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
   /** @internal */
   readonly resolvers: Resolvers;
+  /**
+   * True once a message of a microservice has come: it has no HTTP server that would listen.
+   * @internal
+   */
+  receivesMessages = false;
   readonly #runner: Runner;
   readonly #current: CurrentRequest;
   readonly #moduleRef: ModuleRef;
@@ -96,6 +101,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   }
 
   #open(request: object, type: string): Lifetime | undefined {
+    if (type === 'rpc') this.receivesMessages = true;
     if (!this.#override) return lifetimeOf(request, type, this.#runner);
     lifetimes.set(request, this.#override);
     return undefined;

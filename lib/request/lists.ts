@@ -67,7 +67,7 @@ export class CurrentRequest implements TasksTarget {
   /** Follows requests from now on. Only `Scope.DEFAULT` needs it: on Node 20 and 22, a store costs every promise of the process. */
   follow(): void {
     this.#isFollowed = true;
-    this.#runner.holdCurrentTask();
+    this.#runner.keepCurrentTask();
   }
 
   /** Calls a function, including all async work that it starts, as part of a request. */

@@ -99,8 +99,8 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
  */
 async function abortAll(runner: Runner, reason: string): Promise<void> {
   const lists = runner.refuseTasks(reason);
-  const held = runner.takeHeld();
-  if (lists.length === 0 && held.length === 0) return;
+  const uncommitted = runner.takeUncommitted();
+  if (lists.length === 0 && uncommitted.length === 0) return;
   // All waiting tasks leave their lists first. Otherwise the next one would start when a running task is aborted.
   const waiting = lists.map((list) => list.takeAll());
   const running = new Map<string, number>();
@@ -111,7 +111,7 @@ async function abortAll(runner: Runner, reason: string): Promise<void> {
   runner.log.lost(running, 'was aborted', 'were aborted', reason);
   const neverStarted = new Map<string, number>();
   const dropped: Task[] = [];
-  await inSlices(each([held, ...waiting]), (task) => {
+  await inSlices(each([uncommitted, ...waiting]), (task) => {
     // The signal of another task may have cancelled it.
     if (!task.discard()) return;
     count(neverStarted, task.name);

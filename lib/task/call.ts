@@ -18,11 +18,11 @@ interface CallableTask extends BackgroundTask {
  * Makes the caller for the tasks of an application: through the option `around`, and inside a store, which keeps `currentTask()` set to the end of
  * the task on every version of Node. Returns undefined if a plain call is enough, which costs nothing.
  */
-export function taskCaller(holdsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
+export function taskCaller(keepsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
   // On Node 24 and later, `runAs` enters a store for every call.
-  if (!around) return holdsCurrentTask && !STORES_ARE_FREE ? (task) => runWithStore(task, () => callPlainly(task)) : undefined;
+  if (!around) return keepsCurrentTask && !STORES_ARE_FREE ? (task) => runWithStore(task, () => callPlainly(task)) : undefined;
   const throughAround: TaskCaller = (task) => callAround(around, task, () => callToEnd(task));
-  return holdsCurrentTask || STORES_ARE_FREE ? (task) => runWithStore(task, () => throughAround(task)) : throughAround;
+  return keepsCurrentTask || STORES_ARE_FREE ? (task) => runWithStore(task, () => throughAround(task)) : throughAround;
 }
 
 /** Calls the function of a task, and returns the part of its result that has to be awaited. */

@@ -48,7 +48,7 @@ describe('@BackgroundTask', () => {
     expect(() => untyped(BackgroundTask)(Users.prototype, 'list', descriptor)).toThrow(
       expect.objectContaining({
         code: 'INVALID_TASK',
-        message: '@BackgroundTask has no parentheses on the method list of Users: write @BackgroundTask()',
+        message: '@BackgroundTask is missing its parentheses on the method list of Users: write @BackgroundTask()',
       }),
     );
   });
@@ -61,7 +61,7 @@ describe('@BackgroundTask', () => {
       expect.objectContaining({
         code: 'INVALID_TASK',
         message:
-          `@BackgroundTask() is for methods, and is on a parameter of ${owner}: ` +
+          `@BackgroundTask() is for methods, but is used on a parameter of ${owner}: ` +
           'write `@BackgroundTasks() tasks: BackgroundTasks`, in the plural, for the list of the request',
       }),
     );

@@ -238,6 +238,7 @@ class AppModule {}
 const warnings: string[] = [];
 const logger = { log: () => {}, error: () => {}, warn: (line: string) => warnings.push(line) };
 const app = await NestFactory.create(AppModule, adapterName === 'Express' ? new ExpressAdapter() : new FastifyAdapter(), { logger });
+app.enableShutdownHooks();
 await app.listen(0, '127.0.0.1');
 const base = await app.getUrl();
 const dataSource = app.get(DataSource);

@@ -77,6 +77,7 @@ async function startMicroservice(module: Type, options: MicroserviceOptions): Pr
     .compile();
   const app = testingModule.createNestMicroservice(options);
   app.useLogger(logs);
+  app.enableShutdownHooks();
   await app.listen();
   open.push(app);
   return { app, runner: app.get(BackgroundTasksRunner), logs };
