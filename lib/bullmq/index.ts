@@ -6,7 +6,7 @@ import { assertBullmq } from './workarounds.js';
 export type { BullmqBackend, BullmqClient, BullmqEngineOptions, BullmqKeepOptions, BullmqWorkerOptions } from './options.js';
 
 /**
- * An engine that runs `@BackgroundTask()` methods through BullMQ, on Redis or, with BullMQ 6, on Postgres.
+ * Creates an engine that runs `@BackgroundTask()` methods through BullMQ, on Redis or, with BullMQ 6, on Postgres.
  *
  * @example
  * ```ts

@@ -1,7 +1,7 @@
 import { Task } from '../task/task.js';
 import { invalid } from '../task/validation.js';
 
-/** A list made by hand, with `new BackgroundTasks()`: it runs when its `run()` is called. */
+/** A list made by hand with `new BackgroundTasks()`. Its tasks run when `run()` is called. */
 export class HandMadeList {
   readonly #tasks: Task[];
   #next = 0;

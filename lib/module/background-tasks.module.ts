@@ -13,11 +13,11 @@ import {
   checkAsyncOptions,
 } from './options.js';
 
-/** Holds the options where the core finds them, also if what the user imported is not global. */
+/** Holds the options where the core finds them, even if the imported module is not global. */
 @Module({})
 class BackgroundTasksOptionsModule {}
 
-/** What `forRoot` and `forRootAsync` import in the place of `BackgroundTasksModule`, which is global and request-scoped. */
+/** The module that `forRoot` and `forRootAsync` return. `BackgroundTasksModule` itself is global and request-scoped. */
 @Module({})
 class ConfiguredBackgroundTasksModule {}
 
@@ -47,13 +47,13 @@ function moduleOf(scope: Scope): typeof RequestScopeModule | typeof DefaultScope
   throw invalid('INVALID_OPTION', 'the option `scope` of BackgroundTasksModule', 'Scope.REQUEST or Scope.DEFAULT', scope);
 }
 
-/** What is injected where nothing configures the module for everybody. Nest looks at it after `BackgroundTasksModule`, which imports it. */
+/** Provides the defaults if no global import configures the module. Nest creates it after `BackgroundTasksModule`, which imports it. */
 @Global()
 @Module({ imports: [RequestScopeModule], exports: [RequestScopeModule] })
 class UnconfiguredModule {
   constructor(modules: ModulesContainer) {
     if (![...modules.values()].some(isDefaultScopeForAll)) return;
-    // Nobody is injected its list then. `app.get()` looks in every module, and would find it.
+    // Nothing injects the list of this module then, but `app.get()`, which searches every module, would find it.
     for (const module of modules.values()) if (module.metatype === RequestScopeModule) module.providers.delete(BackgroundTasks);
   }
 }
@@ -64,10 +64,10 @@ function isDefaultScopeForAll({ metatype, isGlobal, imports }: NestModule): bool
   );
 }
 
-// To export a configured module by its class, as an empty one of which it is imported here, is to export what `forRoot` made of it, too, if that
-// is global: it is then among the imports of this module. So the plain import of a third party follows what the application has configured.
+// The imported `ConfiguredBackgroundTasksModule` is empty. Exporting it by its class also exports the module that `forRoot` returned, if that is
+// global, as it is then among the imports of this module. So the plain import of a third-party module follows the configuration of the application.
 /**
- * Import it once, in the root module: plain, or configured with `forRoot` or `forRootAsync`.
+ * Import it once, in the root module, as it is or with `forRoot` or `forRootAsync`.
  *
  * @example
  * ```ts
@@ -88,8 +88,8 @@ export class BackgroundTasksModule extends ConfigurableModuleClass {
   }
 
   /**
-   * Configures the tasks of the application with options that a factory returns, or a class that has `createBackgroundTasksOptions()`. `scope` and
-   * `isGlobal` go beside the factory: Nest has to know them earlier.
+   * Configures the tasks of the application with the options that a factory returns, or a class with `createBackgroundTasksOptions()`. Pass `scope` and
+   * `isGlobal` beside the factory, as Nest needs them earlier.
    *
    * @example
    * ```ts

@@ -1,6 +1,6 @@
 import type { OutboxClient } from '../engine/outbox.js';
 
-// The types are what is used of each library: none of them need be installed.
+// The types describe only the parts that are used, so that none of the libraries has to be installed.
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -34,7 +34,7 @@ export function fromPrisma(client: {
 export function fromDrizzle(db: { execute(query: never): PromiseLike<unknown> }): OutboxClient {
   return {
     query: async (sql, parameters) => {
-      // What sql`…` has of it that a database reads.
+      // The part of the result of sql`…` that the database reads.
       const query = { getSQL: () => ({ toQuery: () => ({ sql, params: [...parameters], typings: [] }) }) };
       return rowsOf(await db.execute(query as never));
     },
@@ -45,7 +45,7 @@ export function fromDrizzle(db: { execute(query: never): PromiseLike<unknown> })
 export function fromKysely(db: { executeQuery(query: never): Promise<{ rows: unknown[] }> }): OutboxClient {
   return {
     query: async (sql, parameters) => {
-      // What `CompiledQuery.raw()` returns.
+      // The result of `CompiledQuery.raw()`.
       const query = { sql, parameters, query: { kind: 'RawNode', sqlFragments: [sql], parameters: [] }, queryId: { queryId: 'outbox' } };
       return rowsIn((await db.executeQuery(query as never)).rows);
     },
@@ -57,18 +57,18 @@ export function fromKnex(knex: { raw(sql: string, bindings: never[]): PromiseLik
   return { query: async (sql, parameters) => rowsOf(await knex.raw(withQuestionMarks(sql), [...parameters] as never[])) };
 }
 
-/** The client of MikroORM on a database of SQL: `orm.em` for `sqlOutbox()`, the `EntityManager` of a transaction. */
+/** The client of MikroORM on an SQL database: `orm.em` for `sqlOutbox()`, the `EntityManager` of a transaction. */
 export function fromMikroOrm(em: { execute(sql: string, parameters: unknown[]): Promise<unknown> }): OutboxClient {
   return { query: async (sql, parameters) => rowsIn(await em.execute(withQuestionMarks(sql), [...parameters])) };
 }
 
-/** The rows of a result of `pg`, or of one of `mysql2`: `[rows, fields]`. */
+/** The rows of a result of `pg`, or of `mysql2`, which returns `[rows, fields]`. */
 function rowsOf(result: unknown): readonly Row[] {
   if (Array.isArray(result)) return rowsIn(result[0]);
   return typeof result === 'object' && result !== null && 'rows' in result ? rowsIn(result.rows) : [];
 }
 
-/** Rows, if it is rows: a statement without any returns counts. */
+/** The rows of a result. A statement without rows returns counts instead. */
 function rowsIn(result: unknown): readonly Row[] {
   return Array.isArray(result) ? result.filter((row): row is Row => typeof row === 'object' && row !== null && !Array.isArray(row)) : [];
 }
@@ -77,7 +77,7 @@ function hasRows(sql: string): boolean {
   return /^\s*(?:SELECT|WITH)\b/i.test(sql);
 }
 
-/** Knex and MikroORM have one placeholder for all databases. */
+/** Knex and MikroORM use the placeholder `?` for all databases. */
 function withQuestionMarks(sql: string): string {
   return sql.replaceAll(/\$\d+/g, '?');
 }

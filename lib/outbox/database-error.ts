@@ -13,7 +13,7 @@ export interface DatabaseError {
   readonly reason: string;
   /** The SQLSTATE of Postgres, or the number of an error of MySQL. */
   readonly codes: ReadonlySet<string>;
-  /** The error of the library, which has lost what was sent. */
+  /** The error of the library, which has lost what was sent. `undefined` for one that cannot be changed. */
   readonly error: unknown;
 }
 
@@ -44,16 +44,17 @@ const KEPT: ReadonlySet<PropertyKey> = new Set<PropertyKey>(
 export function readError(error: unknown, sent: Sent): DatabaseError {
   const codes = new Set<string>();
   let reason: string | undefined;
+  let isCleaned = true;
   for (const one of errorsIn(error)) {
     for (const key of ['code', 'originalCode', 'errno', 'sqlState']) {
       const code: unknown = Reflect.get(one, key);
       if (typeof code === 'string' || typeof code === 'number') codes.add(String(code));
     }
     const text = wordsOf(one, sent);
-    if (isError(one)) clean(one, text ?? 'the database refused a statement');
+    if (isError(one) && !clean(one, text ?? 'the database refused a statement')) isCleaned = false;
     reason ??= text;
   }
-  return { reason: reason ?? 'an error without a message', codes, error };
+  return { reason: reason ?? 'an error without a message', codes, error: isCleaned ? error : undefined };
 }
 
 /** The error, and those within it. */
@@ -75,15 +76,23 @@ function wordsOf(error: object, { sql, parameters }: Sent): string | undefined {
   const [, tail = ''] = /(?:\$1|\?)(?!.*(?:\$1|\?))(.*)$/s.exec(sql) ?? [];
   const end = tail === '' ? -1 : text.lastIndexOf(tail);
   if (end >= 0) text = text.slice(end + tail.length).replace(/^\s*-\s*/, '');
+  // Prisma says where it was called, too.
+  [, text = text] = /Raw query failed\. Code: .* Message: `(.*)`\s*$/s.exec(text) ?? [];
   const isClean = !text.includes(sql.slice(0, 20)) && !parameters.some((parameter) => parameter !== '' && text.includes(parameter));
   return isClean && text.trim() !== '' ? text : undefined;
 }
 
-function clean(error: Error, message: string): void {
-  const frames = String(error.stack)
-    .split('\n')
-    .filter((line) => /^\s+at /.test(line));
-  for (const key of Reflect.ownKeys(error)) if (!KEPT.has(key)) Reflect.deleteProperty(error, key);
-  error.message = message;
-  error.stack = [`${error.name}: ${message}`, ...frames].join('\n');
+/** Returns false for an error that keeps what it has, such as one that is frozen. */
+function clean(error: Error, message: string): boolean {
+  try {
+    const frames = String(error.stack)
+      .split('\n')
+      .filter((line) => /^\s+at /.test(line));
+    const isRid = Reflect.ownKeys(error).every((key) => KEPT.has(key) || Reflect.deleteProperty(error, key));
+    error.message = message;
+    error.stack = [`${error.name}: ${message}`, ...frames].join('\n');
+    return isRid;
+  } catch {
+    return false;
+  }
 }

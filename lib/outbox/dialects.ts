@@ -1,53 +1,53 @@
 import { randomUUID } from 'node:crypto';
 
-/** The servers that an outbox knows. MariaDB is MySQL here. */
+/** The databases that an outbox supports. MariaDB counts as MySQL. */
 export type OutboxDialect = 'postgres' | 'mysql';
 
-/** A statement, and its parameters. */
+/** A statement with its parameters. */
 export type Statement = readonly [sql: string, ...parameters: readonly string[]];
 
 type Rows = readonly Readonly<Record<string, unknown>>[];
 
 /**
- * The statements of an outbox, all with names in quotes. Columns of results are one lowercase word each, which no library renames. No statement has a
- * `?`, a `:` or a `$` besides its placeholders, as libraries read them differently: one `$1` at most on Postgres, where Knex and MikroORM write `?`.
+ * The statements of an outbox, with quoted names. Columns of results are single lowercase words, which no library renames. No statement contains `?`,
+ * `:` or `$` except as a placeholder, as libraries interpret them differently. On Postgres there is at most one `$1`, as Knex and MikroORM use `?`.
  */
 export interface Dialect {
-  /** Creates the tables, if they are missing. */
+  /** Creates the tables if they are missing. */
   readonly create: readonly string[];
-  /** The same in one go, if processes that start together would otherwise disturb each other. */
+  /** Creates the tables, too; in one statement where processes that start at the same time would otherwise conflict. */
   readonly migrate: readonly string[];
-  /** Reads and changes nothing, and fails where a table, a column or a right is missing. */
+  /** Changes nothing, and fails if a table, a column or a privilege is missing. */
   readonly check: readonly string[];
   readonly grant: string;
   readonly ping: string;
   save(entries: readonly { readonly id: string; readonly entry: string }[]): Statement;
-  /** Leases up to that many entries. Returns them in the order in which they were saved. */
+  /** Leases up to `limit` entries. Returns them in the order in which they were saved. */
   lease(limit: number, query: (statement: Statement) => Promise<Rows>): Promise<Rows>;
   find(id: string): Statement;
   remove(ids: readonly string[]): Statement;
   setAside(ids: readonly string[], reason: string): Statement;
   markDone(id: string): Statement;
   isDone(id: string): Statement;
-  /** Ids of tasks that were done longer ago than that, in ms. */
+  /** Selects the ids of tasks that were done more than `age` ms ago. */
   oldDone(age: number, limit: number): Statement;
   removeDone(ids: readonly string[]): Statement;
 }
 
-/** What a name may be: it is quoted, and needs no escape. */
+/** Valid names of a table. They are quoted, and need no escaping. */
 export const TABLE_NAME = /^(?:[A-Za-z_]\w{0,54}\.)?[A-Za-z_]\w{0,54}$/;
 
-/** The names of the table, of the one beside it, and of an index, in quotes. */
+/** The quoted names of the two tables, and the prefix for the names of indexes. */
 function namesOf(table: string, quote: string): { outbox: string; done: string; prefix: string } {
   const quoted = (suffix: string): string => `${table}${suffix}`.replaceAll(/\w+/g, `${quote}$&${quote}`);
   return { outbox: quoted(''), done: quoted('_done'), prefix: table.replace(/^.*\./, '') };
 }
 
-/** Postgres from version 12 on. The clock is the server's, and not that of the transaction, which stands still. */
+/** Postgres from version 12 on. It uses `clock_timestamp()`, as `now()` does not advance during a transaction. */
 function postgres(table: string, lease: number): Dialect {
   const { outbox, done, prefix } = namesOf(table, '"');
   const leased = `clock_timestamp() + INTERVAL '${lease} milliseconds'`;
-  // `CAST` twice: a client that looks at the type of a parameter is to send text.
+  // The inner `CAST` makes clients that look at the type of a parameter send a string.
   const json = 'CAST(CAST($1 AS text) AS json)';
   const idIsGiven = `id = ANY (ARRAY(SELECT json_array_elements_text(${json})))`;
   const create = [
@@ -58,7 +58,7 @@ function postgres(table: string, lease: number): Dialect {
   ];
   return {
     create,
-    // In turn: `IF NOT EXISTS` fails if another process creates the table at the same time.
+    // With a lock, as `IF NOT EXISTS` fails if another process creates the table at the same time.
     migrate: [
       `DO $migration$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('${prefix}')); ${create.map((sql) => `${sql};`).join(' ')} END $migration$`,
     ],
@@ -77,7 +77,7 @@ function postgres(table: string, lease: number): Dialect {
         `FROM json_to_recordset(${json}) AS given (id text, entry text)`,
       JSON.stringify(entries),
     ],
-    // It begins with SELECT to the libraries that look at that, and waits for no row that another process or an open transaction has.
+    // Libraries that check the first keyword treat it as a SELECT. It does not wait for rows locked by another process or an open transaction.
     lease: (limit, query) =>
       query([
         `WITH due AS (SELECT id FROM ${outbox} WHERE reason IS NULL AND leased_until <= clock_timestamp() ORDER BY seq LIMIT ${limit} FOR UPDATE SKIP LOCKED), ` +
@@ -131,7 +131,7 @@ function mysql(table: string, lease: number): Dialect {
     save: (entries) => [
       `INSERT INTO ${outbox} (id, entry, leased_until) SELECT given.id, given.entry, ${leased} ` +
         "FROM JSON_TABLE(?, '$[*]' COLUMNS (id VARCHAR(64) PATH '$.id', entry LONGTEXT PATH '$.entry')) AS given",
-      // The character sets of the connection and of the database do not matter then.
+      // In ASCII, so that the character sets of the connection and of the database do not matter.
       JSON.stringify(entries.map((one) => ({ id: one.id, entry: inAscii(one.entry) }))),
     ],
     lease: async (limit, query) => {
@@ -148,7 +148,7 @@ function mysql(table: string, lease: number): Dialect {
           token,
         ]);
         const rows = await query([`SELECT mine.entry AS entry FROM ${byId(outbox)} WHERE mine.lease = ? ORDER BY mine.seq`, ids, token]);
-        // Otherwise another process was quicker.
+        // If there are none, another process was faster.
         if (rows.length > 0) return rows;
       }
     },
@@ -164,7 +164,7 @@ function mysql(table: string, lease: number): Dialect {
   };
 }
 
-/** JSON without a character that is not of ASCII. */
+/** Escapes all characters of a JSON text that are not ASCII. */
 function inAscii(json: string): string {
   return json.replaceAll(/[\u0080-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -108,7 +108,10 @@ class SqlOutbox implements BackgroundTasksOutbox {
 
   async open(): Promise<void> {
     const dialect = await this.#askDialect();
-    if (this.#migrate) for (const sql of dialect.migrate) await this.#ask('create its tables', [sql], SLOW_MIGRATION_MS);
+    // Only then: without the right to create tables, or beside open transactions, even `IF NOT EXISTS` is refused or waits.
+    if (this.#migrate && (await this.#lacksTable(dialect))) {
+      for (const sql of dialect.migrate) await this.#ask('create its tables', [sql], SLOW_MIGRATION_MS);
+    }
     for (const sql of dialect.check) {
       await this.#ask('use its tables', [sql], SLOW_CALL_MS, ({ codes }) => whatToDo(codes, dialect));
     }
@@ -178,6 +181,17 @@ class SqlOutbox implements BackgroundTasksOutbox {
     return DIALECTS[dialect](this.#table, this.#lease);
   }
 
+  async #lacksTable({ check }: Dialect): Promise<boolean> {
+    for (const sql of check) {
+      try {
+        await within(SLOW_CALL_MS, this.#client.query(sql, []));
+      } catch (error) {
+        if (isAmong(readError(error, { sql, parameters: [] }).codes, MISSING_TABLE)) return true;
+      }
+    }
+    return false;
+  }
+
   /** Sends a statement through the pool. Tries again after a deadlock, which a statement of another process may cause. */
   async #ask(
     what: string,
@@ -208,7 +222,7 @@ class SqlOutbox implements BackgroundTasksOutbox {
     } catch (caught) {
       const error = readError(caught, { sql, parameters });
       // The code around the transaction looks for this error, to run the transaction again.
-      if (isAmong(error.codes, TRY_AGAIN)) throw error.error;
+      if (error.error !== undefined && isAmong(error.codes, TRY_AGAIN)) throw error.error;
       throw failed(what, error, explain?.(error));
     }
   }
@@ -225,7 +239,9 @@ function whatToDo(codes: ReadonlySet<string>, { create, grant }: Dialect): strin
     return `a table is missing; put this into a migration, or pass \`migrate: true\` to have it done at boot:\n${sql}`;
   }
   if (isAmong(codes, MISSING_COLUMN)) return `a table lacks a column; bring it to this, or choose another name with \`table\`:\n${sql}`;
-  if (isAmong(codes, MISSING_RIGHT)) return `the user of the database lacks a right; as the owner of the tables, run:\n${grant};`;
+  if (isAmong(codes, MISSING_RIGHT)) {
+    return `the user of the database lacks a right; as the owner of the tables, run:\n${grant};\nIf they are missing, create them first:\n${sql}`;
+  }
   return undefined;
 }
 

@@ -1,7 +1,7 @@
 import { HttpException } from '@nestjs/common';
 import { countedNames, inOneLine, quoted } from './describe.js';
 
-/** What went wrong, stable across releases: switch on this, not on the message. */
+/** The code of an error. Codes are stable across releases: switch on them, not on the message. */
 export type BackgroundTasksErrorCode =
   | 'INVALID_OPTION'
   | 'INVALID_TASK'
@@ -17,7 +17,7 @@ export type BackgroundTasksErrorCode =
   | 'OUTBOX'
   | 'SHUTDOWN';
 
-/** What every error of this package has, of whichever copy of it. */
+/** Marks every error of this package, including those of another copy of it. */
 const BRAND = Symbol.for('nestjs-background-tasks:error');
 
 /** Base of every error that this package throws: a stable `code`, and a message that says what to do. */
@@ -32,7 +32,7 @@ export class BackgroundTasksError extends Error {
   }
 
   /**
-   * What answers 503 extends `HttpException`, and is an instance of this class all the same: a class has one parent.
+   * Makes `instanceof` true for errors that answer 503. They extend `HttpException`, and a class has only one parent.
    * @internal
    */
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -43,12 +43,12 @@ export class BackgroundTasksError extends Error {
 
 Object.defineProperty(BackgroundTasksError.prototype, BRAND, { value: true });
 
-/** A task as errors and logs call it. */
+/** The words for a task in errors and logs. */
 export function taskCalled(name: string): string {
   return `Background task ${quoted(name)}`;
 }
 
-/** The same for several: each name with how many have it. */
+/** The words for several tasks: each name, with the number of tasks that have it. */
 export function tasksCalled(names: readonly string[]): string {
   const [first] = names;
   if (first !== undefined && names.length === 1) return taskCalled(first);
@@ -57,7 +57,7 @@ export function tasksCalled(names: readonly string[]): string {
   return `Background tasks ${countedNames(counts)}`;
 }
 
-/** A task was cancelled while it ran: the reason of its signal. */
+/** A task was cancelled while it ran. This is the reason of its signal. */
 export class BackgroundTasksCancelledError extends BackgroundTasksError {
   override readonly name = 'BackgroundTasksCancelledError';
 
@@ -69,7 +69,7 @@ export class BackgroundTasksCancelledError extends BackgroundTasksError {
   }
 }
 
-/** A task was given up because it took longer than its `timeout`. Its function cannot be stopped from outside: let it watch the signal. */
+/** A task was aborted because it took longer than its `timeout`. Its function cannot be stopped from outside: let it watch the signal. */
 export class BackgroundTasksTimeoutError extends BackgroundTasksError {
   override readonly name = 'BackgroundTasksTimeoutError';
 
@@ -79,18 +79,18 @@ export class BackgroundTasksTimeoutError extends BackgroundTasksError {
   ) {
     super(
       'TIMEOUT',
-      `${taskCalled(task)} did not end within its timeout of ${timeout} ms and was given up; pass \`currentTask()?.signal\` to what it waits for, or raise \`timeout\``,
+      `${taskCalled(task)} did not end within its timeout of ${timeout} ms and was aborted; pass \`currentTask()?.signal\` to the calls that it awaits, or raise \`timeout\``,
     );
   }
 }
 
-/** What a client gets to know: neither the names of tasks nor the limits. */
+/** The response for a client. It reveals neither the names of tasks nor the limits. */
 const UNAVAILABLE = { statusCode: 503, message: 'Service Unavailable' };
 
-/** A task that was not taken: an `HttpException` with status 503, whose response has nothing of the message. */
+/** A task was refused. An `HttpException` with status 503, whose response does not include the message. */
 export abstract class RefusedError extends HttpException implements BackgroundTasksError {
   override readonly name: string = 'RefusedError';
-  // Of the package http-errors, for what is thrown past Nest: Express and Fastify understand it.
+  // Properties of the package http-errors, which Express and Fastify understand: for an error that bypasses Nest.
   readonly statusCode = 503;
   readonly expose = false;
 
@@ -100,12 +100,12 @@ export abstract class RefusedError extends HttpException implements BackgroundTa
   ) {
     super({ ...UNAVAILABLE }, UNAVAILABLE.statusCode);
     this.message = message;
-    // `HttpException` makes it before there is a message.
+    // `HttpException` captures the stack before the message is set.
     Error.captureStackTrace(this, new.target);
   }
 
   /**
-   * The same for a client that is shown the message of whatever is thrown, as that of GraphQL is.
+   * The error for a client that sees the message of every error, as with GraphQL.
    * @internal
    */
   toResponse(): HttpException {
@@ -115,7 +115,7 @@ export abstract class RefusedError extends HttpException implements BackgroundTa
 
 Object.defineProperty(RefusedError.prototype, BRAND, { value: true });
 
-/** `addTask` was refused because `maxPending` tasks were waiting. Nest answers 503 for it unless it is caught. */
+/** `addTask` refused a task because `maxPending` tasks were waiting. Nest answers 503 unless you catch it. */
 export class BackgroundTasksOverflowError extends RefusedError {
   override readonly name = 'BackgroundTasksOverflowError';
 
@@ -123,11 +123,11 @@ export class BackgroundTasksOverflowError extends RefusedError {
     readonly task: string,
     readonly maxPending: number,
   ) {
-    super('OVERFLOW', `${taskCalled(task)} was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``);
+    super('OVERFLOW', `${taskCalled(task)} was refused: ${maxPending} tasks are already waiting; try again later, or raise \`maxPending\``);
   }
 }
 
-/** A task was refused, or given up, because the application shuts down. Nest answers 503 for it unless it is caught. */
+/** A task was refused or aborted because the application is shutting down. Nest answers 503 unless you catch it. */
 export class BackgroundTasksShutdownError extends RefusedError {
   override readonly name = 'BackgroundTasksShutdownError';
 
@@ -139,7 +139,7 @@ export class BackgroundTasksShutdownError extends RefusedError {
   }
 }
 
-/** The engine did not take tasks in time. Nest answers 503 for it under `flush: 'before-response'`. Its `cause` is the last error of the engine. */
+/** The engine did not accept tasks in time. Under `flush: 'before-response'`, Nest answers 503. The `cause` is the last error of the engine. */
 export class BackgroundTasksEngineError extends RefusedError {
   override readonly name = 'BackgroundTasksEngineError';
 

@@ -163,7 +163,7 @@ describe.each(platforms)('tasks that the engine does not take, on %s,', (platfor
     };
     const { http } = await createApp(platform, moduleWith(away, [MailController], 10));
     await http.post('/mail/somebody').expect(503);
-    const why = 'Background tasks "mail" (2) did not get to the engine within the flushTimeout of 10 ms; it said last: connection refused';
+    const why = 'Background tasks "mail" (2) did not get to the engine within the flushTimeout of 10 ms; last error: connection refused';
     expect(events).toEqual([`mail discard ${why}`, `mail discard ${why}`]);
     expect(reported.all).toEqual([`mail: BackgroundTasksEngineError: ${why}`, `mail: BackgroundTasksEngineError: ${why}`]);
     const measured = await telemetry.collect();

@@ -212,7 +212,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     const { app, runner, tasks: reports } = await start({});
     const id = await runner.within((tasks) => tasks.addTask(reports.noJson).id);
     expect(await until(runner, id, 'failed')).toMatchObject({
-      failure: 'Background task "no-json" has set its progress to a value that JSON cannot hold',
+      failure: 'Background task "no-json" set its progress to a value that JSON cannot represent; pass plain data',
     });
     await app.close();
   });

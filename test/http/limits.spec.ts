@@ -248,7 +248,7 @@ describe.each(platforms)('maxPending on %s', (platform) => {
       code: 'OVERFLOW',
       task: 'mail',
       maxPending: 2,
-      message: 'Background task "mail" was refused: 2 tasks are waiting already; try again later, or raise `maxPending`',
+      message: 'Background task "mail" was refused: 2 tasks are already waiting; try again later, or raise `maxPending`',
     });
   });
 

@@ -131,7 +131,7 @@ describe('BackgroundTask', () => {
     const first = task.run();
     await expect(task.run()).rejects.toMatchObject({
       code: 'INVALID_TASK',
-      message: expect.stringContaining('"once at a time" runs already'),
+      message: expect.stringContaining('"once at a time" is already running'),
     });
     opened.open();
     await first;
@@ -195,7 +195,7 @@ describe('addTask() refuses', () => {
       'nothing, of a function that was called',
       [],
       'INVALID_TASK',
-      'Expected a task to be a function, or options and a function: the function itself, and not what it returns, got `undefined`',
+      'Expected a task to be a function, or options and a function (the function itself, not its result), got `undefined`',
     ],
     // What a function returned that was called may be people's data.
     ['a string', ['mail'], 'INVALID_TASK', 'got a string'],

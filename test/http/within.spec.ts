@@ -133,7 +133,7 @@ describe('runner.within()', () => {
     const promise = Promise.resolve() as never;
     await expect(runner.within(promise)).rejects.toMatchObject({
       code: 'INVALID_TASK',
-      message: 'Expected what within() calls to be a function, got a promise',
+      message: 'Expected the argument of within() to be a function, got a promise',
     });
   });
 

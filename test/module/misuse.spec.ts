@@ -23,7 +23,7 @@ describe('@BackgroundTasks', () => {
     expect(() => untyped(BackgroundTasks)(...decorated)).toThrow(
       expect.objectContaining({
         code: 'UNSUPPORTED_CONTEXT',
-        message: expect.stringMatching(/^@BackgroundTasks has no parentheses, on Users(\.\w+)?: write `@BackgroundTasks\(\) tasks/),
+        message: expect.stringMatching(/^@BackgroundTasks is missing its parentheses, on Users(\.\w+)?: write `@BackgroundTasks\(\) tasks/),
       }),
     );
   });
@@ -36,7 +36,7 @@ describe('@BackgroundTasks', () => {
     expect(() => untyped(BackgroundTasks)()(...decorated)).toThrow(
       expect.objectContaining({
         code: 'UNSUPPORTED_CONTEXT',
-        message: expect.stringContaining('is no parameter decorator there, on Users'),
+        message: expect.stringContaining('cannot be used here, on Users'),
       }),
     );
   });
@@ -48,7 +48,7 @@ describe('@BackgroundTask', () => {
     expect(() => untyped(BackgroundTask)(Users.prototype, 'list', descriptor)).toThrow(
       expect.objectContaining({
         code: 'INVALID_TASK',
-        message: '@BackgroundTask has no parentheses on the method list of Users: write @BackgroundTask()',
+        message: '@BackgroundTask is missing its parentheses on the method list of Users: write @BackgroundTask()',
       }),
     );
   });
@@ -61,7 +61,7 @@ describe('@BackgroundTask', () => {
       expect.objectContaining({
         code: 'INVALID_TASK',
         message:
-          `@BackgroundTask() is for methods, and is on a parameter of ${owner}: ` +
+          `@BackgroundTask() is for methods, but is used on a parameter of ${owner}: ` +
           'write `@BackgroundTasks() tasks: BackgroundTasks`, in the plural, for the list of the request',
       }),
     );
@@ -106,7 +106,7 @@ describe('forRootAsync()', () => {
   it.each([
     ['scop', 'Unknown option `scop` of BackgroundTasksModule.forRootAsync(), expected one of `useFactory`, `useClass`'],
     ['useFactroy', 'Unknown option `useFactroy` of BackgroundTasksModule.forRootAsync()'],
-    ['concurrency', '`isGlobal`, `scope`; it goes into what the factory returns'],
+    ['concurrency', '`isGlobal`, `scope`; return it from the factory'],
   ])('refuses `%s` beside the factory', (name, message) => {
     expect(() => forRootAsync({ useFactory: () => ({}), [name]: 1 })).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }),

@@ -190,11 +190,11 @@ describe.each(platforms)('an outbox, on %s', (platform) => {
     work = placing(() => runner);
     await http.post('/parameter/1').expect(201);
     await runner.onIdle();
-    expect(logs.of('warn')).toEqual([expect.stringContaining('The engine takes no tasks, which stay in the outbox until it does')]);
+    expect(logs.of('warn')).toEqual([expect.stringContaining('The engine accepts no tasks; they stay in the outbox until it does')]);
     engine.isAway = false;
     await engine.entries.atLeast(1);
     expect(engine.args).toEqual(['["1"]']);
-    await logs.saying('The engine takes tasks again');
+    await logs.saying('The engine accepts tasks again');
   });
 
   it('the end of a task is known at the COMMIT: queued, or discarded', async () => {

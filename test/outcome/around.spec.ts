@@ -203,7 +203,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
     let late: (() => Promise<unknown>) | undefined;
     await runTasks('sync', (_, next) => void (late = next));
     expect(reported).toEqual([
-      'sync: Background task "sync" was not run: the option `around` of BackgroundTasksModule ended without a call of `next()`; have it return `next()`',
+      'sync: Background task "sync" was not run: the option `around` of BackgroundTasksModule ended without calling `next()`. Return `next()` from it',
     ]);
     await expect(late!()).rejects.toMatchObject({ code: 'INVALID_TASK' });
     expect(log).toEqual([]);

@@ -40,7 +40,7 @@ function errorLogs(): unknown[][] {
 }
 
 const body = { statusCode: 503, message: 'Service Unavailable' };
-const refused = 'Background task "mail" was refused: 1 tasks are waiting already; try again later, or raise `maxPending`';
+const refused = 'Background task "mail" was refused: 1 tasks are already waiting; try again later, or raise `maxPending`';
 
 /** Has one task wait, which is all that may, and adds another. */
 function addTooMany(tasks: BackgroundTasks): void {
@@ -109,7 +109,7 @@ describe.each(platforms)('an error that answers 503 on %s', (platform) => {
   it.each([
     ['/handler', refused],
     ['/guard', refused],
-    ['/engine', 'Background task "mail" did not get to the engine within the flushTimeout of 30 ms; it said last: away'],
+    ['/engine', 'Background task "mail" did not get to the engine within the flushTimeout of 30 ms; last error: away'],
   ])('tells the client nothing of the inside, and is logged once: %s', async (path, message) => {
     const errors = errorLogs();
     const { http, runner } = await createApp(platform, moduleWith());

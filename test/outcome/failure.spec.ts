@@ -92,7 +92,7 @@ const failures: { how: string; task: () => unknown; logged: string; timeout?: nu
     task: () => ({ then() {} }),
     timeout: 5,
     logged:
-      'did not end within its timeout of 5 ms and was given up; pass `currentTask()?.signal` to what it waits for, or raise `timeout`',
+      'did not end within its timeout of 5 ms and was aborted; pass `currentTask()?.signal` to the calls that it awaits, or raise `timeout`',
   },
 ];
 

@@ -92,7 +92,7 @@ describe.each(platforms)('at the shutdownTimeout on %s', (platform) => {
 
     expect(logs.of('log')).toEqual(['Waiting for 2 background tasks to end, for 20 ms at most: "stuck", "behind it"']);
     expect(logs.of('error')).toEqual([
-      'Background task "stuck" was given up: the application shuts down, and its shutdownTimeout of 20 ms is over',
+      'Background task "stuck" was aborted: the application shuts down, and its shutdownTimeout of 20 ms is over',
       'Background task "behind it" never started: the application shuts down, and its shutdownTimeout of 20 ms is over',
     ]);
     expect(reported).toEqual(['stuck: SHUTDOWN', 'behind it: SHUTDOWN']);
