@@ -48,14 +48,14 @@ interface ClientOfUser extends BullmqClient {
  * Makes a client with the function of the application. In a worker, commands wait as long as necessary. For requests, the client must not queue
  * commands: it would send them when nothing waits for them any more.
  *
- * @throws BackgroundTasksError `INVALID_OPTION` for a client that cannot be used.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for a client that cannot be used.
  */
 function made(make: () => BullmqClient, queue: string, overrides: object): object {
   const client: ClientOfUser = make();
   const refusal = refusalOf(client, queue);
   if (refusal !== undefined) {
     if (typeof client?.disconnect === 'function') client.disconnect();
-    throw new BackgroundTasksError('INVALID_OPTION', refusal);
+    throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_OPTION', refusal);
   }
   Object.assign(client.options ?? {}, { maxRetriesPerRequest: null }, overrides);
   if (client.options?.redisOptions) client.options.redisOptions.maxRetriesPerRequest = null;

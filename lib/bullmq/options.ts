@@ -120,7 +120,7 @@ const KEEP_DEFAULTS = { completed: 600_000, failed: 7 * 24 * 3_600_000 };
 /**
  * Checks the options of the engine, and fills in the defaults.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
   const {
@@ -143,8 +143,10 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     worker: own,
     queues: new Map(
       Object.entries(queues).map(([name, given]) => {
-        if (!QUEUE.accepts(name)) throw invalid('INVALID_OPTION', 'a key of `queues` of bullmqEngine()', QUEUE.expected, name);
-        if (!SETTINGS.accepts(given)) throw invalid('INVALID_OPTION', `\`queues["${name}"]\` of bullmqEngine()`, SETTINGS.expected, given);
+        if (!QUEUE.accepts(name))
+          throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'a key of `queues` of bullmqEngine()', QUEUE.expected, name);
+        if (!SETTINGS.accepts(given))
+          throw invalid('BACKGROUND_TASK_INVALID_OPTION', `\`queues["${name}"]\` of bullmqEngine()`, SETTINGS.expected, given);
         return [name, settingsOf(`\`queues["${name}"]\``, given, own || WORKER_DEFAULTS)];
       }),
     ),
@@ -155,19 +157,24 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
   };
 }
 
-/** @throws BackgroundTasksError `INVALID_OPTION` for a queue that BullMQ refuses. */
+/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for a queue that BullMQ refuses. */
 export function checkQueue(task: string, queue: string | undefined): void {
   if (queue === undefined || QUEUE.accepts(queue)) return;
-  throw invalid('INVALID_OPTION', `the option \`queue\` of @BackgroundTask("${task}")`, QUEUE.expected, queue);
+  throw invalid('BACKGROUND_TASK_INVALID_OPTION', `the option \`queue\` of @BackgroundTask("${task}")`, QUEUE.expected, queue);
 }
 
 /** BullMQ's limit. */
 const MAX_PRIORITY = 2 ** 21 - 1;
 
-/** @throws BackgroundTasksError `INVALID_OPTION` for a priority that BullMQ does not support. */
+/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for a priority that BullMQ does not support. */
 export function checkPriority(task: string, priority: number | undefined): void {
   if (priority === undefined || priority <= MAX_PRIORITY) return;
-  throw invalid('INVALID_OPTION', `the option \`priority\` of background task "${task}"`, `an integer from 1 to ${MAX_PRIORITY}`, priority);
+  throw invalid(
+    'BACKGROUND_TASK_INVALID_OPTION',
+    `the option \`priority\` of background task "${task}"`,
+    `an integer from 1 to ${MAX_PRIORITY}`,
+    priority,
+  );
 }
 
 /** The error does not quote the value, as a URL may contain a password. */
@@ -176,7 +183,7 @@ function checkConnection(connection: unknown): asserts connection is BullmqEngin
   if (typeof connection === 'object' && connection !== null && !('connect' in connection)) return;
   if (typeof connection === 'function') return;
   throw new BackgroundTasksError(
-    'INVALID_OPTION',
+    'BACKGROUND_TASK_INVALID_OPTION',
     `Expected the option \`connection\` of bullmqEngine() to be a URL that begins with redis:, rediss:, postgres: or postgresql:, or connection ` +
       `options, or a function that returns a new client of ioredis, and not a client or a pool, as the engine closes its connections; got ${describeArgument(connection)}`,
   );
@@ -188,12 +195,15 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
     'BullMQ would run tasks several times. For environments that share a server, give each its own `queue` (on Postgres, its own `connection.schema`)',
 };
 
-/** @throws BackgroundTasksError `INVALID_OPTION` for an option of ioredis that breaks BullMQ. */
+/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for an option of ioredis that breaks BullMQ. */
 function checkRedisOptions(connection: string | object): void {
   const given = typeof connection === 'string' ? Object.fromEntries(new URL(connection).searchParams) : connection;
   for (const [option, instead] of Object.entries(UNSUPPORTED)) {
     const value: unknown = Reflect.get(given, option);
     if (value === undefined || value === null || value === '' || value === false) continue;
-    throw new BackgroundTasksError('INVALID_OPTION', `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`);
+    throw new BackgroundTasksError(
+      'BACKGROUND_TASK_INVALID_OPTION',
+      `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`,
+    );
   }
 }

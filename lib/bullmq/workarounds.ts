@@ -15,7 +15,7 @@ const OLDEST_6 = [6, 3, 3] as const;
 
 type Version = readonly [major: number, minor: number, patch: number];
 
-/** @throws BackgroundTasksError `MISSING_PACKAGE` if BullMQ is too old, or a version whose workers stop for good. */
+/** @throws BackgroundTasksError `BACKGROUND_TASK_MISSING_PACKAGE` if BullMQ is too old, or a version whose workers stop for good. */
 export function assertBullmq(connection?: unknown, version: string | undefined = bullmqVersion()): void {
   const parts = version?.split(/[.-]/).map(Number);
   if (!('cancelAllJobs' in Worker.prototype) || (parts && isBefore(parts, OLDEST))) {
@@ -57,7 +57,7 @@ function isBefore(version: readonly number[], least: Version): boolean {
 
 function wrongVersion(version: string | undefined, needed: string, install: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'MISSING_PACKAGE',
+    'BACKGROUND_TASK_MISSING_PACKAGE',
     `bullmqEngine() needs BullMQ ${needed}, but found ${version ?? 'an older one'}: npm install ${install}`,
   );
 }
@@ -67,7 +67,7 @@ export function missingDriver(error: unknown): unknown {
   const [, driver] = (error instanceof Error && /could not load the optional '(\w+)' package/.exec(error.message)) || [];
   if (driver === undefined) return error;
   return new BackgroundTasksError(
-    'MISSING_PACKAGE',
+    'BACKGROUND_TASK_MISSING_PACKAGE',
     `BullMQ needs the package ${driver} to connect to its server, and cannot load it: npm install ${driver}`,
   );
 }

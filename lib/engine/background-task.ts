@@ -44,7 +44,7 @@ export interface BackgroundTaskConstructor {
  * worker if the module has an engine. Workers look up a task's method by its name, `Class.method` by default. Set a name, and keep it when you
  * rename the method.
  *
- * @throws BackgroundTasksError `INVALID_TASK` if there is no function, `INVALID_OPTION` for a bad option.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option.
  */
 export const BackgroundTask: BackgroundTaskConstructor = classAndDecorator(
   Task,
@@ -56,14 +56,14 @@ export const BackgroundTask: BackgroundTaskConstructor = classAndDecorator(
 /**
  * Makes a task from a function, or from options and a function, with the arguments of the function. It keeps the array.
  *
- * @throws BackgroundTasksError `INVALID_TASK` if there is no function, `INVALID_OPTION` for a bad option.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option.
  */
 export function makeTask(first: unknown, rest: unknown[]): Task {
   const func = typeof first === 'function' ? first : rest.shift();
   if (typeof func !== 'function') {
     // If the first argument is no options object, the next one is an argument of the task, which must not be quoted.
     throw invalid(
-      'INVALID_TASK',
+      'BACKGROUND_TASK_INVALID_TASK',
       'a task',
       'a function, or options and a function (the function itself, not its result)',
       first instanceof Object ? (func ?? first) : first,
@@ -74,7 +74,8 @@ export function makeTask(first: unknown, rest: unknown[]): Task {
   const method = namedMethodOf(func as AnyFunction);
   if (method) return makeNamedTask(method, func as AnyFunction, rest, options);
   const [option] = Object.keys(ownEngineOptions(options));
-  if (option !== undefined) throw invalid('INVALID_TASK', `a task with the option \`${option}\``, 'a @BackgroundTask() method', func);
+  if (option !== undefined)
+    throw invalid('BACKGROUND_TASK_INVALID_TASK', `a task with the option \`${option}\``, 'a @BackgroundTask() method', func);
   return new Task(func as AnyFunction, rest, options);
 }
 
@@ -82,7 +83,7 @@ function makeNamedTask(method: NamedMethod, func: AnyFunction, args: unknown[], 
   const { name, options } = method;
   if (own.name !== undefined) {
     throw new BackgroundTasksError(
-      'INVALID_OPTION',
+      'BACKGROUND_TASK_INVALID_OPTION',
       `The option \`name\` of addTask() cannot be used with the @BackgroundTask("${name}") method, which has a name; leave the option out`,
     );
   }

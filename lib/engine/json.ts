@@ -6,7 +6,7 @@ import { describeArgument } from '../task/validation.js';
 /**
  * The arguments of a task as JSON that parses to equal values.
  *
- * @throws BackgroundTasksError `INVALID_TASK`, with the path of a value that JSON would change or lose.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK`, with the path of a value that JSON would change or lose.
  */
 export function jsonSnapshot(task: string, args: readonly unknown[]): string {
   // JSON has no `undefined`. As a last argument it would become null, and the method's default value would not apply.
@@ -19,7 +19,7 @@ export function jsonSnapshot(task: string, args: readonly unknown[]): string {
 /**
  * The result of the option `carry`, as JSON. `carry` is called at once, and may return a promise.
  *
- * @throws The error of `carry`; BackgroundTasksError `INVALID_TASK` for a result that is not JSON.
+ * @throws The error of `carry`; BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a result that is not JSON.
  */
 export async function carriedJson(task: string, carry: () => unknown): Promise<string | undefined> {
   const carried = await carry();
@@ -96,7 +96,7 @@ function step(key: string): string {
 
 function notJson(task: string, path: string, got: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `Expected ${shortened(path)} of background task "${task}" to survive JSON on its way to the engine, ${got}; ` +
       'pass strings, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest',
   );

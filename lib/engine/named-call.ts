@@ -63,7 +63,7 @@ export class NamedCall implements TaskBinding {
     // It is a function: otherwise it would not have been found as a method.
     if (provider) return Reflect.apply(Reflect.get(provider, method.key) as () => unknown, provider, args);
     throw new BackgroundTasksError(
-      'INVALID_TASK',
+      'BACKGROUND_TASK_INVALID_TASK',
       `${taskCalled(method.name)} is a @BackgroundTask() method, and a list made by hand does not know its provider. Check \`tasks\`, and call the method itself`,
     );
   }

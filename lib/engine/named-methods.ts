@@ -27,7 +27,7 @@ export function decorateMethod(first?: string | NamedTaskOptions, second?: Named
   return (prototype, key, descriptor: PropertyDescriptor | number | undefined) => {
     if (typeof descriptor === 'number') throw onParameter(prototype, key);
     if (typeof prototype === 'function') {
-      throw invalid('INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
+      throw invalid('BACKGROUND_TASK_INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
     }
     if (descriptor?.get || descriptor?.set) throw accessor(key);
     declare({ name: name ?? `${prototype.constructor.name}.${String(key)}`, options, prototype, key });
@@ -36,7 +36,7 @@ export function decorateMethod(first?: string | NamedTaskOptions, second?: Named
 
 function checkName(name: unknown): string | undefined {
   if (name === undefined || isKey(name)) return name;
-  throw invalid('INVALID_OPTION', 'the name of @BackgroundTask()', 'a non-empty string', name);
+  throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'the name of @BackgroundTask()', 'a non-empty string', name);
 }
 
 function isKey(name: unknown): name is string {
@@ -47,7 +47,7 @@ function isKey(name: unknown): name is string {
 function assertParentheses(prototype: unknown, key: unknown): void {
   if (typeof key !== 'string' && typeof key !== 'symbol') return;
   throw new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `@BackgroundTask is missing its parentheses on the method ${String(key)} of ${(prototype as object).constructor.name}: write @BackgroundTask()`,
   );
 }
@@ -56,7 +56,7 @@ function assertParentheses(prototype: unknown, key: unknown): void {
 function onParameter(target: object, key: PropertyKey | undefined): BackgroundTasksError {
   const owner = typeof target === 'function' ? target : target.constructor;
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `@BackgroundTask() is for methods, but is used on a parameter of ${owner.name}${key === undefined ? '' : `.${String(key)}`}: ` +
       'write `@BackgroundTasks() tasks: BackgroundTasks`, in the plural, for the list of the request',
   );
@@ -64,7 +64,7 @@ function onParameter(target: object, key: PropertyKey | undefined): BackgroundTa
 
 function accessor(key: PropertyKey): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `Expected @BackgroundTask() ${String(key)} to be a method of an instance, got an accessor`,
   );
 }

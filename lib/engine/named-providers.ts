@@ -27,20 +27,20 @@ export class NamedProviders {
 
   /**
    * The provider of a named method.
-   * @throws BackgroundTasksError `INVALID_TASK` if the application has none.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if the application has none.
    */
   providerOf(method: NamedMethod): object {
     const provider = this.#providers.get(method);
     if (provider) return provider.instance;
     throw new BackgroundTasksError(
-      'INVALID_TASK',
+      'BACKGROUND_TASK_INVALID_TASK',
       `@BackgroundTask("${method.name}") is a method of ${classOf(method)}, which is not a provider of this application: add it to the \`providers\` of a module`,
     );
   }
 
   /**
    * Finds the named methods of every provider.
-   * @throws BackgroundTasksError `INVALID_TASK` if a name is registered twice, or a provider is created for each request.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if a name is registered twice, or a provider is created for each request.
    */
   discover(): void {
     for (const module of this.modules.values()) {
@@ -86,12 +86,15 @@ function methodOf(method: NamedMethod): string {
 }
 
 function registeredTwice(method: NamedMethod, why: string, advice: string): BackgroundTasksError {
-  return new BackgroundTasksError('INVALID_TASK', `@BackgroundTask("${method.name}") is registered twice: ${why}; ${advice}`);
+  return new BackgroundTasksError(
+    'BACKGROUND_TASK_INVALID_TASK',
+    `@BackgroundTask("${method.name}") is registered twice: ${why}; ${advice}`,
+  );
 }
 
 function notASingleton(method: NamedMethod, provider: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `@BackgroundTask("${method.name}") is a method of ${provider}, which is not a singleton, but a task runs when its request is over; ` +
       'move the method to a singleton provider that injects nothing request-scoped',
   );

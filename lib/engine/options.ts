@@ -29,7 +29,7 @@ export type FlushMode = 'before-response' | 'after-response';
  * Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`.
  *
  * Options that need an engine are for `@BackgroundTask()` methods only, and override those of the method. Types cannot distinguish such a method from
- * other functions: `addTask` throws `INVALID_TASK` for any other function, and `INVALID_OPTION` without an engine.
+ * other functions: `addTask` throws `BACKGROUND_TASK_INVALID_TASK` for any other function, and `BACKGROUND_TASK_INVALID_OPTION` without an engine.
  */
 export interface BackgroundTaskOptions extends TaskOptions, EngineTaskOptions {
   /** When an engine gets the task. For `@BackgroundTask()` methods only. @default the method's `flush`, or the module's */
@@ -163,7 +163,7 @@ function isDeduplication(value: unknown): boolean {
 /**
  * Checks the options of `@BackgroundTask()`, and returns those that are set.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function checkNamedTaskOptions(options: unknown): NamedTaskOptions {
   return validated<NamedTaskOptions>('@BackgroundTask()', options, NAMED_TASK_EXPECTATIONS);
@@ -174,12 +174,17 @@ export function engineOptionsOf(options: EngineMethodOptions): EngineMethodOptio
   return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(METHOD_EXPECTATIONS, name)));
 }
 
-/** @throws The error of the function for the key; BackgroundTasksError `INVALID_TASK` if it returns no key. */
+/** @throws The error of the function for the key; BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if it returns no key. */
 export function deduplicationOf(task: string, { id, ...options }: DeduplicationOptions, args: readonly unknown[]): Deduplication {
   // The decorator cannot know the types of the method's parameters.
   const key: unknown = typeof id === 'function' ? (id as AnyFunction)(...(args as never[])) : id;
   if (!isKey(key))
-    throw invalid('INVALID_TASK', `the result of \`deduplication.id\` of background task "${task}"`, 'a non-empty string', key);
+    throw invalid(
+      'BACKGROUND_TASK_INVALID_TASK',
+      `the result of \`deduplication.id\` of background task "${task}"`,
+      'a non-empty string',
+      key,
+    );
   // The prefix is needed as several methods share a queue.
   return { ...options, id: `${task}:${key}` };
 }
@@ -187,7 +192,7 @@ export function deduplicationOf(task: string, { id, ...options }: DeduplicationO
 /** The error for an option that needs an engine. */
 export function needsEngine(option: string, owner: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_OPTION',
+    'BACKGROUND_TASK_INVALID_OPTION',
     `The option \`${option}\` of ${owner} needs an engine, as a crash of this process would lose it: ` +
       'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
   );
@@ -196,7 +201,7 @@ export function needsEngine(option: string, owner: string): BackgroundTasksError
 /** The error for `once` without an outbox. */
 export function needsOutbox(task: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_OPTION',
+    'BACKGROUND_TASK_INVALID_OPTION',
     `The option \`once\` of @BackgroundTask("${task}") needs an outbox, which stores the done tasks: configure \`outbox\` in ` +
       'BackgroundTasksModule.forRoot(), also in workers, or leave the option out',
   );

@@ -45,7 +45,7 @@ export class Sender {
   /**
    * Finds the `@BackgroundTask()` methods. Returns false if there are none.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` for a method that cannot be run, `INVALID_OPTION` for an option that the engine does not support, or
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a method that cannot be run, `BACKGROUND_TASK_INVALID_OPTION` for an option that the engine does not support, or
    * that needs an engine.
    */
   discover(): boolean {
@@ -62,7 +62,7 @@ export class Sender {
   /**
    * Prepares a named task for its provider, or for the engine with a copy of its arguments.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON, `INVALID_OPTION` for an option that the engine does
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if it has no provider, or an argument is not JSON, `BACKGROUND_TASK_INVALID_OPTION` for an option that the engine does
    * not support, or that needs an engine.
    */
   prepare(task: Task): void {

@@ -223,7 +223,7 @@ function argsOf(job: EngineJob): readonly unknown[] {
 
 function unreadable({ name }: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `${taskCalled(name)} came from the engine with data that this package did not write: expected its \`args\` to be an array, as JSON, ` +
       'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue only with addTask()',
   );
@@ -235,7 +235,7 @@ function givenBack({ name, jobId }: Task, reason: string): string {
 
 function unknown(job: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `${taskCalled(job.name)} came from the engine, but no provider of this application has a @BackgroundTask(${quoted(job.name)}) method: ` +
       `${missing(job)}, or keep the name when you rename a method`,
   );

@@ -8,7 +8,7 @@ export class HandMadeList {
 
   constructor(tasks: readonly Task[] = []) {
     if (!Array.isArray(tasks) || !tasks.every((task) => Task.isTask(task))) {
-      throw invalid('INVALID_TASK', 'the tasks of a list made by hand', 'an array of BackgroundTask, or nothing', tasks);
+      throw invalid('BACKGROUND_TASK_INVALID_TASK', 'the tasks of a list made by hand', 'an array of BackgroundTask, or nothing', tasks);
     }
     this.#tasks = [...tasks];
   }

@@ -43,7 +43,7 @@ const PARAMETER =
  * The warning about classes that became request-scoped by injecting `BackgroundTasks` and do not work that way. Nest itself is silent: it calls no
  * hooks and registers no jobs. Returns `undefined` if there are none.
  *
- * @throws BackgroundTasksError `UNSUPPORTED_CONTEXT` if one of them is a Passport strategy; TypeError if this version of Nest lacks a property that
+ * @throws BackgroundTasksError `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if one of them is a Passport strategy; TypeError if this version of Nest lacks a property that
  * this check reads.
  */
 export function requestScopedWarning(modules: ModulesContainer): string | undefined {
@@ -64,7 +64,7 @@ function refuseStrategies(users: readonly RequestScopedUser[]): void {
   const paths = users.filter(({ path: [user] }) => becameRequestScoped(user) && isStrategy(user)).map(nameOf);
   if (paths.length === 0) return;
   throw new BackgroundTasksError(
-    'UNSUPPORTED_CONTEXT',
+    'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
     `A request-scoped Passport strategy is never registered, and injecting BackgroundTasks makes these request-scoped: ${[...new Set(paths)].join(', ')}. ` +
       `Configure ${SINGLETON}, or do not inject the list there: ${PARAMETER}`,
   );

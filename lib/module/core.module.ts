@@ -79,7 +79,7 @@ const PARTS: FactoryProvider[] = [
 
 /** Holds the single instances of an application, however many modules import `BackgroundTasksModule`. */
 @Module({ providers: PARTS, exports: [BackgroundTasksRunner, BackgroundTasksInterceptor, Runner, CurrentRequest] })
-export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap, OnApplicationShutdown {
+export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap, OnApplicationShutdown {
   readonly #application: OpenApplication;
   /** Features that are limited with this version of Nest. */
   readonly #losses: (string | undefined)[] = [];
@@ -99,7 +99,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   ) {
     if (![...modules.values()].some((module) => module.providers.has(BackgroundTasks))) {
       throw new BackgroundTasksError(
-        'MODULE_NOT_IMPORTED',
+        'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
         'A module that observes background tasks is imported without BackgroundTasksModule. Add BackgroundTasksModule to the imports of the root module',
       );
     }
@@ -112,7 +112,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     const unwrapped = aroundResolvers(contexts, (args, resolve) => interceptor.resolvers.around(args, resolve));
     interceptor.resolvers.areWrapped = unwrapped === undefined;
     this.#losses.push(
-      shutDownFirst(modules, CoreModule),
+      shutDownFirst(modules, BackgroundTasksCoreModule),
       onCloseCalled(modules, () => runner.closeRequested()),
       addOutermostInterceptor(config, interceptor),
       unwrapped,
@@ -183,21 +183,21 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
 
 /** `Scope.REQUEST`: the list of the request is injected. Nest creates a provider that injects it for each request. */
 @Module({
-  imports: [CoreModule],
+  imports: [BackgroundTasksCoreModule],
   providers: [{ provide: BackgroundTasks, scope: Scope.REQUEST, inject: [REQUEST, Runner], useFactory: tasksOfRequest }],
-  exports: [BackgroundTasks, CoreModule],
+  exports: [BackgroundTasks, BackgroundTasksCoreModule],
 })
-export class RequestScopeModule {}
+export class BackgroundTasksRequestScopeModule {}
 
 /** `Scope.DEFAULT`: a singleton is injected, which finds the list of the request through an `AsyncLocalStorage`. */
 @Module({
-  imports: [CoreModule],
+  imports: [BackgroundTasksCoreModule],
   providers: [
     { provide: BackgroundTasks, scope: Scope.DEFAULT, inject: [CurrentRequest], useFactory: ({ injected }: CurrentRequest) => injected },
   ],
-  exports: [BackgroundTasks, CoreModule],
+  exports: [BackgroundTasks, BackgroundTasksCoreModule],
 })
-export class DefaultScopeModule implements NestModule {
+export class BackgroundTasksDefaultScopeModule implements NestModule {
   constructor(
     private readonly adapterHost: HttpAdapterHost,
     private readonly runner: Runner,

@@ -37,7 +37,7 @@ const EXPECTATIONS: Expectations<BackgroundTasksModuleOptions> = { ...RUNNER_EXP
 /**
  * Checks the options of the application, and fills in the defaults.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function resolveOptions(options: unknown = {}): ResolvedOptions {
   const given = validated<ResolvedOptions>('BackgroundTasksModule', options, EXPECTATIONS, (name) =>
@@ -64,7 +64,7 @@ const BESIDE_THE_FACTORY = {
 /**
  * Checks the options beside the factory, as Nest would ignore a misspelt one.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option and the valid ones.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option and the valid ones.
  */
 export function checkAsyncOptions<Options>(options: Options): Options {
   validated('BackgroundTasksModule.forRootAsync()', options, BESIDE_THE_FACTORY, (name) =>
@@ -76,7 +76,7 @@ export function checkAsyncOptions<Options>(options: Options): Options {
 /**
  * Checks that all configurations of the module are the same, as an application has only one runner.
  *
- * @throws BackgroundTasksError `CONFLICTING_OPTIONS`, naming the option.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_CONFLICTING_OPTIONS`, naming the option.
  */
 export function assertSameOptions(configurations: readonly (ResolvedOptions & { readonly scope: unknown })[]): void {
   const [first, ...others] = configurations;
@@ -84,7 +84,7 @@ export function assertSameOptions(configurations: readonly (ResolvedOptions & { 
     const name = ([...Object.keys(DEFAULTS), 'scope'] as (keyof typeof other)[]).find((key) => first?.[key] !== other[key]);
     if (name) {
       throw new BackgroundTasksError(
-        'CONFLICTING_OPTIONS',
+        'BACKGROUND_TASK_CONFLICTING_OPTIONS',
         `BackgroundTasksModule is configured in several places, with a different \`${name}\`. Configure it once, in the root module, and import it without options elsewhere`,
       );
     }

@@ -15,7 +15,7 @@ import {
   trace,
 } from '@opentelemetry/api';
 import { jobOf } from '../engine/named-call.js';
-import { CoreModule } from '../module/core.module.js';
+import { BackgroundTasksCoreModule } from '../module/core.module.js';
 import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
 import type { BackgroundTask } from '../task/background-task.js';
 import { messageOf, stackOf, typeOf } from '../task/describe.js';
@@ -43,7 +43,7 @@ let stop: () => void;
  * export class AppModule {}
  * ```
  */
-@Module({ imports: [CoreModule] })
+@Module({ imports: [BackgroundTasksCoreModule] })
 export class BackgroundTasksOpenTelemetryModule implements OnModuleInit, OnApplicationShutdown {
   constructor(private readonly runner: BackgroundTasksRunner) {}
 

@@ -23,7 +23,7 @@ export class OutboxError extends BackgroundTasksError {
     message: string,
     override readonly cause?: unknown,
   ) {
-    super('OUTBOX', message);
+    super('BACKGROUND_TASK_OUTBOX', message);
   }
 }
 

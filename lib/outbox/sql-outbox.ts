@@ -62,11 +62,11 @@ const TRY_AGAIN = ['40001', '40P01', '1213', '1205'];
  *   useFactory: (db: DataSource) => ({ engine: bullmqEngine({ connection }), outbox: sqlOutbox(fromTypeOrm(db)) }),
  * });
  * ```
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function sqlOutbox(client: OutboxClient, options: SqlOutboxOptions = {}): BackgroundTasksOutbox {
   if (typeof client !== 'object' || client === null || typeof client.query !== 'function') {
-    throw invalid('INVALID_OPTION', 'the first argument of sqlOutbox()', 'a client, such as `fromPg(pool)`', client);
+    throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'the first argument of sqlOutbox()', 'a client, such as `fromPg(pool)`', client);
   }
   return new SqlOutbox(client, validated<SqlOutboxOptions>('sqlOutbox()', options, EXPECTATIONS));
 }
@@ -84,7 +84,7 @@ export function sqlOutbox(client: OutboxClient, options: SqlOutboxOptions = {}):
  */
 export function outboxTables(dialect: OutboxDialect, table: string = TABLE): readonly string[] {
   if (!Object.hasOwn(DIALECTS, dialect)) {
-    throw invalid('INVALID_OPTION', 'the first argument of outboxTables()', "'postgres' or 'mysql'", dialect);
+    throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'the first argument of outboxTables()', "'postgres' or 'mysql'", dialect);
   }
   validated('outboxTables()', { table }, EXPECTATIONS);
   return DIALECTS[dialect](table, 0).create;

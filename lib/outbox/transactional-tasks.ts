@@ -36,7 +36,7 @@ interface MergedOptions {
  *
  * @param from makes the client with which an outbox saves the tasks for an engine, such as `fromTypeOrm`. Required with an outbox.
  * @returns the adapter
- * @throws BackgroundTasksError `INVALID_OPTION` for anything but an adapter
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for anything but an adapter
  * @example
  * ```ts
  * new ClsPluginTransactional({ adapter: transactionalTasks(new TransactionalAdapterTypeOrm({ … }), fromTypeOrm) });
@@ -48,10 +48,15 @@ export function transactionalTasks<Given extends TransactionalAdapter>(
 ): Given {
   const given: unknown = adapter;
   if (!isAdapter<TxOf<Given>>(given)) {
-    throw invalid('INVALID_OPTION', 'the first argument of transactionalTasks()', 'an adapter of @nestjs-cls/transactional', adapter);
+    throw invalid(
+      'BACKGROUND_TASK_INVALID_OPTION',
+      'the first argument of transactionalTasks()',
+      'an adapter of @nestjs-cls/transactional',
+      adapter,
+    );
   }
   if (from !== undefined && typeof from !== 'function') {
-    throw invalid('INVALID_OPTION', 'the second argument of transactionalTasks()', 'a function such as fromTypeOrm', from);
+    throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'the second argument of transactionalTasks()', 'a function such as fromTypeOrm', from);
   }
   // Patched in place, as its class may have private fields.
   const optionsFactory = given.optionsFactory.bind(given);

@@ -87,7 +87,7 @@ export class BackgroundTasksRunner {
    * @throws The exception of the function; a `BackgroundTasksEngineError` if the engine does not accept the tasks in time.
    */
   async within<Result>(func: (tasks: BackgroundTasks) => Result | PromiseLike<Result>): Promise<Result> {
-    if (typeof func !== 'function') throw invalid('INVALID_TASK', 'the argument of within()', 'a function', func);
+    if (typeof func !== 'function') throw invalid('BACKGROUND_TASK_INVALID_TASK', 'the argument of within()', 'a function', func);
     const call = async (): Promise<Result> => {
       const lifetime = new WorkLifetime(this.#runner);
       const options = { current: this.#current, waitsForEngine: true };
@@ -139,7 +139,7 @@ export class BackgroundTasksRunner {
    * @throws The exception of the function.
    */
   async transaction<Result>(func: (join: JoinTransaction) => Result | PromiseLike<Result>): Promise<Result> {
-    if (typeof func !== 'function') throw invalid('INVALID_TASK', 'the argument of transaction()', 'a function', func);
+    if (typeof func !== 'function') throw invalid('BACKGROUND_TASK_INVALID_TASK', 'the argument of transaction()', 'a function', func);
     const { log } = this.#runner;
     if (Transaction.current(this.#runner)) {
       log.warn(

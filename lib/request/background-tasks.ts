@@ -21,8 +21,8 @@ export interface BackgroundTasks {
    * `this.mail.send` loses its `this`, which this package cannot detect. A closure without arguments sees later changes that the handler makes.
    * Pass a `@BackgroundTask()` method as it is: `addTask(this.mail.sendInvoice, dto.email)`.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` if there is no function, `INVALID_OPTION` for a bad option, `OVERFLOW` if `maxPending` tasks wait
-   * already, `SHUTDOWN` once the application has closed.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option, `BACKGROUND_TASK_OVERFLOW` if `maxPending` tasks wait
+   * already, `BACKGROUND_TASK_SHUTDOWN` once the application has closed.
    */
   addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
     func: TheFunctionItself<Args>,
@@ -50,7 +50,7 @@ export interface BackgroundTasksConstructor {
   /**
    * Makes a list by hand, for a unit test. To get the list of a request, inject it instead.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` if `tasks` is not an array of tasks.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if `tasks` is not an array of tasks.
    */
   new (tasks?: readonly BackgroundTask[]): BackgroundTasks;
   (): ParameterDecorator;
@@ -58,7 +58,7 @@ export interface BackgroundTasksConstructor {
    * The list of an execution context, of a request, or of a GraphQL context, without injection: for guards, interceptors, filters and middleware
    * that stay singletons.
    *
-   * @throws BackgroundTasksError `MODULE_NOT_IMPORTED` if no open application has the request, `UNSUPPORTED_CONTEXT` if there is no request.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_MODULE_NOT_IMPORTED` if no open application has the request, `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if there is no request.
    */
   of(context: ExecutionContext | object): BackgroundTasks;
 }
@@ -152,7 +152,7 @@ function decorateParameter(...decorated: unknown[]): ParameterDecorator {
 function misplaced(problem: string, [target, key]: unknown[]): BackgroundTasksError {
   const owner = typeof target === 'function' ? target.name : String(target?.constructor.name);
   return new BackgroundTasksError(
-    'UNSUPPORTED_CONTEXT',
+    'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
     `@BackgroundTasks ${problem}, on ${owner}${key === undefined ? '' : `.${String(key)}`}: write \`@BackgroundTasks() tasks: BackgroundTasks\` for a ` +
       'parameter of a handler or of a constructor, and `@Inject() tasks: BackgroundTasks` for a property',
   );

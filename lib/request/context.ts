@@ -33,19 +33,22 @@ export function tasksOfContext(context: ExecutionContext): object {
   const type = context.getType<string>();
   if (!REQUEST_OF[type]) {
     throw new BackgroundTasksError(
-      'UNSUPPORTED_CONTEXT',
+      'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
       `@BackgroundTasks() works in handlers of type ${Object.keys(REQUEST_OF).join(', ')}; this one has the type "${type}"`,
     );
   }
   const request = requestOfContext(type, context.getArgs());
   if (type === 'rpc' && !request) {
-    throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`);
+    throw new BackgroundTasksError(
+      'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+      `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`,
+    );
   }
   const holder = request && lifetimes.get(request);
   const others = otherCopies();
   if (!holder && others.length > 0) {
     throw new BackgroundTasksError(
-      'MODULE_NOT_IMPORTED',
+      'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
       `@BackgroundTasks() found no list in this handler of type "${type}": the decorator and BackgroundTasksModule may come from different copies ` +
         `of nestjs-background-tasks. ${SEVERAL_COPIES}: ${others.join(', ')}`,
     );
@@ -53,7 +56,7 @@ export function tasksOfContext(context: ExecutionContext): object {
   if (!holder) {
     const more = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
     throw new BackgroundTasksError(
-      'MODULE_NOT_IMPORTED',
+      'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
       `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${more}`,
     );
   }
@@ -79,7 +82,7 @@ export function tasksOf(source: ExecutionContext | object): object {
   const application = request && applicationOf(request);
   if (application) return application.tasksOf(request, type);
   throw new BackgroundTasksError(
-    request ? 'MODULE_NOT_IMPORTED' : 'UNSUPPORTED_CONTEXT',
+    request ? 'BACKGROUND_TASK_MODULE_NOT_IMPORTED' : 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
     request
       ? 'BackgroundTasks.of() found no application that has this request: add BackgroundTasksModule to the imports of the root module'
       : `BackgroundTasks.of() found no request in this context of type "${type}": call it in the handler, or in an interceptor`,

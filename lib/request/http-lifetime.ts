@@ -200,7 +200,10 @@ export class HttpLifetime extends Lifetime {
   #watchResponse(request: object): void {
     const response = responseOf(request);
     if (!response)
-      throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', 'Expected an HTTP request, got one without a response to wait for');
+      throw new BackgroundTasksError(
+        'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+        'Expected an HTTP request, got one without a response to wait for',
+      );
     this.#response = response;
     if (isUpgrade(response)) onceHandshakeAnswered(response.req.socket, (status) => this.#handshakeAnswered(status));
     onceOver(response, () => this.#responseIsOver(response));

@@ -169,7 +169,7 @@ export abstract class Lifetime implements TasksTarget {
 
   /** Logs the refusal of a task that nothing caught, as Nest does not log an `HttpException`. Refusals by an engine are already reported. */
   protected reportRefusal(error: RefusedError): void {
-    if (error.code !== 'ENGINE') this.runner.log.refused(error);
+    if (error.code !== 'BACKGROUND_TASK_ENGINE') this.runner.log.refused(error);
   }
 }
 
@@ -177,7 +177,7 @@ export abstract class Lifetime implements TasksTarget {
 export function runsByItself(): Promise<never> {
   return Promise.reject(
     new BackgroundTasksError(
-      'LIST_OF_A_REQUEST',
+      'BACKGROUND_TASK_LIST_OF_A_REQUEST',
       'The list of a request runs by itself after the response; `run()` is for a list made by hand with `new BackgroundTasks()`',
     ),
   );
@@ -249,7 +249,7 @@ export class MessageLifetime extends Lifetime {
 
 function unseenMessage(task: Task): BackgroundTasksError {
   return new BackgroundTasksError(
-    'UNSUPPORTED_CONTEXT',
+    'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
     `${taskCalled(task.name)} was refused: BackgroundTasksInterceptor has not seen its message. Guards run before the interceptor: add the task ` +
       `in the handler, or in an interceptor; ${BIND_INTERCEPTOR}`,
   );

@@ -102,7 +102,7 @@ class UnsupportedTarget implements TasksTarget {
 
   add(task: Task): void {
     throw new BackgroundTasksError(
-      'UNSUPPORTED_CONTEXT',
+      'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
       `${taskCalled(task.name)} was refused: expected the REQUEST that Nest injects to be an HTTP request, a GraphQL context, or a message of a ` +
         `microservice, got ${describe(this.#injected)}`,
     );

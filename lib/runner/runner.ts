@@ -90,7 +90,7 @@ export class Runner implements ListRunner, TransactionRunner {
   /**
    * Adds a task to a list. It runs once the outcome of the list is known.
    *
-   * @throws BackgroundTasksOverflowError if `maxPending` tasks wait, BackgroundTasksShutdownError once closed, BackgroundTasksError `INVALID_TASK` for a
+   * @throws BackgroundTasksOverflowError if `maxPending` tasks wait, BackgroundTasksShutdownError once closed, BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a
    * `@BackgroundTask()` method that cannot be run.
    */
   add(list: TaskList, task: Task): void {

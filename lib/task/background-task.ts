@@ -84,7 +84,7 @@ export interface BackgroundTask {
    * Reports the progress of the task, as any JSON value. `BackgroundTasksRunner#state` returns it; if a worker runs the task, in every process.
    *
    * @returns A promise that resolves once the value is stored. It never rejects: a failure to store it is logged, and the task goes on.
-   * @throws BackgroundTasksError `INVALID_TASK`, at once, for a value that JSON cannot represent.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK`, at once, for a value that JSON cannot represent.
    */
   updateProgress(value: JsonValue): Promise<void>;
   /** Fires when the task is aborted: at its timeout, at the shutdown deadline, or by `cancel()`. The reason is the error that says why. */
@@ -102,8 +102,8 @@ export interface BackgroundTask {
   /**
    * Runs a task that was made by hand, immediately. Tasks of a request run by themselves.
    *
-   * @throws The error of the task; a `BackgroundTasksTimeoutError` or `BackgroundTasksCancelledError`; a BackgroundTasksError `INVALID_TASK` if the
-   * task is running already, `LIST_OF_A_REQUEST` if it belongs to a request.
+   * @throws The error of the task; a `BackgroundTasksTimeoutError` or `BackgroundTasksCancelledError`; a BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if the
+   * task is running already, `BACKGROUND_TASK_LIST_OF_A_REQUEST` if it belongs to a request.
    */
   run(): Promise<void>;
   /** Used by `JSON.stringify`. Arguments are left out, as they may be personal data. */

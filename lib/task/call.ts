@@ -63,14 +63,14 @@ export function isObject(value: unknown): value is object {
  * The part of a function's result that has to be awaited: a promise, or the end of an Observable. The Observable is subscribed to, as Nest does
  * with the result of a handler.
  *
- * @throws BackgroundTasksError `INVALID_TASK` for an iterator: nothing iterates it, and the task would silently do nothing.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for an iterator: nothing iterates it, and the task would silently do nothing.
  */
 export function unfinishedPart(task: BackgroundTask, result: object): PromiseLike<unknown> | undefined {
   if ('then' in result && typeof result.then === 'function') return result as PromiseLike<unknown>;
   if (isObservable(result)) return endOfObservable(result, task.signal);
   if (isIterator(result)) {
     throw new BackgroundTasksError(
-      'INVALID_TASK',
+      'BACKGROUND_TASK_INVALID_TASK',
       `${taskCalled(task.name)} returned an iterator, which nothing iterates, so its work was not done, or not all of it. ` +
         'Iterate it in the task, `for await (const item of items()) { … }`, or return a promise',
     );
@@ -127,7 +127,7 @@ function tooLate(task: BackgroundTask): unknown {
 
 function notCalled({ name }: BackgroundTask): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `${taskCalled(name)} was not run: the option \`around\` of BackgroundTasksModule ended without calling \`next()\`. Return \`next()\` from it`,
   );
 }

@@ -3,19 +3,19 @@ import { countedNames, inOneLine, quoted } from './describe.js';
 
 /** The code of an error. Codes are stable across releases: switch on them, not on the message. */
 export type BackgroundTasksErrorCode =
-  | 'INVALID_OPTION'
-  | 'INVALID_TASK'
-  | 'CONFLICTING_OPTIONS'
-  | 'MODULE_NOT_IMPORTED'
-  | 'MISSING_PACKAGE'
-  | 'UNSUPPORTED_CONTEXT'
-  | 'LIST_OF_A_REQUEST'
-  | 'CANCELLED'
-  | 'TIMEOUT'
-  | 'OVERFLOW'
-  | 'ENGINE'
-  | 'OUTBOX'
-  | 'SHUTDOWN';
+  | 'BACKGROUND_TASK_INVALID_OPTION'
+  | 'BACKGROUND_TASK_INVALID_TASK'
+  | 'BACKGROUND_TASK_CONFLICTING_OPTIONS'
+  | 'BACKGROUND_TASK_MODULE_NOT_IMPORTED'
+  | 'BACKGROUND_TASK_MISSING_PACKAGE'
+  | 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT'
+  | 'BACKGROUND_TASK_LIST_OF_A_REQUEST'
+  | 'BACKGROUND_TASK_CANCELLED'
+  | 'BACKGROUND_TASK_TIMEOUT'
+  | 'BACKGROUND_TASK_OVERFLOW'
+  | 'BACKGROUND_TASK_ENGINE'
+  | 'BACKGROUND_TASK_OUTBOX'
+  | 'BACKGROUND_TASK_SHUTDOWN';
 
 /** Marks every error of this package, including those of another copy of it. */
 const BRAND = Symbol.for('nestjs-background-tasks:error');
@@ -65,7 +65,7 @@ export class BackgroundTasksCancelledError extends BackgroundTasksError {
     readonly task: string,
     readonly reason: string,
   ) {
-    super('CANCELLED', `${taskCalled(task)} was cancelled while it ran: ${inOneLine(reason)}`);
+    super('BACKGROUND_TASK_CANCELLED', `${taskCalled(task)} was cancelled while it ran: ${inOneLine(reason)}`);
   }
 }
 
@@ -78,7 +78,7 @@ export class BackgroundTasksTimeoutError extends BackgroundTasksError {
     readonly timeout: number,
   ) {
     super(
-      'TIMEOUT',
+      'BACKGROUND_TASK_TIMEOUT',
       `${taskCalled(task)} did not end within its timeout of ${timeout} ms and was aborted; pass \`currentTask()?.signal\` to the calls that it awaits, or raise \`timeout\``,
     );
   }
@@ -123,7 +123,10 @@ export class BackgroundTasksOverflowError extends RefusedError {
     readonly task: string,
     readonly maxPending: number,
   ) {
-    super('OVERFLOW', `${taskCalled(task)} was refused: ${maxPending} tasks are already waiting; try again later, or raise \`maxPending\``);
+    super(
+      'BACKGROUND_TASK_OVERFLOW',
+      `${taskCalled(task)} was refused: ${maxPending} tasks are already waiting; try again later, or raise \`maxPending\``,
+    );
   }
 }
 
@@ -135,7 +138,7 @@ export class BackgroundTasksShutdownError extends RefusedError {
     readonly task: string,
     what: string,
   ) {
-    super('SHUTDOWN', `${taskCalled(task)} ${what}`);
+    super('BACKGROUND_TASK_SHUTDOWN', `${taskCalled(task)} ${what}`);
   }
 }
 
@@ -148,6 +151,6 @@ export class BackgroundTasksEngineError extends RefusedError {
     what: string,
     override readonly cause: unknown,
   ) {
-    super('ENGINE', `${tasksCalled(tasks)} ${what}`);
+    super('BACKGROUND_TASK_ENGINE', `${tasksCalled(tasks)} ${what}`);
   }
 }

@@ -124,7 +124,7 @@ function jsonCopy(name: string, value: JsonValue): JsonValue {
   }
   if (text !== undefined) return JSON.parse(text) as JsonValue;
   throw new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `${taskCalled(name)} set its progress to a value that JSON cannot represent; pass plain data`,
   );
 }
@@ -329,14 +329,14 @@ export class Task implements BackgroundTask {
   async run(): Promise<void> {
     if (this.#owner) {
       throw new BackgroundTasksError(
-        'LIST_OF_A_REQUEST',
+        'BACKGROUND_TASK_LIST_OF_A_REQUEST',
         `${taskCalled(this.name)} runs by itself after the response; \`run()\` is for a task made by hand`,
       );
     }
     const { name: state } = this.#state;
     if (state === 'active' || state === 'cancelled') {
       const why = state === 'active' ? 'is already running: await the first run()' : 'was cancelled: create a new one';
-      throw new BackgroundTasksError('INVALID_TASK', `${taskCalled(this.name)} ${why}`);
+      throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_TASK', `${taskCalled(this.name)} ${why}`);
     }
     await this.runToEnd(this.options.timeout, () => {});
   }

@@ -29,7 +29,7 @@ export const FUNCTION: Expectation = { expected: 'a function', accepts: (value) 
 /**
  * Checks each option that is set, and returns those.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function validated<Options>(
   owner: string,
@@ -37,25 +37,34 @@ export function validated<Options>(
   expectations: Expectations<Options>,
   hint: (unknownOption: string) => string = () => '',
 ): Partial<Options> {
-  if (typeof options !== 'object' || options === null) throw invalid('INVALID_OPTION', `the options of ${owner}`, 'an object', options);
+  if (typeof options !== 'object' || options === null)
+    throw invalid('BACKGROUND_TASK_INVALID_OPTION', `the options of ${owner}`, 'an object', options);
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
   for (const [name, value] of given) {
     if (!Object.hasOwn(expectations, name)) {
       const known = Object.keys(expectations).join('`, `');
-      throw new BackgroundTasksError('INVALID_OPTION', `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\`${hint(name)}`);
+      throw new BackgroundTasksError(
+        'BACKGROUND_TASK_INVALID_OPTION',
+        `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\`${hint(name)}`,
+      );
     }
     const { expected, accepts } = expectations[name as keyof Options];
-    if (!accepts(value)) throw invalid('INVALID_OPTION', `the option \`${name}\` of ${owner}`, expected, value);
+    if (!accepts(value)) throw invalid('BACKGROUND_TASK_INVALID_OPTION', `the option \`${name}\` of ${owner}`, expected, value);
   }
   // Each value has just been checked.
   return Object.fromEntries(given) as Partial<Options>;
 }
 
 /** The error for a bad value. It names the option or argument, the expected values, and the actual value with its type. */
-export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', subject: string, expected: string, value: unknown): BackgroundTasksError {
+export function invalid(
+  code: 'BACKGROUND_TASK_INVALID_OPTION' | 'BACKGROUND_TASK_INVALID_TASK',
+  subject: string,
+  expected: string,
+  value: unknown,
+): BackgroundTasksError {
   return new BackgroundTasksError(
     code,
-    `Expected ${subject} to be ${expected}, got ${code === 'INVALID_TASK' ? describeArgument(value) : describe(value)}`,
+    `Expected ${subject} to be ${expected}, got ${code === 'BACKGROUND_TASK_INVALID_TASK' ? describeArgument(value) : describe(value)}`,
   );
 }
 
@@ -90,7 +99,7 @@ export const TASK_EXPECTATIONS: Expectations<TaskOptions> = {
 /**
  * Checks the options of one task, and returns those that are set.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function checkTaskOptions<Options>(options: unknown, expectations: Expectations<Options>): Partial<Options> {
   return validated('addTask()', options, expectations);

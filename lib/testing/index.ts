@@ -45,7 +45,7 @@ const EXPECTATIONS: Expectations<InProcessEngineOptions> = {
  * const engine = inProcessEngine();
  * BackgroundTasksModule.forRoot({ engine });
  * ```
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function inProcessEngine(options: InProcessEngineOptions = {}): InProcessEngine {
   const { worker = 10 } = validated<InProcessEngineOptions>('inProcessEngine()', options, EXPECTATIONS);

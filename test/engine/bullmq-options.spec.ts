@@ -68,7 +68,7 @@ describe('bullmqEngine()', () => {
   ])('refuses %s', (_, options, message) => {
     const make = () => Reflect.apply(bullmqEngine, undefined, [options]);
     expect(make).toThrow(BackgroundTasksError);
-    expect(make).toThrow(expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }));
+    expect(make).toThrow(expect.objectContaining({ code: 'BACKGROUND_TASK_INVALID_OPTION', message: expect.stringContaining(message) }));
   });
 
   it('shows no password in what it says', () => {
@@ -85,7 +85,7 @@ describe('bullmqEngine()', () => {
   ])('refuses BullMQ %s with %j, and says what to install', (version, options, needed, install) => {
     expect(() => assertBullmq(options, version)).toThrow(
       expect.objectContaining({
-        code: 'MISSING_PACKAGE',
+        code: 'BACKGROUND_TASK_MISSING_PACKAGE',
         message: expect.stringMatching(
           new RegExp(`needs BullMQ ${needed}.*, but found ${version}: npm install ${install.replace('^', '\\^')}$`),
         ),

@@ -220,7 +220,7 @@ describe.each(platforms)('group commit on %s', (platform) => {
     await logs.saying('were not logged');
     expect(logs.lines.filter(({ level }) => level === 'error')).toEqual([
       ...Array.from({ length: 5 }, () => ({ level: 'error', message: expect.stringContaining('last error: away'), stack: undefined })),
-      { level: 'error', message: 'Within a second, 25 more errors with the code ENGINE were not logged', stack: undefined },
+      { level: 'error', message: 'Within a second, 25 more errors with the code BACKGROUND_TASK_ENGINE were not logged', stack: undefined },
     ]);
   });
 });

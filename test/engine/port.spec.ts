@@ -603,7 +603,10 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     const message =
       'Background task "mail" came from the engine with data that this package did not write: expected its `args` to be an array, as JSON, ' +
       'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue only with addTask()';
-    await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
+    await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({
+      code: 'BACKGROUND_TASK_INVALID_TASK',
+      message,
+    });
     expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
     expect(logs.of('error')).toEqual([`${message} (job a job)`]);
     expect(JSON.stringify(logs.lines)).not.toContain('4242');
@@ -612,7 +615,10 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
   it.each(['no-such-task', ''])('fails with a report if no provider has it: "%s"', async (name) => {
     await start();
     const message = expect.stringContaining(`no provider of this application has a @BackgroundTask("${name}") method`);
-    await expect(engine.host.run(jobOf({ name, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
+    await expect(engine.host.run(jobOf({ name, attempt: 2 }), never)).rejects.toMatchObject({
+      code: 'BACKGROUND_TASK_INVALID_TASK',
+      message,
+    });
     expect(reported).toEqual([expect.stringMatching(new RegExp(`^${name}, attempt 2: `))]);
   });
 
@@ -628,7 +634,10 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     ["the module's", 'held', undefined, 30],
   ])('is aborted at a timeout: %s', async (_whose, name, timeout, expected) => {
     await start({ timeout: 30 });
-    await expect(engine.host.run(jobOf({ name, timeout }), never)).rejects.toMatchObject({ code: 'TIMEOUT', timeout: expected });
+    await expect(engine.host.run(jobOf({ name, timeout }), never)).rejects.toMatchObject({
+      code: 'BACKGROUND_TASK_TIMEOUT',
+      timeout: expected,
+    });
   });
 
   it('is given back when the signal fires: it has not failed', async () => {

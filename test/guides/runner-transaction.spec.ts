@@ -394,6 +394,6 @@ describe('runner.transaction(), in within()', () => {
     await app.close();
     end.open();
     await transaction;
-    expect([log, errors]).toEqual([[], [expect.objectContaining({ code: 'SHUTDOWN' })]]);
+    expect([log, errors]).toEqual([[], [expect.objectContaining({ code: 'BACKGROUND_TASK_SHUTDOWN' })]]);
   });
 });

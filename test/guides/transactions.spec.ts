@@ -270,7 +270,7 @@ describe('TypeORM, with typeorm-transactional', () => {
       const { runner } = await createApp(platform, moduleWith({ engine }));
       const manager = dataSource.manager as unknown as string;
       await expect(runner.within((tasks) => tasks.addTask(MailTasks.prototype.mail, manager))).rejects.toMatchObject({
-        code: 'INVALID_TASK',
+        code: 'BACKGROUND_TASK_INVALID_TASK',
       });
     });
 

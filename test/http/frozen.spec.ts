@@ -142,6 +142,6 @@ describe('a list made by hand', () => {
   });
 
   it('refuses a proxy of a task', () => {
-    expect(() => new BackgroundTasks([proxied(make())])).toThrow(expect.objectContaining({ code: 'INVALID_TASK' }));
+    expect(() => new BackgroundTasks([proxied(make())])).toThrow(expect.objectContaining({ code: 'BACKGROUND_TASK_INVALID_TASK' }));
   });
 });

@@ -397,7 +397,7 @@ describe.each(platforms)('tasks on %s', (platform) => {
       await http.get('/').expect(200, '1');
       await runner.onIdle();
       expect(log).toEqual(['good task']);
-      expect(caught).toMatchObject({ code: 'INVALID_TASK' });
+      expect(caught).toMatchObject({ code: 'BACKGROUND_TASK_INVALID_TASK' });
     });
   });
 

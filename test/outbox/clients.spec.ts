@@ -127,7 +127,10 @@ describe.each(databases)('an outbox in $name', ({ libraries, ...database }: Data
       await db.transaction((client) => outbox.markDone(client, '1'));
       await expect(outbox.isDone('1')).resolves.toBe(true);
       await expect(db.transaction((client) => outbox.markDone(client, '1'))).rejects.toThrow(
-        expect.objectContaining({ code: 'OUTBOX', message: expect.stringContaining('another run has committed that task 1 is done') }),
+        expect.objectContaining({
+          code: 'BACKGROUND_TASK_OUTBOX',
+          message: expect.stringContaining('another run has committed that task 1 is done'),
+        }),
       );
     });
 

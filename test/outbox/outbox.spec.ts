@@ -314,7 +314,7 @@ describe('an outbox', () => {
       )
       .catch((thrown: unknown) => thrown);
     // Postgres refuses every statement of a transaction that it has aborted.
-    expect(error).toMatchObject({ code: 'OUTBOX', cause: { code: '25P02' } });
+    expect(error).toMatchObject({ code: 'BACKGROUND_TASK_OUTBOX', cause: { code: '25P02' } });
     expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain('secret');
     expect(engine.args).toEqual([]);
   });

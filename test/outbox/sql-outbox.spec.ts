@@ -130,7 +130,10 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
         while ((await waitingForLocks()) === 0) await setImmediate();
         await expect(outbox.isDone('task')).resolves.toBe(false);
       });
-      await expect(second).resolves.toMatchObject({ code: 'OUTBOX', message: expect.stringContaining('another run has committed') });
+      await expect(second).resolves.toMatchObject({
+        code: 'BACKGROUND_TASK_OUTBOX',
+        message: expect.stringContaining('another run has committed'),
+      });
       await expect(outbox.isDone('task')).resolves.toBe(true);
     });
 
@@ -176,7 +179,7 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
         await outbox.save(client, entries(1));
       });
       await expect(errorOf(readOnly)).resolves.toMatchObject({
-        code: 'OUTBOX',
+        code: 'BACKGROUND_TASK_OUTBOX',
         message: expect.stringMatching(/^The outbox could not save the tasks of a transaction: .*READ.ONLY/i),
       });
     });
@@ -211,7 +214,7 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
 
     it('says which SQL a migration needs, which is that of outboxTables()', async () => {
       const error = await errorOf(sqlOutbox(db.pool, { table: 'none' }).open());
-      expect(error).toMatchObject({ code: 'OUTBOX', message: expect.stringContaining('pass `migrate: true`') });
+      expect(error).toMatchObject({ code: 'BACKGROUND_TASK_OUTBOX', message: expect.stringContaining('pass `migrate: true`') });
       for (const sql of outboxTables(dialect, 'none')) expect(error.message).toContain(sql);
       for (const sql of [...outboxTables(dialect, 'none'), ...outboxTables(dialect, 'none')]) await run(sql);
       await sqlOutbox(db.pool, { table: 'none' }).open();
@@ -245,7 +248,7 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
       await sqlOutbox(db.pool, { table: 'older', migrate: true }).open();
       await run('ALTER TABLE older DROP COLUMN reason');
       await expect(errorOf(sqlOutbox(db.pool, { table: 'older' }).open())).resolves.toMatchObject({
-        code: 'OUTBOX',
+        code: 'BACKGROUND_TASK_OUTBOX',
         message: expect.stringContaining('a table lacks a column'),
       });
     });
@@ -277,7 +280,7 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
     it('says what is wrong if the database is away', async () => {
       const away = await driver.connect(server.url.replace(/:\d+\//, ':1/'));
       await expect(errorOf(sqlOutbox(away.pool).open())).resolves.toMatchObject({
-        code: 'OUTBOX',
+        code: 'BACKGROUND_TASK_OUTBOX',
         message: expect.stringMatching(/^The outbox could not read the version of the database: .*ECONNREFUSED/),
       });
       await away.end();
@@ -337,7 +340,7 @@ describe('sqlOutbox()', () => {
       Object.assign(new Error('INSERT INTO "background_tasks_outbox" … secret'), { code: '40001', sql: 'secret' }),
     );
     const error = await errorOf(outbox.save({ query: () => Promise.reject(frozen) }, entries(1)));
-    expect(error).toMatchObject({ code: 'OUTBOX', cause: undefined });
+    expect(error).toMatchObject({ code: 'BACKGROUND_TASK_OUTBOX', cause: undefined });
     expect(inspect(error, { depth: null, showHidden: true })).not.toContain('secret');
   });
 

@@ -126,9 +126,9 @@ describe.each(platforms)('an error that answers 503 on %s', (platform) => {
 
 describe('the errors that answer 503', () => {
   it.each([
-    ['OVERFLOW', new BackgroundTasksOverflowError('mail', 1)],
-    ['SHUTDOWN', new BackgroundTasksShutdownError('mail', 'was refused')],
-    ['ENGINE', new BackgroundTasksEngineError(['mail'], 'was not taken', new Error('away'))],
+    ['BACKGROUND_TASK_OVERFLOW', new BackgroundTasksOverflowError('mail', 1)],
+    ['BACKGROUND_TASK_SHUTDOWN', new BackgroundTasksShutdownError('mail', 'was refused')],
+    ['BACKGROUND_TASK_ENGINE', new BackgroundTasksEngineError(['mail'], 'was not taken', new Error('away'))],
   ])('%s is an HttpException, and a BackgroundTasksError', (code, error: Error) => {
     expect(error).toBeInstanceOf(HttpException);
     expect(error).toBeInstanceOf(BackgroundTasksError);

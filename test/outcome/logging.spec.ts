@@ -143,7 +143,7 @@ describe.each(platforms)('with nestjs-pino on %s', (platform) => {
       expect.objectContaining({
         msg: expect.stringMatching(/^Background task "slow" did not end within its timeout of 1 ms/),
         task: 'slow',
-        err: expect.objectContaining({ type: 'BackgroundTasksTimeoutError', code: 'TIMEOUT' }),
+        err: expect.objectContaining({ type: 'BackgroundTasksTimeoutError', code: 'BACKGROUND_TASK_TIMEOUT' }),
       }),
     );
   });

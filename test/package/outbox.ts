@@ -17,6 +17,6 @@ class AppModule {}
 export const finished = NestFactory.createApplicationContext(AppModule, { logger: false, abortOnError: false }).then(
   () => Promise.reject(new Error(`It started without ${outboxTables('postgres')[0]}`)),
   (error: unknown) => {
-    if (!(error instanceof BackgroundTasksError) || error.code !== 'OUTBOX') throw error;
+    if (!(error instanceof BackgroundTasksError) || error.code !== 'BACKGROUND_TASK_OUTBOX') throw error;
   },
 );
