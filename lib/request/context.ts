@@ -97,7 +97,8 @@ function requestAndType(context: ExecutionContext): [request: object | undefined
 /** The request and its type, from a request or a GraphQL context. */
 function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
   const raw = rawRequest(source);
-  return responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
+  // The context of an application may have the response as `res`, as Express's requests do, and is no stream.
+  return 'pipe' in raw && responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
 }
 
 function isExecutionContext(source: object): source is ExecutionContext {
