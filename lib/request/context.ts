@@ -1,5 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
-import { type HttpRequest, PerRequest, rawRequest, responseOf } from '../nest-internals/requests.js';
+import { type HttpRequest, PerRequest, isHttpRequest, rawRequest } from '../nest-internals/requests.js';
 import { BackgroundTasksError } from '../task/errors.js';
 
 /**
@@ -94,7 +94,7 @@ function requestAndType(context: ExecutionContext): [request: object | undefined
 /** Of a request, or of a GraphQL context. */
 function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
   const raw = rawRequest(source);
-  return responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
+  return isHttpRequest(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
 }
 
 function isExecutionContext(source: object): source is ExecutionContext {
@@ -128,7 +128,7 @@ export function graphqlContext(args: readonly unknown[]): GraphqlContext {
 /** The HTTP request that all the resolvers of a query, or of a batch of them, answer; for an operation that came through a WebSocket, its context. */
 export function requestOfOperation(context: GraphqlContext): object {
   const request = context.req && rawRequest(context.req);
-  return request && responseOf(request) ? request : context;
+  return request && isHttpRequest(request) ? request : context;
 }
 
 /** True if a resolver starts a subscription: it returns the events, and they end when the subscription does. */
