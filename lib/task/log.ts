@@ -1,8 +1,9 @@
 import { setTimeout } from 'node:timers';
 import { Logger } from '@nestjs/common';
+import { loggerTakesFields } from '../nest-internals/modules.js';
 import type { BackgroundTask } from './background-task.js';
 import { OnErrorCall, runAs } from './current-task.js';
-import { countedNames, isError, listedNames, messageOf, quoted, stackOf } from './describe.js';
+import { countedNames, headlineOf, isError, listedNames, messageOf, quoted, shownError, stackOf } from './describe.js';
 import { discardsObserved, publishDiscard } from './diagnostics.js';
 import { RefusedError, taskCalled, tasksCalled } from './errors.js';
 import type { Task } from './task.js';
@@ -37,6 +38,14 @@ export class RateLimit {
   }
 }
 
+/** What a line is about. A logger that takes fields gets them. */
+interface LineDetails {
+  readonly task?: { readonly name: string; readonly id: string } | undefined;
+  readonly error?: unknown;
+  /** The stack says nothing that the line does not. */
+  readonly hidesStack?: boolean;
+}
+
 /** How many refusals of one kind are logged in a second. */
 const REFUSALS_PER_SECOND = 5;
 
@@ -68,31 +77,30 @@ export class TaskLog {
 
   #logFailure(task: Task, error: unknown): void {
     const name = taskCalled(task.name);
-    const message = messageOf(error);
+    const message = headlineOf(error);
     // This package's own errors name the task themselves.
-    this.#log(
-      'error',
-      message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`,
-      stackOf(error),
-    );
+    this.#log('error', message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`, {
+      task,
+      error,
+    });
   }
 
   async #callOnError(task: Task, error: unknown): Promise<void> {
     try {
       await this.#onError?.(error, task);
     } catch (cause) {
-      this.#log('error', `onError failed for background task ${quoted(task.name)}: ${messageOf(cause)}`, stackOf(cause));
+      this.#log('error', `onError failed for background task ${quoted(task.name)}: ${headlineOf(cause)}`, { task, error: cause });
     }
   }
 
   discarded(task: Task, reason: string): void {
     this.neverStarts(task, reason);
-    task.runInScope(() => this.#log('debug', `${taskCalled(task.name)} was discarded: ${reason}`));
+    task.runInScope(() => this.#log('debug', `${taskCalled(task.name)} was discarded: ${reason}`, { task }));
   }
 
   /** A cancelled task has not failed. */
   cancelled(task: Task, error: unknown): void {
-    task.runInScope(() => this.#log('debug', messageOf(error)));
+    task.runInScope(() => this.#log('debug', messageOf(error), { task }));
   }
 
   /** Publishes a discard without a line of its own: the failure that caused it is logged. */
@@ -102,11 +110,13 @@ export class TaskLog {
 
   addedLate(task: Task, isFollowing: boolean): void {
     // Code that follows a request through its async context, such as a listener of its events, may well outlive it.
-    if (isFollowing) return this.#log('debug', `${taskCalled(task.name)} was added after its request was over, and starts at once`);
+    if (isFollowing)
+      return this.#log('debug', `${taskCalled(task.name)} was added after its request was over, and starts at once`, { task });
     this.#log(
       'warn',
       `${taskCalled(task.name)} was added after its request was over; await the work that adds it, ` +
         'and do not keep the list of a request in a singleton or a durable provider',
+      { task },
     );
   }
 
@@ -116,6 +126,7 @@ export class TaskLog {
       'debug',
       `${taskCalled(task.name)} was added to a list of no request, and starts at once. In a request, call ` +
         '`moduleRef.registerRequestByContextId(request, contextId)` before `moduleRef.resolve()`',
+      { task },
     );
   }
 
@@ -125,6 +136,7 @@ export class TaskLog {
       'warn',
       `${taskCalled(task.name)} was added to the list of its request in a call of \`within()\`, and runs after the response, however that call ` +
         'ends; add it to the list that `within()` passes to its function',
+      { task },
     );
   }
 
@@ -132,6 +144,7 @@ export class TaskLog {
     this.#log(
       'warn',
       `${taskCalled(task.name)} was added after its transaction was over, and does not depend on it; await the work that adds it inside the transaction`,
+      { task },
     );
   }
 
@@ -169,12 +182,15 @@ export class TaskLog {
     if (error instanceof RefusedError) first.runInScope(() => this.refused(error));
     else
       first.runInScope(() =>
-        this.#log('error', `${tasksCalled(tasks.map(({ name }) => name))} failed: ${messageOf(error)}`, stackOf(error)),
+        this.#log('error', `${tasksCalled(tasks.map(({ name }) => name))} failed: ${headlineOf(error)}`, {
+          task: tasks.length === 1 ? first : undefined,
+          error,
+        }),
       );
   }
 
   waitUntilRejected(error: unknown): void {
-    this.#log('error', `waitUntil failed, and the platform may not wait for the tasks of a request: ${messageOf(error)}`, stackOf(error));
+    this.#log('error', `waitUntil failed, and the platform may not wait for the tasks of a request: ${headlineOf(error)}`, { error });
   }
 
   /** A task that the engine will never take. */
@@ -183,6 +199,7 @@ export class TaskLog {
       'error',
       `${taskCalled(name)} (${id}) is set aside in the outbox, as the engine refuses it: ${messageOf(error)}. Delete its row, or clear the reason there ` +
         'to have it handed over again',
+      { task: { name, id }, error, hidesStack: true },
     );
   }
 
@@ -220,8 +237,9 @@ export class TaskLog {
   refused(error: Error): void {
     if (this.#refused.has(error)) return;
     this.#refused.add(error);
-    if (error instanceof RefusedError) this.#refusals.pass(error.code, () => this.#log('error', error.message));
-    else this.#log('error', error.message);
+    const write = (): void => this.#log('error', error.message, { error, hidesStack: true });
+    if (error instanceof RefusedError) this.#refusals.pass(error.code, write);
+    else write();
   }
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
@@ -229,20 +247,28 @@ export class TaskLog {
   }
 
   #endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
-    if (how === 'completed') this.#log('warn', `${taskCalled(task.name)}${jobOf(task)} completed after it had been given up`);
-    else if (stoppedBySignal(task, error)) this.#log('debug', `${taskCalled(task.name)} stopped when its signal fired`);
-    else
-      this.#log('error', `${taskCalled(task.name)}${jobOf(task)} failed after it had been given up: ${messageOf(error)}`, stackOf(error));
+    const name = taskCalled(task.name);
+    if (how === 'completed') this.#log('warn', `${name}${jobOf(task)} completed after it had been given up`, { task });
+    else if (stoppedBySignal(task, error)) this.#log('debug', `${name} stopped when its signal fired`, { task });
+    else this.#log('error', `${name}${jobOf(task)} failed after it had been given up: ${headlineOf(error)}`, { task, error });
   }
 
-  #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, stack?: string): void {
+  #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, { task, error, hidesStack }: LineDetails = {}): void {
     try {
-      if (stack === undefined) this.#logger[level](message);
+      const stack = hidesStack ? undefined : stackOf(error);
+      if ((task || error !== undefined) && loggerTakesFields()) this.#logger[level](fieldsOf(task, error), message);
+      else if (stack === undefined) this.#logger[level](message);
       else this.#logger[level](message, stack);
     } catch {
       // A logger that throws must not take the task's siblings, or the process, with it.
     }
   }
+}
+
+/** Neither arguments, nor the properties of an error that may hold them. */
+function fieldsOf(task: LineDetails['task'], error: unknown): object {
+  const err = shownError(error);
+  return { ...(task && { task: task.name, taskId: task.id }), ...(err && { err }) };
 }
 
 /** The number of the attempt, where there are several, and the id of the job. */

@@ -36,7 +36,7 @@ describe('bullmqEngine()', () => {
     [
       'tasks that are forgotten too soon',
       { connection, keep: { completed: 60_000 } },
-      '`completed` of `keep` of bullmqEngine() to be milliseconds, an integer from 300000, as a task that is forgotten sooner may be handed over, and run, again',
+      '`completed` of `keep` of bullmqEngine() to be milliseconds, an integer from 300000, as a task that is removed sooner may be handed over and run again',
     ],
     ['failed tasks that are forgotten too soon', { connection, keep: { failed: 0 } }, '`failed` of `keep` of bullmqEngine()'],
     [
@@ -68,7 +68,7 @@ describe('bullmqEngine()', () => {
   ])('refuses %s', (_, options, message) => {
     const make = () => Reflect.apply(bullmqEngine, undefined, [options]);
     expect(make).toThrow(BackgroundTasksError);
-    expect(make).toThrow(expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }));
+    expect(make).toThrow(expect.objectContaining({ code: 'BACKGROUND_TASK_INVALID_OPTION', message: expect.stringContaining(message) }));
   });
 
   it('shows no password in what it says', () => {
@@ -78,16 +78,16 @@ describe('bullmqEngine()', () => {
   });
 
   it.each([
-    ['6.0.0', {}, '6.3.3 or later, as the worker of an earlier 6 never comes back', 'bullmq@^6.3.3'],
+    ['6.0.0', {}, '6.3.3 or later, as the workers of earlier 6 versions never recover', 'bullmq@^6.3.3'],
     ['6.3.2', {}, '6.3.3 or later', 'bullmq@^6.3.3'],
     ['5.63.2', {}, '5.64.0 or later, or 6', 'bullmq@6'],
     ['5.81.2', { sentinels: [{ host: 'a' }] }, '5.81.3 or later for `sentinels`', 'bullmq@^5.81.3'],
   ])('refuses BullMQ %s with %j, and says what to install', (version, options, needed, install) => {
     expect(() => assertBullmq(options, version)).toThrow(
       expect.objectContaining({
-        code: 'MISSING_PACKAGE',
+        code: 'BACKGROUND_TASK_MISSING_PACKAGE',
         message: expect.stringMatching(
-          new RegExp(`needs BullMQ ${needed}.*, and finds ${version}: npm install ${install.replace('^', '\\^')}$`),
+          new RegExp(`needs BullMQ ${needed}.*, but found ${version}: npm install ${install.replace('^', '\\^')}$`),
         ),
       }),
     );

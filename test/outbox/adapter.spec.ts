@@ -45,16 +45,27 @@ const expected: Readonly<Record<string, Outcome>> = {
   'two transactions side by side, of which one is rolled back': { log: ['a is there'], ends: ['a completed', 'b discarded'] },
 };
 
+async function run(...args: string[]): Promise<{ outcomes: Readonly<Record<string, Outcome>>; warnings: readonly string[] }> {
+  const program = ['--import', './test/support/typescript.js', './test/support/adapter.app.ts', ...args];
+  const env = { ...process.env, NODE_OPTIONS: '', NEST: isNest12 ? '12' : '11' };
+  const { stdout } = await promisify(execFile)(process.execPath, program, { env });
+  return JSON.parse(stdout) as Awaited<ReturnType<typeof run>>;
+}
+
+it('an outbox, and an adapter that is not wrapped: a warning at boot says what to do', async () => {
+  const { warnings } = await run('Express', 'REQUEST', postgres.url, 'unwrapped');
+  expect(warnings).toEqual([
+    expect.stringMatching(/`outbox` is set, but .* Wrap the adapter of ClsPluginTransactional, as in `transactionalTasks\(/),
+  ]);
+}, 60_000);
+
 describe.each(['Express', 'Fastify'])('transactionalTasks(), on %s', (platform) => {
   describe.each(['REQUEST', 'DEFAULT'])('Scope.%s', (scope) => {
     let outcomes: Readonly<Record<string, Outcome>>;
-    let warnings: unknown[];
+    let warnings: readonly string[];
 
     beforeAll(async () => {
-      const program = ['--import', './test/support/typescript.js', './test/support/adapter.app.ts', platform, scope, postgres.url];
-      const env = { ...process.env, NODE_OPTIONS: '', NEST: isNest12 ? '12' : '11' };
-      const { stdout } = await promisify(execFile)(process.execPath, program, { env });
-      ({ outcomes, warnings } = JSON.parse(stdout) as { outcomes: typeof outcomes; warnings: string[] });
+      ({ outcomes, warnings } = await run(platform, scope, postgres.url));
     }, 60_000);
 
     describe.each(['parameter', 'injected'])('%s list', (list) => {

@@ -39,7 +39,7 @@ describe.each(platforms)('on %s', (platform) => {
       expect(reported).toEqual([...FAILED, 'timed out', 'listener', 'aborted', 'behind it']);
       for (const name of [...FAILED, 'timed out', 'listener', 'aborted']) {
         expect(lines).toContainEqual(
-          expect.stringMatching(new RegExp(`^logged: Background task "${name}" (failed|did not end|was given up)`)),
+          expect.stringMatching(new RegExp(`^logged: Background task "${name}" (failed|did not end|was aborted)`)),
         );
       }
       expect(lines.filter((line) => line.startsWith('ran'))).toEqual([

@@ -8,11 +8,12 @@ import { ClsPluginTransactional, Propagation, TransactionHost, Transactional } f
 import { TransactionalAdapterTypeOrm } from '@nestjs-cls/transactional-adapter-typeorm';
 import { TypeOrmModule, getDataSourceToken } from '@nestjs/typeorm';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner, type TaskEnd } from 'nestjs-background-tasks';
-import { transactionalTasks } from 'nestjs-background-tasks/outbox';
+import { fromTypeOrm, sqlOutbox, transactionalTasks } from 'nestjs-background-tasks/outbox';
+import { inProcessEngine } from 'nestjs-background-tasks/testing';
 import { ClsModule } from 'nestjs-cls';
-import { type EntityManager, EntitySchema } from 'typeorm';
+import { DataSource, EntitySchema } from 'typeorm';
 
-const [adapterName, scopeName, url] = process.argv.slice(2) as ['Express' | 'Fastify', 'REQUEST' | 'DEFAULT', string];
+const [adapterName, scopeName, url, misuse] = process.argv.slice(2) as ['Express' | 'Fastify', 'REQUEST' | 'DEFAULT', string, 'unwrapped'?];
 
 interface Row {
   id: string;
@@ -22,10 +23,6 @@ const Order = new EntitySchema<Row>({
   name: 'order',
   tableName: 'orders',
   columns: { id: { type: 'text', primary: true }, parent: { type: 'text', nullable: true } },
-});
-
-const fromTypeOrm = (manager: EntityManager) => ({
-  query: (sql: string, parameters: readonly unknown[]) => manager.query<Record<string, unknown>[]>(sql, [...parameters]),
 });
 
 let log: string[];
@@ -211,6 +208,8 @@ class OrdersController {
   }
 }
 
+const adapter = new TransactionalAdapterTypeOrm({ dataSourceToken: getDataSourceToken() });
+
 @Module({
   imports: [
     TypeOrmModule.forRoot({ type: 'postgres', url, entities: [Order] }),
@@ -220,12 +219,16 @@ class OrdersController {
       plugins: [
         new ClsPluginTransactional({
           imports: [TypeOrmModule],
-          adapter: transactionalTasks(new TransactionalAdapterTypeOrm({ dataSourceToken: getDataSourceToken() }), fromTypeOrm),
+          adapter: misuse ? adapter : transactionalTasks(adapter, fromTypeOrm),
         }),
       ],
     }),
     EventEmitterModule.forRoot(),
-    BackgroundTasksModule.forRoot({ scope: Scope[scopeName] }),
+    BackgroundTasksModule.forRootAsync({
+      scope: Scope[scopeName],
+      inject: [DataSource],
+      useFactory: (db: DataSource) => (misuse ? { engine: inProcessEngine(), outbox: sqlOutbox(fromTypeOrm(db), { migrate: true }) } : {}),
+    }),
   ],
   controllers: [OrdersController],
   providers: [Orders, Service, Guard, ...(scopeName === 'DEFAULT' ? [Listener] : [])],
@@ -235,9 +238,10 @@ class AppModule {}
 const warnings: string[] = [];
 const logger = { log: () => {}, error: () => {}, warn: (line: string) => warnings.push(line) };
 const app = await NestFactory.create(AppModule, adapterName === 'Express' ? new ExpressAdapter() : new FastifyAdapter(), { logger });
+app.enableShutdownHooks();
 await app.listen(0, '127.0.0.1');
 const base = await app.getUrl();
-const dataSource = app.get(getDataSourceToken() as never) as { query(sql: string): Promise<unknown> };
+const dataSource = app.get(DataSource);
 
 async function outcomeOf(path: string): Promise<{ log: string[]; ends: string[] }> {
   await dataSource.query('DELETE FROM orders');
@@ -254,6 +258,6 @@ const paths = [
   ...(scopeName === 'DEFAULT' ? ['listener'] : []),
 ];
 const outcomes: Record<string, unknown> = {};
-for (const path of paths) outcomes[path] = await outcomeOf(path.split('/').map(encodeURIComponent).join('/'));
+for (const path of misuse ? [] : paths) outcomes[path] = await outcomeOf(path.split('/').map(encodeURIComponent).join('/'));
 await app.close();
 console.log(JSON.stringify({ outcomes, warnings }));
