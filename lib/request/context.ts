@@ -45,22 +45,20 @@ export function tasksOfContext(context: ExecutionContext): object {
     );
   }
   const holder = request && lifetimes.get(request);
+  if (holder) return holder.injected;
   const others = otherCopies();
-  if (!holder && others.length > 0) {
+  if (others.length > 0) {
     throw new BackgroundTasksError(
       'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
       `@BackgroundTasks() found no list in this handler of type "${type}": the decorator and BackgroundTasksModule may come from different copies ` +
         `of nestjs-background-tasks. ${SEVERAL_COPIES}: ${others.join(', ')}`,
     );
   }
-  if (!holder) {
-    const more = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
-    throw new BackgroundTasksError(
-      'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
-      `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${more}`,
-    );
-  }
-  return holder.injected;
+  const more = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
+  throw new BackgroundTasksError(
+    'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
+    `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${more}`,
+  );
 }
 
 /** An application of this process, as far as `BackgroundTasks.of()` needs it. */
