@@ -72,7 +72,7 @@ export class TaskLog {
     // This package's own errors name the task themselves.
     this.#log(
       'error',
-      message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`,
+      message.startsWith(name) ? `${message}${attemptOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`,
       stackOf(error),
     );
   }

@@ -605,7 +605,7 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
       'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only';
     await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
     expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
-    expect(logs.of('error')).toEqual([`${message} (job a job)`]);
+    expect(logs.of('error')).toEqual([`${message} (attempt 2, 1 more than its option \`attempts\` allows, job a job)`]);
     expect(JSON.stringify(logs.lines)).not.toContain('4242');
   });
 
