@@ -132,7 +132,7 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     keep = {},
   } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
   checkConnection(connection);
-  if (!backend && typeof connection !== 'function') checkRedisOptions(connection);
+  if (typeof connection !== 'function') checkOptionsOf(connection, backend ? UNBEARABLE_ON_POSTGRES : UNBEARABLE);
   const settingsOf = (owner: string, given: false | BullmqWorkerOptions, defaults: WorkerSettings): false | WorkerSettings =>
     given && { ...defaults, ...validated<WorkerSettings>(`${owner} of bullmqEngine()`, given, WORKER_EXPECTATIONS) };
   const own = settingsOf('`worker`', worker, WORKER_DEFAULTS);
@@ -191,14 +191,32 @@ function checkConnection(connection: unknown): asserts connection is BullmqEngin
 const UNBEARABLE: Readonly<Record<string, string>> = {
   keyPrefix:
     'BullMQ would run tasks several times. For environments that share a server, give each its own `queue` (on Postgres, its own `connection.schema`)',
+  stringNumbers: 'BullMQ would take the answer that no task waits for a task. Leave it out: the engine reads no big numbers',
 };
 
-/** @throws BackgroundTasksError `INVALID_OPTION` for an option of ioredis that BullMQ cannot bear. */
-function checkRedisOptions(connection: string | object): void {
-  const given = typeof connection === 'string' ? Object.fromEntries(new URL(connection).searchParams) : connection;
-  for (const [option, instead] of Object.entries(UNBEARABLE)) {
+/** The same of pg. */
+const UNBEARABLE_ON_POSTGRES: Readonly<Record<string, string>> = {
+  types:
+    "BullMQ would not get its data as it reads them, and tasks that were acknowledged would fail. The connections are the engine's alone: leave it out",
+  binary: 'BullMQ would not get its data as it reads them, and tasks that were acknowledged would fail. Leave it out',
+};
+
+/** @throws BackgroundTasksError `INVALID_OPTION` for an option of the driver that BullMQ cannot bear. */
+function checkOptionsOf(connection: string | object, unbearable: typeof UNBEARABLE): void {
+  const { connectionString }: { connectionString?: unknown } =
+    typeof connection === 'string' ? { connectionString: connection } : connection;
+  const isUrl = typeof connectionString === 'string' && URL.canParse(connectionString);
+  const inUrl = isUrl ? Object.fromEntries(new URL(connectionString).searchParams) : {};
+  const refusal = refusalOfOptions(inUrl, unbearable) ?? refusalOfOptions(Object(connection), unbearable);
+  if (refusal !== undefined) throw new BackgroundTasksError('INVALID_OPTION', refusal);
+}
+
+/** Why BullMQ cannot bear one of these options of a driver, if so. */
+export function refusalOfOptions(given: object, unbearable = UNBEARABLE): string | undefined {
+  for (const [option, instead] of Object.entries(unbearable)) {
     const value: unknown = Reflect.get(given, option);
     if (value === undefined || value === null || value === '' || value === false) continue;
-    throw new BackgroundTasksError('INVALID_OPTION', `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`);
+    return `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`;
   }
+  return undefined;
 }

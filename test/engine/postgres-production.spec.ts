@@ -2,10 +2,11 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 import { Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import * as bullmq from 'bullmq';
-import { Pool } from 'pg';
+import { Client, Pool } from 'pg';
 import { BackgroundTask, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import { RecordedLogs } from '../support/app.js';
+import { startProxy } from '../support/proxy.js';
 import { Recorder } from '../support/recorder.js';
 import { type Server, startPostgres } from '../support/servers.js';
 
@@ -119,4 +120,38 @@ describe('Postgres in production', () => {
     await ran.containing('after');
     await app.close();
   }, 60_000);
+
+  it('goes on after a failover behind its address, whose connections stay on a server that is read-only now (25006)', async () => {
+    const [former, next] = await Promise.all([startPostgres(), startPostgres()]);
+    const proxy = await startProxy(former.url);
+    const [setUp, early, late] = [next.url, former.url, former.url].map((connectionString) => new Client({ connectionString })) as [
+      Client,
+      Client,
+      Client,
+    ];
+    await setUp.connect();
+    await bullmq.runMigrations(setUp, 'bullmq');
+    await setUp.end();
+    await early.connect();
+    const { app, add } = await start({ connectionString: proxy.url, migrate: true });
+    await add('before');
+    await ran.containing('before');
+    proxy.redirect(next.url);
+    await late.connect();
+    await early.query('ALTER SYSTEM SET default_transaction_read_only = on');
+    await early.query('SELECT pg_reload_conf()');
+    // The server tells its connections one by one, in their order: those of the application are between these two. A task that it takes before
+    // that is on the former primary alone.
+    for (const client of [early, late]) while (!(await isReadOnly(client)));
+    await add('after');
+    await ran.containing('after');
+    await app.close();
+    await Promise.all([early.end(), late.end(), proxy.close()]);
+    await Promise.all([former.remove(), next.remove()]);
+  }, 60_000);
 });
+
+async function isReadOnly(client: Client): Promise<boolean> {
+  const { rows } = await client.query<{ transaction_read_only: string }>('SHOW transaction_read_only');
+  return rows[0]!.transaction_read_only === 'on';
+}
