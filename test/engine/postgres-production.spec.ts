@@ -96,18 +96,32 @@ describe('Postgres in production', () => {
     await Promise.all(replicas.map(({ app }) => app.close()));
   }, 60_000);
 
-  it('`max` limits the connections of a process', async () => {
-    await admin.query('CREATE ROLE limited LOGIN SUPERUSER');
-    const url = new URL(server.url);
-    url.username = 'limited';
-    const { app, add } = await start({ connectionString: url.href, migrate: true, schema: 'limited', max: 2 });
-    await add(...Array.from({ length: 200 }, (_, id) => `m${id}`));
-    await ran.atLeast(200);
-    const { rows } = await admin.query<{ count: number }>("SELECT count(*)::int AS count FROM pg_stat_activity WHERE usename = 'limited'");
-    // Two of the worker, one that waits for tasks, and two of the sender, which has a pool of its own.
-    expect(rows[0]!.count).toBeLessThanOrEqual(5);
-    await app.close();
-  }, 30_000);
+  // Those of the worker, one that waits for tasks, and those of the sender, which has a pool of its own.
+  it.each([
+    ['a process has 12 connections at most', {}, 10 + 1 + 1],
+    ['`max: 2` limits them to 5', { max: 2 }, 2 + 1 + 2],
+  ])(
+    '%s',
+    async (title, options, most) => {
+      const role = `role_${most}`;
+      await admin.query(`CREATE ROLE ${role} LOGIN SUPERUSER`);
+      const url = new URL(server.url);
+      url.username = role;
+      const { app, add } = await start({ connectionString: url.href, migrate: true, schema: role, ...options });
+      const ids = Array.from({ length: 200 }, (_, id) => `${title} ${id}`);
+      // Each is a request of its own.
+      await Promise.all(ids.map((id) => add(id)));
+      await ran.containing(...ids);
+      // The pools keep their connections for 10 seconds.
+      const { rows } = await admin.query<{ count: number }>('SELECT count(*)::int AS count FROM pg_stat_activity WHERE usename = $1', [
+        role,
+      ]);
+      expect(rows[0]!.count).toBeGreaterThan(1);
+      expect(rows[0]!.count).toBeLessThanOrEqual(most);
+      await app.close();
+    },
+    60_000,
+  );
 
   it('goes on after an administrator has ended its connections (57P01)', async () => {
     const { app, add } = await start({ migrate: true, schema: 'ended' });
