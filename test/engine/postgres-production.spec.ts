@@ -136,9 +136,9 @@ describe('Postgres in production', () => {
   }, 60_000);
 
   it('goes on after a failover behind its address, whose connections stay on a server that is read-only now (25006)', async () => {
-    const [former, next] = await Promise.all([startPostgres(), startPostgres()]);
-    const proxy = await startProxy(former.url);
-    const [setUp, early, late] = [next.url, former.url, former.url].map((connectionString) => new Client({ connectionString })) as [
+    const next = await startPostgres();
+    const proxy = await startProxy(server.url);
+    const [setUp, early, late] = [next.url, server.url, server.url].map((url) => new Client({ connectionString: url })) as [
       Client,
       Client,
       Client,
@@ -160,8 +160,10 @@ describe('Postgres in production', () => {
     await add('after');
     await ran.containing('after');
     await app.close();
+    await early.query('ALTER SYSTEM RESET default_transaction_read_only');
+    await early.query('SELECT pg_reload_conf()');
     await Promise.all([early.end(), late.end(), proxy.close()]);
-    await Promise.all([former.remove(), next.remove()]);
+    await next.remove();
   }, 60_000);
 });
 
