@@ -16,6 +16,7 @@ const lightMyRequest = { '^(light-my-request)$': '<rootDir>/test/nest-11/node_mo
 const sources = {
   '^nestjs-background-tasks$': '<rootDir>/lib/index.ts',
   '^nestjs-background-tasks/bullmq$': '<rootDir>/lib/bullmq/index.ts',
+  '^nestjs-background-tasks/outbox$': '<rootDir>/lib/outbox/index.ts',
   '^nestjs-background-tasks/testing$': '<rootDir>/lib/testing/index.ts',
   '^nestjs-background-tasks/opentelemetry$': '<rootDir>/lib/opentelemetry/index.ts',
   '^(\\.{1,2}/.*)\\.js$': '$1',
@@ -30,6 +31,8 @@ const sources = {
 const independentOfNest = [
   // Processes, servers, connections and BullMQ: the engine behind its port. On both: engine, named-tasks, port and transports.
   'engine/(away|bullmq-options|chaos|dead-connection|failover|group-commit|observability|options-and-state|postgres-production|rolling-deploy|worker)',
+  // Databases and the libraries for them: the outbox behind its port.
+  'outbox/(clients|sql-outbox)',
   // Tasks and lists once they are made: their states, what they call and return, what they publish. No request of Nest has a part in it.
   'http/(kept-task|kept-task-elsewhere|list-made-by-hand)',
   'outcome/(around|diagnostics-channel|log-bounds|task-results)',
@@ -42,8 +45,10 @@ const independentOfNest = [
   // Pages for users of the current version: databases, platforms, engines and tests beside Nest. What Nest itself says stays on both.
   'engine/guide',
   'guides/(testing-guide|transactions|tried-again|what-a-task-may-use)',
+  // The databases of the outbox. How tasks follow transactions of nestjs-cls stays on both.
+  'outbox/(clients|kills|outbox|sql-outbox)',
   // Samples, likewise. On both: the first ones that a reader meets, the shutdown of a process, messages, and the one that has it all.
-  'samples/(cpu-work|engine|fastify|files|multi-tenant|opentelemetry|recipes|serverless|too-busy|upload-progress)',
+  'samples/(cpu-work|engine|fastify|files|fire-and-forget|multi-tenant|opentelemetry|recipes|serverless|too-busy|upload-progress)',
 ];
 
 /** What the engine does, on the oldest BullMQ that it works with. */

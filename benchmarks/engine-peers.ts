@@ -101,6 +101,7 @@ serve({
     const app = await NestFactory.create(moduleOf(name, withWorker), new FastifyAdapter(), { logger: ['warn', 'error'] });
     const worker = withWorker && peer === 'by hand' ? workerByHand(name) : undefined;
     await worker?.waitUntilReady();
+    app.enableShutdownHooks();
     await app.listen(0, '127.0.0.1');
     stop = async () => {
       await app.close();

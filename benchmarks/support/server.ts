@@ -11,6 +11,8 @@ const applications: Record<string, Type> = await import(`../applications/${file}
 const app = await NestFactory.create(applications[name!]!, platform === 'express' ? new ExpressAdapter() : new FastifyAdapter(), {
   logger: ['warn', 'error'],
 });
+// As without it. The first task would warn that nothing listens.
+process.once('SIGTERM', () => process.exit());
 await app.listen(0, '127.0.0.1');
 
 serve({

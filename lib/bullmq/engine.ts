@@ -7,28 +7,28 @@ import { BackgroundTasksError } from '../task/errors.js';
 import { ConnectionLog, disconnectMade, producerConnection } from './connections.js';
 import { type JobData, jobOf, stateOf } from './job.js';
 import { type ResolvedBullmqOptions, type WorkerSettings, checkPriority, checkQueue } from './options.js';
-import { mendConnections, missingDriver, patchPgClients } from './workarounds.js';
+import { missingDriver, patchConnections, patchPgClients } from './workarounds.js';
 import { BullmqWorker } from './worker.js';
 
-/** Time that the server is given to answer a ping, in ms. */
+/** Time for the server to answer a ping, in ms. */
 const PING_MS = 3_000;
 
 /**
- * Time for which a queue counts as unable to take tasks after it has refused some, in ms. A ping does not find that Redis is full, or that the
- * user lacks a grant. After this time the queue counts as able again, as a process without requests would never find out.
+ * Time for which a queue counts as unable to take tasks after it has refused some, in ms. A ping does not detect that Redis is full, or that the
+ * user lacks a grant. After this time the queue counts as able again, as a process without requests would never notice.
  */
 const REFUSAL_MS = 10_000;
 
-/** Puts tasks into a queue. */
+/** Adds tasks to a queue. */
 class BullmqProducer {
   readonly #name: string;
   readonly #options: ResolvedBullmqOptions;
   readonly #log: ConnectionLog;
   #queue: Promise<Queue<JobData>> | undefined;
-  /** The queue that was made last, also while it connects. */
+  /** The latest queue object, including one that is still connecting. */
   #latest: Queue<JobData> | undefined;
   #connection: object | undefined;
-  /** The last error of a connection that is not there yet: one with a wrong password is tried for ever. */
+  /** The last error while connecting: a connection with a wrong password is retried for ever. */
   #lastError: unknown;
   #refusal: { readonly error: unknown; readonly until: number } | undefined;
   #closed = false;
@@ -42,11 +42,11 @@ class BullmqProducer {
   async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {
     try {
       const queue = await this.connected();
-      // Whoever waited for the connection may have given up.
+      // The flush may have been aborted while the connection was opening.
       signal.throwIfAborted();
       const jobs = entries.map((entry) => jobOf(entry, this.#options.keep));
       const [first] = jobs;
-      // One by one is cheaper than a bulk of one.
+      // For a single job, `add` is cheaper than `addBulk`.
       if (first && jobs.length === 1) await queue.add(first.name, first.data, first.opts);
       else await queue.addBulk(jobs);
       this.#refusal = undefined;
@@ -60,7 +60,7 @@ class BullmqProducer {
     const queue = await this.connected();
     const job = await queue.getJob(id);
     const state = await job?.getState();
-    // It may have ended in between: a job that has ended does not change any more.
+    // The job may have ended between the two calls. Once it has ended, it does not change any more.
     const latest = state === 'completed' || state === 'failed' ? await queue.getJob(id) : job;
     return latest && stateOf(latest, state!);
   }
@@ -80,14 +80,14 @@ class BullmqProducer {
     }
   }
 
-  /** A script that reads, of the queue's own keys: it shows whether the server is there, and lets this user run scripts on the queue. */
+  /** Runs a script that reads a key of the queue: it shows whether the server is up, and lets this user run scripts on the queue. */
   async #ping(): Promise<string | undefined> {
     const queue = await this.connected();
     await queue.getRateLimitTtl();
     return this.#refusal && this.#refusal.until > performance.now() ? messageOf(this.#refusal.error) : undefined;
   }
 
-  /** The queue, connected. One that failed to connect at first would fail for ever: the next call makes another. */
+  /** The connected queue. A queue that failed to connect at first would fail for ever, so the next call creates another. */
   connected(): Promise<Queue<JobData>> {
     return (this.#queue ??= this.#connect().catch((error: unknown) => {
       this.#queue = undefined;
@@ -112,9 +112,9 @@ class BullmqProducer {
     try {
       this.#connection = producerConnection(this.#options, this.#name);
       queue = this.#latest = new Queue<JobData>(this.#name, { connection: this.#connection }, backend as undefined);
-      mendConnections(queue);
+      patchConnections(queue);
       queue.on('error', (error) => {
-        // An error of a connection that is being closed interests nobody.
+        // Errors of a connection that is being closed do not matter.
         this.#lastError = error;
         if (!this.#closed) this.#log.failed(error);
       });
@@ -129,15 +129,15 @@ class BullmqProducer {
   }
 }
 
-/** Time that a connection is given to close by itself, in ms. */
+/** Time for a connection to close by itself, in ms. */
 const CLOSE_MS = 500;
 
-/** Runs tasks on queues of BullMQ. Each queue has a connection of its own to send tasks, and a worker, so that none waits for another. */
+/** Runs tasks on BullMQ queues. Each queue has its own connection for sending tasks, and its own worker, so that queues do not wait for each other. */
 export class BullmqEngine implements BackgroundTasksEngine {
   readonly #options: ResolvedBullmqOptions;
-  /** By the names of their queues. */
+  /** The producers by the names of their queues. */
   readonly #producers = new Map<string, BullmqProducer>();
-  /** Those of the applications that are open. */
+  /** The workers of each open application. */
   readonly #workers = new Map<EngineHost, readonly BullmqWorker[]>();
 
   constructor(options: ResolvedBullmqOptions) {
@@ -167,18 +167,18 @@ export class BullmqEngine implements BackgroundTasksEngine {
   }
 
   async work(host: EngineHost): Promise<EngineWorker | undefined> {
-    // Applications that have closed leave the engine to the next one: a test makes many from one module.
+    // Once all applications have closed, the next one may use the engine again: tests create many from one module.
     if (this.#workers.size === 0) this.#producers.clear();
     this.#workers.set(host, []);
     const { queue: own, queues } = this.#options;
     const named = host.tasks.map(({ queue = own }) => queue);
     const names = [...new Set([own, ...named, ...queues.keys()])];
-    // For the first request not to wait. One that comes while the server is away says so; a driver that is missing is so at once.
+    // Connects now, so that the first request does not wait. While the server is down, requests get the error; a missing driver is an error at once.
     const connecting = Promise.all(names.map((name) => this.#producer(name).connected()));
     connecting.catch(() => undefined);
     await Promise.race([connecting, setImmediate()]).catch(async (error: unknown) => {
       if (!(error instanceof BackgroundTasksError)) return;
-      // The application does not start, and nobody closes what it has connected.
+      // The application does not start, so nothing else closes its connections.
       await this.close(host);
       throw error;
     });
@@ -208,7 +208,7 @@ export class BullmqEngine implements BackgroundTasksEngine {
     this.#workers.delete(host);
     const producers = this.#workers.size === 0 ? [...this.#producers.values()] : [];
     const closed = Promise.all(producers.map((producer) => producer.close()));
-    // A server that hangs does not say goodbye.
+    // A server that hangs does not answer, so do not wait for longer.
     await Promise.race([closed, setTimeout(CLOSE_MS, undefined, { ref: false })]);
     await Promise.race([
       Promise.allSettled([...producers, ...workers].map((connected) => connected.disconnect())),

@@ -6,13 +6,13 @@ import { assertBullmq } from './workarounds.js';
 export type { BullmqBackend, BullmqClient, BullmqEngineOptions, BullmqKeepOptions, BullmqWorkerOptions } from './options.js';
 
 /**
- * An engine that runs `@BackgroundTask()` methods through BullMQ, on Redis or, with BullMQ 6, on Postgres.
+ * Creates an engine that runs `@BackgroundTask()` methods through BullMQ, on Redis or, with BullMQ 6, on Postgres.
  *
  * @example
  * ```ts
  * BackgroundTasksModule.forRoot({ engine: bullmqEngine({ connection: 'redis://localhost:6379', worker: false }) })
  * ```
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected; `MISSING_PACKAGE` if BullMQ is too old.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected; `BACKGROUND_TASK_MISSING_PACKAGE` if BullMQ is too old.
  */
 export function bullmqEngine(options: BullmqEngineOptions): BackgroundTasksEngine {
   const resolved = resolveBullmqOptions(options);

@@ -3,11 +3,11 @@ import type { EngineEntry, EngineJob } from '../engine/engine.js';
 import type { JsonValue, TaskState } from '../task/background-task.js';
 import type { ResolvedBullmqOptions } from './options.js';
 
-/** The data of a job in the queue. The arguments stay text: Postgres' own JSON knows neither every text nor every number. */
+/** The data of a job in the queue. The arguments stay a string, as the JSON of Postgres cannot represent every string and every number. */
 export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
-  /** The time when a worker without the method first gave the job back, in ms. */
+  /** The time at which a worker without the method first gave the job back, in ms since the epoch. */
   unknownSince?: number | undefined;
-  /** True if the job has been started with no other task beside it. */
+  /** True if the job has been started without any other task beside it. */
   startedAlone?: boolean | undefined;
 }
 
@@ -25,12 +25,12 @@ export function jobOf(
   return {
     name,
     data: { provider, args, timeout, trace, carried },
-    // An entry has no options that are undefined, which BullMQ's types rule out.
+    // BullMQ's types rule out undefined options, and an entry has none.
     opts: { ...(options as BulkJobOptions), jobId: id, removeOnComplete: ageOf(completed), removeOnFail: ageOf(failed) },
   };
 }
 
-/** The job that runs. */
+/** The job, for the worker that runs it. */
 export function engineJobOf(job: Job<JobData>): EngineJob {
   const { id, name, data, attemptsMade, opts } = job;
   const { provider, args, timeout, trace, carried } = data;
@@ -40,25 +40,25 @@ export function engineJobOf(job: Job<JobData>): EngineJob {
     timeout,
     trace,
     carried,
-    // A job that a queue hands out has one.
+    // Every job from a queue has an id.
     id: id!,
     name,
     attempt: attemptsMade + 1,
-    // BullMQ has 0 for a job without the option.
+    // BullMQ stores 0 for a job without the option.
     attempts: opts.attempts || undefined,
-    // BullMQ's type leaves `null` out, and an array is an object.
+    // BullMQ's type excludes `null`.
     updateProgress: (value) => job.updateProgress(value as object),
   };
 }
 
-/** The job that BullMQ has just failed, and whose attempt it has counted. */
+/** The job, after BullMQ has failed it and counted its attempt. */
 export function failedJobOf(job: Job<JobData>): EngineJob {
   return { ...engineJobOf(job), attempt: job.attemptsMade };
 }
 
-/** The state of a job that the queue has. BullMQ cannot tell a progress of 0 from none. */
+/** The state of a job in the queue. BullMQ cannot distinguish a progress of 0 from no progress. */
 export function stateOf(job: Job<JobData>, found: JobState | 'unknown'): TaskState | undefined {
-  // Removed in between.
+  // The job was removed between two calls.
   if (found === 'unknown') return undefined;
   const state = found === 'completed' || found === 'failed' ? found : found === 'active' ? 'running' : 'waiting';
   const hasEnded = state === 'completed' || state === 'failed';

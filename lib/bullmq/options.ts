@@ -2,33 +2,33 @@ import { LONGEST_FLUSH_MS } from '../engine/engine.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { type Expectation, type Expectations, describeArgument, invalid, validated } from '../task/validation.js';
 
-/** What BullMQ makes its connections with: `createPostgresBackend` of BullMQ 6. */
+/** The function with which BullMQ creates its connections: `createPostgresBackend` of BullMQ 6. */
 export type BullmqBackend = (name: string, options: never, factoryOptions?: never) => object;
 
-/** How tasks are run in this process. */
+/** The options for running tasks in this process. */
 export interface BullmqWorkerOptions {
-  /** How many tasks run at once in this process. @default 10 */
+  /** The number of tasks that run at once in this process. @default 10 */
   concurrency?: number | undefined;
-  /** Milliseconds for which a worker holds a task. It renews this by itself, twice in that time; one that does not counts as dead. @default 10000 */
+  /** Time for which a worker locks a task, in ms. It renews the lock twice in that time; if it does not, it counts as dead. @default 10000 */
   lockDuration?: number | undefined;
-  /** Milliseconds between two looks for tasks whose worker has died. @default 5000 */
+  /** Time between two checks for tasks whose worker has died, in ms. @default 5000 */
   stalledInterval?: number | undefined;
   /**
-   * How many of its workers may die while a task runs. After two deaths it runs with no other task of this process beside it. It fails after one
-   * death more than this, if it ran alone then. @default 5
+   * The number of times that its worker may die while a task runs. After two deaths the task runs without any other task of this process beside it.
+   * It fails at the next death after this number, if it ran alone then. @default 5
    */
   maxStalledCount?: number | undefined;
 }
 
-/** How long tasks are kept once they have ended. */
+/** The time for which ended tasks are kept. */
 export interface BullmqKeepOptions {
-  /** Milliseconds for which a completed task is kept, from 300000. @default 600000, ten minutes */
+  /** Time for which a completed task is kept, in ms: 300000 at least. @default 600000, ten minutes */
   completed?: number | undefined;
-  /** Milliseconds for which a failed task is kept, from 300000. @default 604800000, a week */
+  /** Time for which a failed task is kept, in ms: 300000 at least. @default 604800000, a week */
   failed?: number | undefined;
 }
 
-/** A client of `ioredis`: a `Cluster`, or a `Redis` that options cannot describe. */
+/** A client of `ioredis`: a `Cluster`, or a `Redis` that needs more than options. */
 export interface BullmqClient {
   readonly status: string;
   duplicate(...args: never[]): object;
@@ -38,24 +38,24 @@ export interface BullmqClient {
 /** Options of `bullmqEngine()`. */
 export interface BullmqEngineOptions {
   /**
-   * Where the queue is: a URL or options of `ioredis`, or what the `backend` connects with. The engine makes connections of its own.
+   * The server of the queue: a URL, or options for `ioredis` or for the `backend`. The engine creates its own connections.
    *
-   * Or a function that returns a new client of `ioredis` at each call, for Redis Cluster, which needs BullMQ 6, and for what options cannot say.
-   * The engine closes the clients.
+   * Or a function that returns a new client of `ioredis` at each call, for Redis Cluster, which needs BullMQ 6, and for clients that need more than
+   * options. The engine closes the clients.
    */
   connection: string | object | (() => BullmqClient);
-  /** `createPostgresBackend` of BullMQ 6, for Postgres in the place of Redis. @default Redis */
+  /** `createPostgresBackend` of BullMQ 6, to use Postgres instead of Redis. @default Redis */
   backend?: BullmqBackend | undefined;
   /** The name of the queue. @default 'background-tasks' */
   queue?: string | undefined;
   /**
-   * How tasks are run in this process, or `false` if it only adds them. Each queue has a worker of its own: this is for `queue`, and for those
-   * that `@BackgroundTask()` methods name and `queues` does not. @default all defaults
+   * The options for running tasks in this process, or `false` if it only adds them. Each queue has its own worker. These options apply to `queue`,
+   * and to queues that `@BackgroundTask()` methods name and `queues` does not. @default all defaults
    */
   worker?: false | BullmqWorkerOptions | undefined;
-  /** The same for one queue, by its name: what differs from `worker`, or `false` if its tasks do not run in this process. @default none differs */
+  /** Options that override `worker` for single queues, by name; `false` if the tasks of a queue do not run in this process. @default none */
   queues?: Readonly<Record<string, false | BullmqWorkerOptions>> | undefined;
-  /** How long tasks are kept once they have ended. @default all defaults */
+  /** The time for which ended tasks are kept. @default all defaults */
   keep?: BullmqKeepOptions | undefined;
 }
 
@@ -106,21 +106,21 @@ const WORKER_EXPECTATIONS: Expectations<BullmqWorkerOptions> = {
 
 const WORKER_DEFAULTS = { concurrency: 10, lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 5 };
 
-/** A task that is forgotten while it may be handed over again would be a new one, and run again. */
+/** If a task is forgotten while it may still be handed over again, it counts as new, and runs again. */
 const REMEMBERED: Expectation = {
-  expected: `milliseconds, an integer from ${LONGEST_FLUSH_MS}, as a task that is forgotten sooner may be handed over, and run, again`,
+  expected: `milliseconds, an integer from ${LONGEST_FLUSH_MS}, as a task that is removed sooner may be handed over and run again`,
   accepts: (value) => Number.isSafeInteger(value) && Number(value) >= LONGEST_FLUSH_MS,
 };
 
 const KEEP_EXPECTATIONS: Expectations<BullmqKeepOptions> = { completed: REMEMBERED, failed: REMEMBERED };
 
-/** By age alone: a big flush, or many of them, would push jobs out of a count, and workers that trim to a count run into each other's locks on Postgres. */
+/** Only ages, no counts: a big flush would push other jobs out of a count, and on Postgres, workers that trim to a count block each other. */
 const KEEP_DEFAULTS = { completed: 600_000, failed: 7 * 24 * 3_600_000 };
 
 /**
- * The options of the engine, validated, with their defaults.
+ * Checks the options of the engine, and fills in the defaults.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
   const {
@@ -132,7 +132,7 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     keep = {},
   } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
   checkConnection(connection);
-  if (typeof connection !== 'function') checkOptionsOf(connection, backend ? UNBEARABLE_ON_POSTGRES : UNBEARABLE);
+  if (typeof connection !== 'function') checkOptionsOf(connection, backend ? UNSUPPORTED_ON_POSTGRES : UNSUPPORTED);
   const settingsOf = (owner: string, given: false | BullmqWorkerOptions, defaults: WorkerSettings): false | WorkerSettings =>
     given && { ...defaults, ...validated<WorkerSettings>(`${owner} of bullmqEngine()`, given, WORKER_EXPECTATIONS) };
   const own = settingsOf('`worker`', worker, WORKER_DEFAULTS);
@@ -143,8 +143,10 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     worker: own,
     queues: new Map(
       Object.entries(queues).map(([name, given]) => {
-        if (!QUEUE.accepts(name)) throw invalid('INVALID_OPTION', 'a key of `queues` of bullmqEngine()', QUEUE.expected, name);
-        if (!SETTINGS.accepts(given)) throw invalid('INVALID_OPTION', `\`queues["${name}"]\` of bullmqEngine()`, SETTINGS.expected, given);
+        if (!QUEUE.accepts(name))
+          throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'a key of `queues` of bullmqEngine()', QUEUE.expected, name);
+        if (!SETTINGS.accepts(given))
+          throw invalid('BACKGROUND_TASK_INVALID_OPTION', `\`queues["${name}"]\` of bullmqEngine()`, SETTINGS.expected, given);
         return [name, settingsOf(`\`queues["${name}"]\``, given, own || WORKER_DEFAULTS)];
       }),
     ),
@@ -155,65 +157,65 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
   };
 }
 
-/** @throws BackgroundTasksError `INVALID_OPTION` for a queue that BullMQ refuses. */
+/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for a queue that BullMQ refuses. */
 export function checkQueue(task: string, queue: string | undefined): void {
   if (queue === undefined || QUEUE.accepts(queue)) return;
-  throw invalid('INVALID_OPTION', `the option \`queue\` of @BackgroundTask("${task}")`, QUEUE.expected, queue);
+  throw invalid('BACKGROUND_TASK_INVALID_OPTION', `the option \`queue\` of @BackgroundTask("${task}")`, QUEUE.expected, queue);
 }
 
 /** BullMQ's limit. */
-const MOST_PRIORITY = 2 ** 21 - 1;
+const MAX_PRIORITY = 2 ** 21 - 1;
 
-/** @throws BackgroundTasksError `INVALID_OPTION` for a priority that BullMQ does not have. */
+/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for a priority that BullMQ does not support. */
 export function checkPriority(task: string, priority: number | undefined): void {
-  if (priority === undefined || priority <= MOST_PRIORITY) return;
+  if (priority === undefined || priority <= MAX_PRIORITY) return;
   throw invalid(
-    'INVALID_OPTION',
+    'BACKGROUND_TASK_INVALID_OPTION',
     `the option \`priority\` of background task "${task}"`,
-    `an integer from 1 to ${MOST_PRIORITY}`,
+    `an integer from 1 to ${MAX_PRIORITY}`,
     priority,
   );
 }
 
-/** The error does not quote the value: a URL may have a password. */
+/** The error does not quote the value, as a URL may contain a password. */
 function checkConnection(connection: unknown): asserts connection is BullmqEngineOptions['connection'] {
   if (typeof connection === 'string' && URL.canParse(connection) && /^(rediss?|postgres(ql)?):/.test(connection)) return;
   if (typeof connection === 'object' && connection !== null && !('connect' in connection)) return;
   if (typeof connection === 'function') return;
   throw new BackgroundTasksError(
-    'INVALID_OPTION',
+    'BACKGROUND_TASK_INVALID_OPTION',
     `Expected the option \`connection\` of bullmqEngine() to be a URL that begins with redis:, rediss:, postgres: or postgresql:, or connection ` +
       `options, or a function that returns a new client of ioredis, and not a client or a pool, as the engine closes its connections; got ${describeArgument(connection)}`,
   );
 }
 
-/** Options of ioredis with which BullMQ does something else than it says, each with what to use in its place. */
-const UNBEARABLE: Readonly<Record<string, string>> = {
+/** Options of ioredis that break BullMQ, each with the reason and the alternative. */
+const UNSUPPORTED: Readonly<Record<string, string>> = {
   keyPrefix:
     'BullMQ would run tasks several times. For environments that share a server, give each its own `queue` (on Postgres, its own `connection.schema`)',
-  stringNumbers: 'BullMQ would take the answer that no task waits for a task. Leave it out: the engine reads no big numbers',
+  stringNumbers: 'BullMQ would mistake the reply of an empty queue for a task. Leave it out: the engine reads no big numbers',
 };
 
-/** The same of pg. */
-const UNBEARABLE_ON_POSTGRES: Readonly<Record<string, string>> = {
+/** The same for pg. */
+const UNSUPPORTED_ON_POSTGRES: Readonly<Record<string, string>> = {
   types:
-    "BullMQ would not get its data as it reads them, and tasks that were acknowledged would fail. The connections are the engine's alone: leave it out",
-  binary: 'BullMQ would not get its data as it reads them, and tasks that were acknowledged would fail. Leave it out',
+    'BullMQ would misread the arguments of tasks, and acknowledged tasks would fail. Leave it out: only the engine uses these connections',
+  binary: 'BullMQ would misread the arguments of tasks, and acknowledged tasks would fail. Leave it out',
 };
 
-/** @throws BackgroundTasksError `INVALID_OPTION` for an option of the driver that BullMQ cannot bear. */
-function checkOptionsOf(connection: string | object, unbearable: typeof UNBEARABLE): void {
+/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for an option of the driver that breaks BullMQ. */
+function checkOptionsOf(connection: string | object, unsupported: typeof UNSUPPORTED): void {
   const { connectionString }: { connectionString?: unknown } =
     typeof connection === 'string' ? { connectionString: connection } : connection;
   const isUrl = typeof connectionString === 'string' && URL.canParse(connectionString);
   const inUrl = isUrl ? Object.fromEntries(new URL(connectionString).searchParams) : {};
-  const refusal = refusalOfOptions(inUrl, unbearable) ?? refusalOfOptions(Object(connection), unbearable);
-  if (refusal !== undefined) throw new BackgroundTasksError('INVALID_OPTION', refusal);
+  const refusal = refusalOfOptions(inUrl, unsupported) ?? refusalOfOptions(Object(connection), unsupported);
+  if (refusal !== undefined) throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_OPTION', refusal);
 }
 
-/** Why BullMQ cannot bear one of these options of a driver, if so. */
-export function refusalOfOptions(given: object, unbearable = UNBEARABLE): string | undefined {
-  for (const [option, instead] of Object.entries(unbearable)) {
+/** The reason why one of these options of a driver breaks BullMQ, if one does. */
+export function refusalOfOptions(given: object, unsupported = UNSUPPORTED): string | undefined {
+  for (const [option, instead] of Object.entries(unsupported)) {
     const value: unknown = Reflect.get(given, option);
     if (value === undefined || value === null || value === '' || value === false) continue;
     return `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`;

@@ -6,37 +6,41 @@ import { BackgroundTasksError } from '../task/errors.js';
 import type { JobData } from './job.js';
 import type { BullmqBackend } from './options.js';
 
-/** The first BullMQ whose worker can be told to stop its jobs. */
+/** The first BullMQ whose worker can stop its jobs. */
 const OLDEST = [5, 64, 0] as const;
-/** The first BullMQ 5 whose worker comes back after an outage of Sentinels. */
+/** The first BullMQ 5 whose worker recovers from an outage of Sentinels. */
 const OLDEST_WITH_SENTINELS = [5, 81, 3] as const;
-/** The first BullMQ 6 whose worker comes back after 10 s without Redis. */
+/** The first BullMQ 6 whose worker recovers from 10 s without Redis. */
 const OLDEST_6 = [6, 3, 3] as const;
 
 type Version = readonly [major: number, minor: number, patch: number];
 
-/** @throws BackgroundTasksError `MISSING_PACKAGE` if BullMQ is too old, or is known to stop for good. */
+/** @throws BackgroundTasksError `BACKGROUND_TASK_MISSING_PACKAGE` if BullMQ is too old, or a version whose workers stop for good. */
 export function assertBullmq(connection?: unknown, version: string | undefined = bullmqVersion()): void {
   const parts = version?.split(/[.-]/).map(Number);
   if (!('cancelAllJobs' in Worker.prototype) || (parts && isBefore(parts, OLDEST))) {
     throw wrongVersion(version, `${OLDEST.join('.')} or later, or 6`, 'bullmq@6');
   }
-  // One that does not tell its version may be any.
+  // Without a version, it may be any.
   if (!parts) return;
   if (parts[0] === 6 && isBefore(parts, OLDEST_6)) {
-    throw wrongVersion(version, `6.3.3 or later, as the worker of an earlier 6 never comes back after 10 s without Redis`, 'bullmq@^6.3.3');
+    throw wrongVersion(
+      version,
+      `6.3.3 or later, as the workers of earlier 6 versions never recover from 10 s without Redis`,
+      'bullmq@^6.3.3',
+    );
   }
   const hasSentinels = typeof connection === 'object' && connection !== null && 'sentinels' in connection && connection.sentinels;
   if (parts[0] === 5 && hasSentinels && isBefore(parts, OLDEST_WITH_SENTINELS)) {
     throw wrongVersion(
       version,
-      '5.81.3 or later for `sentinels`, as the worker of an earlier one never comes back after an outage of theirs',
+      '5.81.3 or later for `sentinels`, as the workers of earlier versions never recover from an outage of the Sentinels',
       'bullmq@^5.81.3',
     );
   }
 }
 
-/** The version, as BullMQ writes it to its queues. BullMQ exports it nowhere else that both ES modules and bundles can read. */
+/** The version that BullMQ writes to its queues. BullMQ does not export it in another way that both ES modules and bundles can read. */
 export function bullmqVersion(): string | undefined {
   try {
     const { version } = Reflect.get(Queue.prototype, 'metaValues', { libName: 'bullmq', opts: {} }) as { version?: unknown };
@@ -53,22 +57,22 @@ function isBefore(version: readonly number[], least: Version): boolean {
 
 function wrongVersion(version: string | undefined, needed: string, install: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'MISSING_PACKAGE',
-    `bullmqEngine() needs BullMQ ${needed}, and finds ${version ?? 'an older one'}: npm install ${install}`,
+    'BACKGROUND_TASK_MISSING_PACKAGE',
+    `bullmqEngine() needs BullMQ ${needed}, but found ${version ?? 'an older one'}: npm install ${install}`,
   );
 }
 
-/** The error for a driver that is not installed, which no waiting makes good; any other as it is. */
+/** Translates the error for a driver that is not installed, which retries cannot fix. Returns any other error as it is. */
 export function missingDriver(error: unknown): unknown {
   const [, driver] = (error instanceof Error && /could not load the optional '(\w+)' package/.exec(error.message)) || [];
   if (driver === undefined) return error;
   return new BackgroundTasksError(
-    'MISSING_PACKAGE',
-    `BullMQ reaches its server with the package ${driver}, and cannot load it: npm install ${driver}`,
+    'BACKGROUND_TASK_MISSING_PACKAGE',
+    `BullMQ needs the package ${driver} to connect to its server, and cannot load it: npm install ${driver}`,
   );
 }
 
-/** The client of ioredis 5, as far as it is mended. */
+/** The part of an ioredis 5 client that is patched. */
 interface Client {
   socketTimeoutTimer: NodeJS.Timeout | undefined;
   disconnect(): void;
@@ -76,12 +80,12 @@ interface Client {
 }
 
 /**
- * Mends what BullMQ 5, and the ioredis 5 that it comes with, leave behind in a `Queue` or a `Worker`. BullMQ 6 has none of these fields.
+ * Patches the connections of a `Queue` or a `Worker` of BullMQ 5, which uses ioredis 5. BullMQ 6 has none of these fields.
  *
- * A connection that is closed while it opens fails, and says so when its listeners have been taken off, which ends the process. And the timer
- * of `socketTimeout` runs on for a connection that is lost or closed, and keeps the process from ending.
+ * If a connection is closed while it opens, it emits its error after its listeners have been removed, which ends the process. And the timer of
+ * `socketTimeout` keeps running after a connection was lost or closed, and keeps the process alive.
  */
-export function mendConnections(part: object): void {
+export function patchConnections(part: object): void {
   for (const connection of [Reflect.get(part, 'connection'), Reflect.get(part, 'blockingConnection')] as unknown[]) {
     if (!(connection instanceof EventEmitter)) continue;
     connection.removeAllListeners = () => connection;
@@ -93,28 +97,28 @@ export function mendConnections(part: object): void {
   }
 }
 
-/** Lets go of the connection that waits for tasks, which BullMQ 5 forgets as it disconnects a worker: it would be tried again for ever. */
+/** Closes the connection that waits for tasks. BullMQ 5 forgets it when it disconnects a worker, and it would reconnect for ever. */
 function stopWaiting(worker: object): void {
   const connection = Reflect.get(worker, 'blockingConnection') as unknown;
   if (connection instanceof EventEmitter) clientOf(connection).disconnect();
 }
 
-/** BullMQ 5 makes it right away. */
+/** The client of a connection. BullMQ 5 creates it immediately. */
 function clientOf(connection: EventEmitter): Client {
   return Reflect.get(connection, '_client') as Client;
 }
 
 type ClientClass = new (...args: never[]) => EventEmitter;
 
-/** BullMQ's connection to Postgres: a pool of pg's clients, and one more, which hears of tasks. */
+/** BullMQ's connection to Postgres: a pool of pg clients, and one more client, which is notified of tasks. */
 interface PostgresConnection {
   pgModule: { Client: ClientClass } | undefined;
   pool: { Client: ClientClass };
 }
 
 /**
- * Mends what BullMQ 6 leaves open on Postgres. As it connects, looks at its tables and closes, nobody listens for the errors of its clients,
- * and one that is lost then ends the process. Whoever waits for it hears of the loss all the same.
+ * Patches the Postgres clients of BullMQ 6. While it connects, checks its tables or closes, their errors have no listener, and a lost client would
+ * end the process. The code that awaits the client gets the error anyway.
  */
 export function patchPgClients(backend: BullmqBackend): BullmqBackend {
   return (...settings) => {
@@ -122,45 +126,45 @@ export function patchPgClients(backend: BullmqBackend): BullmqBackend {
     const connection = Reflect.get(made, 'connection') as Partial<PostgresConnection> | undefined;
     if (connection?.pgModule && connection.pool) {
       const { Client } = connection.pgModule;
-      const Mended = class extends Client {
+      const Patched = class extends Client {
         override emit(...[event, ...args]: Parameters<EventEmitter['emit']>): boolean {
           return event === 'error' && this.listenerCount(event) === 0 ? false : super.emit(event, ...args);
         }
       };
-      connection.pgModule = { Client: Mended };
-      connection.pool.Client = Mended;
+      connection.pgModule = { Client: Patched };
+      connection.pool.Client = Patched;
     }
     return made;
   };
 }
 
-/** Milliseconds before a worker that could not start, or whose server refuses it, tries again. */
+/** Time before a worker that could not start, or that its server refuses, tries again. */
 export const RETRY_DELAY_MS = 1_000;
 
-/** Seconds for which a worker waits for tasks at most: by then it looks whether there are some that its connection has not told it of. */
-const LONGEST_WAIT = 5;
+/** The longest time that a worker waits for a notification. Then it checks for tasks that its connection has not reported. */
+const MAX_WAIT_SECONDS = 5;
 
-/** For how long, and how much at a time, a worker yields to others after it gave back a task whose method it lacks. */
-const [YIELD_MS, LONGEST_YIELD_MS] = [60_000, 50];
+/** After a worker gave back a task whose method it lacks, it yields to others: for how long, and for how much at most each time. */
+const [YIELD_MS, MAX_DELAY_MS] = [60_000, 50];
 
-/** How often the end of a task is written down if that fails. A deadlock, or the restart of a server, is over by then. */
-const TRIES = 3;
+/** The number of attempts to store the end of a task. A deadlock, or the restart of a server, is over by then. */
+const ATTEMPTS = 3;
 
-/** BullMQ's worker, where it would lose a task, or its end. */
+/** A BullMQ worker that does not lose tasks or their ends where BullMQ's own would. */
 export class QueueWorker extends Worker<JobData> {
-  /** The failures of tasks. */
+  /** The errors that are failures of tasks. */
   readonly failures = new WeakSet<Error>();
   readonly #abandoned = new AbortController();
   #yieldsUntil = 0;
-  /** Called when the server has answered whether there is a task. */
+  /** Called when the server has answered a request for a task. */
   onAnswer: () => void = () => {};
 
   constructor(...worker: ConstructorParameters<typeof Worker<JobData>>) {
     super(...worker);
-    mendConnections(this);
+    patchConnections(this);
   }
 
-  /** Without its server, a worker does not get as far as to stop renewing locks, and the process would not end. */
+  /** Closes a worker whose server is down. BullMQ's own `close()` would keep renewing locks, and the process would not end. */
   async abandon(): Promise<void> {
     this.#abandoned.abort();
     stopWaiting(this);
@@ -169,74 +173,75 @@ export class QueueWorker extends Worker<JobData> {
   }
 
   /**
-   * Leaves the next tasks to other workers, for a while, if these want them: a task that was given back is due for all of them at once, and
-   * without this, the quickest worker would get it again and again.
+   * Leaves the next tasks to other workers for a while: a task that was given back is due for all of them at once, and the quickest worker would
+   * otherwise get it again and again.
    */
   yieldToOthers(): void {
     this.#yieldsUntil = performance.now() + YIELD_MS;
   }
 
   protected override async moveToActive(...lookup: Parameters<Worker<JobData>['moveToActive']>) {
-    if (performance.now() < this.#yieldsUntil) await setTimeout(Math.random() * LONGEST_YIELD_MS);
+    if (performance.now() < this.#yieldsUntil) await setTimeout(Math.random() * MAX_DELAY_MS);
     const job = await super.moveToActive(...lookup);
     this.onAnswer();
     return job;
   }
 
   protected override async handleCompleted(...end: Parameters<Worker<JobData>['handleCompleted']>) {
-    return this.#writtenDown(() => super.handleCompleted(...end));
+    return this.#store(() => super.handleCompleted(...end));
   }
 
   /**
-   * BullMQ takes for a failure of the task whatever keeps it from writing down that the task has ended, or that it was given back. Such a task
-   * is left to its lock, and is run again when that has run out.
+   * If BullMQ cannot store the end of a task, or that it was given back, it treats that error as a failure of the task. Such a task keeps its lock
+   * instead, and is run again when the lock expires.
    */
   protected override async handleFailed(...failure: Parameters<Worker<JobData>['handleFailed']>) {
     const [error] = failure;
-    if (this.failures.has(error) || error instanceof UnrecoverableError) return this.#writtenDown(() => super.handleFailed(...failure));
-    // The job was given back, as the worker closes.
+    if (this.failures.has(error) || error instanceof UnrecoverableError) return this.#store(() => super.handleFailed(...failure));
+    // A `DelayedError` means that the job was given back.
     if (!(error instanceof DelayedError)) this.emit('error', error);
-    // As BullMQ's own does when it has no other task at hand, whatever its type says.
+    // BullMQ's own method returns undefined if it has no next task, despite its type.
     return undefined as never;
   }
 
-  /** With a task that is due in an hour, BullMQ waits for an hour on Postgres, even if its connection is dead. */
+  /** On Postgres, BullMQ waits for an hour if the next task is due in an hour, even if its connection is dead. */
   protected override getBlockTimeout(blockUntil: number): number {
-    return Math.min(super.getBlockTimeout(blockUntil), LONGEST_WAIT);
+    return Math.min(super.getBlockTimeout(blockUntil), MAX_WAIT_SECONDS);
   }
 
-  /** What writes down the end of a task, tried again if that fails. A worker that is abandoned leaves the task to its lock. */
-  async #writtenDown<Next>(write: () => Promise<Next>): Promise<Next> {
+  /** Stores the end of a task, with retries. If the worker is abandoned meanwhile, the task keeps its lock. */
+  async #store<Next>(write: () => Promise<Next>): Promise<Next> {
     const { signal } = this.#abandoned;
-    for (let tries = 1; !signal.aborted; tries++) {
+    for (let attempt = 1; !signal.aborted; attempt++) {
       try {
         return await write();
       } catch (error) {
-        if (tries === TRIES) throw error;
+        if (attempt === ATTEMPTS) throw error;
         await setTimeout(RETRY_DELAY_MS, undefined, { signal }).catch(() => undefined);
       }
     }
-    // As BullMQ's own does when it has no other task at hand, whatever its type says.
+    // BullMQ's own methods return undefined if they have no next task, despite their types.
     return undefined as never;
   }
 }
 
-/** A task that is to run with no other beside it, and what it waits for. */
+/** A task that waits for its start. */
 interface Waiting {
+  /** True if it has to run without any other task beside it. */
   readonly isAlone: boolean;
   start(): void;
 }
 
 /**
- * Whose turn it is in a process, so that a task which may have killed its worker runs with no other task beside it. For that time, the others
- * wait for it, in order.
+ * Makes a task that may have killed its worker run without any other task of this process beside it. The others wait for it meanwhile, in
+ * order.
  */
 export class Isolation {
   readonly #waiting: Waiting[] = [];
   #running = 0;
   #isOccupied = false;
 
-  /** Resolves once the task may run; it has to call what it gets when it has ended. */
+  /** Resolves once the task may run, with a function to call when it has ended. */
   async enter(isAlone: boolean): Promise<() => void> {
     await new Promise<void>((start) => {
       this.#waiting.push({ isAlone, start });

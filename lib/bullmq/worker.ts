@@ -8,10 +8,10 @@ import { type JobData, engineJobOf, failedJobOf } from './job.js';
 import type { ResolvedBullmqOptions, WorkerSettings } from './options.js';
 import { Isolation, QueueWorker, RETRY_DELAY_MS } from './workarounds.js';
 
-/** Time that the server is given to answer a worker that closes, once no task runs, in ms: nothing tells whether it is away. */
+/** Time for the server to answer a closing worker, once no task is running, in ms. Nothing else shows whether the server is down. */
 const ANSWER_MS = 3_000;
 
-/** Beyond any number of stalls that BullMQ counts. */
+/** A limit that the number of stalls never reaches, so that BullMQ itself fails no task for them. */
 const NEVER = 2 ** 31 - 1;
 
 /** Runs the tasks of a queue in this process. */
@@ -22,10 +22,10 @@ export class BullmqWorker implements EngineWorker {
   readonly #host: EngineHost;
   readonly #log: ConnectionLog;
   readonly #closing = new AbortController();
-  /** Fires when the tasks that run are to be given back. */
+  /** Fires when running tasks have to be given back. */
   readonly #deadline = new AbortController();
   readonly #started: Promise<void>;
-  /** The runs, by the ids of their jobs. */
+  /** The current runs, by the ids of their jobs. */
   readonly #running = new Map<string, Promise<void>>();
   #worker: QueueWorker | undefined;
   #connection: object | undefined;
@@ -38,12 +38,12 @@ export class BullmqWorker implements EngineWorker {
     this.#host = host;
     this.#log = new ConnectionLog(`The worker of queue "${queue}"`);
     this.#sayWhatRuns();
-    // Each task that runs listens to it.
+    // Every running task listens to it.
     setMaxListeners(0, this.#deadline.signal);
     this.#started = this.#start();
   }
 
-  /** The reason why it has taken no task since the last one, if there is a problem. */
+  /** The current problem of the worker, if any. */
   get problem(): string | undefined {
     return this.#problem;
   }
@@ -58,7 +58,7 @@ export class BullmqWorker implements EngineWorker {
     await Promise.race([this.#worker?.close(), silence]);
   }
 
-  /** Lets go of what did not close in time. */
+  /** Drops connections that did not close in time. */
   async disconnect(): Promise<void> {
     if (this.#connection) disconnectMade(this.#connection);
     await this.#worker?.abandon();
@@ -81,7 +81,7 @@ export class BullmqWorker implements EngineWorker {
     this.#log.works();
   }
 
-  /** A backend that failed to connect at first would fail for ever: another one is made until its server is there. */
+  /** Starts the worker. A backend that failed to connect at first would fail for ever, so a new one is created until the server is up. */
   async #start(): Promise<void> {
     const { signal } = this.#closing;
     const closing = aborted(signal);
@@ -110,36 +110,36 @@ export class BullmqWorker implements EngineWorker {
     const worker = new QueueWorker(this.#queue, (job, token) => this.#process(job, token), options, this.#options.backend as undefined);
     worker.onAnswer = () => this.#answered();
     worker.on('error', (error) => {
-      // What was waiting for a task when its connection was closed says so.
+      // When the worker closes, the call that waits for a task fails with this error.
       if (!this.#closing.signal.aborted || error.message !== 'Connection is closed.') this.#failed(error);
     });
     worker.on('failed', (job, error) => {
-      // By BullMQ, because its worker died too often.
+      // Other failures come from BullMQ: the task's worker died too often.
       if (job && !worker.failures.has(error)) this.#host.failed(failedJobOf(job), error);
     });
     return worker;
   }
 
   /**
-   * Tasks that run beside one that kills the worker have not failed, and cannot be told from it. So a task that has been in progress at several
-   * deaths runs alone. Only if its worker dies then, too, was it this task.
+   * A task that kills the worker cannot be distinguished from the innocent tasks beside it. So a task that was running at several deaths runs alone.
+   * If its worker dies again, this task is the cause.
    */
   async #run(job: Job<JobData>, deadline: AbortSignal): Promise<void> {
     const { maxStalledCount } = this.#settings;
     const deaths = job.stalledCounter;
     if (deaths > maxStalledCount && job.data.startedAlone) {
-      // For a retry by hand to begin anew.
-      await noted(job, { startedAlone: undefined });
+      // So that a manual retry starts afresh.
+      await store(job, { startedAlone: undefined });
       throw new DeadlyTaskError(deaths);
     }
     const isSuspect = deaths >= Math.min(SUSPICIOUS_DEATHS, maxStalledCount + 1);
     const worker = this.#worker;
-    // Further tasks would only wait for it here.
+    // Otherwise the worker would fetch further tasks, which would only wait here.
     if (isSuspect && worker) worker.concurrency = 1;
     const leave = await isolation.enter(isSuspect);
     try {
       if (this.#closing.signal.aborted) throw CLOSED;
-      if (isSuspect && !job.data.startedAlone) await noted(job, { startedAlone: true });
+      if (isSuspect && !job.data.startedAlone) await store(job, { startedAlone: true });
       await this.#host.run(engineJobOf(job), deadline);
     } finally {
       leave();
@@ -150,10 +150,10 @@ export class BullmqWorker implements EngineWorker {
   async #process(job: Job<JobData>, token: string | undefined): Promise<void> {
     const id = job.id!;
     const { signal: deadline } = this.#deadline;
-    // A job is handed out again if its lock has run out. One that still runs here has a new lock then, and is not run twice at once.
+    // BullMQ hands a job out again if its lock has expired. If it is still running here, it keeps running, under the new lock.
     let run = this.#running.get(id);
     if (!run) {
-      // One that was being fetched when the worker began to close.
+      // The job was being fetched when the worker began to close.
       if (this.#closing.signal.aborted) return giveBack(job, token);
       if (!this.#host.knows(engineJobOf(job)) && (await waitForMethod(job, token))) {
         this.#worker?.yieldToOthers();
@@ -167,8 +167,8 @@ export class BullmqWorker implements EngineWorker {
     } catch (thrown) {
       if (deadline.aborted || thrown === CLOSED) return giveBack(job, token);
       if (thrown instanceof DeadlyTaskError) throw thrown;
-      // No failure of the task, which has not run: it is left to its lock.
-      if (thrown instanceof NotNotedError) throw thrown;
+      // The task has not run, so this is not its failure. It keeps its lock.
+      if (thrown instanceof NotStoredError) throw thrown;
       const failure = failureOf(thrown);
       this.#worker?.failures.add(failure);
       throw failure;
@@ -178,52 +178,52 @@ export class BullmqWorker implements EngineWorker {
 
 /** The tasks of all workers of this process. */
 const isolation = new Isolation();
-/** The deaths of its workers after which a task is suspected of them. */
+/** The number of worker deaths after which a task is suspected to cause them. */
 const SUSPICIOUS_DEATHS = 2;
-/** Why a task that had waited for its turn did not get it. */
+/** The error for a task that was waiting for its turn when the worker closed. */
 const CLOSED = new Error('the worker closes');
 
-/** BullMQ tries no more. */
+/** The error for a task that kills its workers. BullMQ does not retry it. */
 class DeadlyTaskError extends UnrecoverableError {
   override readonly name = 'UnrecoverableError';
 
   constructor(deaths: number) {
     super(
-      `its worker died ${deaths === 1 ? 'once' : `${deaths} times`} while it ran, the last time with no other task beside it; look for what ends the process, such as ` +
-        'memory that runs out, and run it again by hand',
+      `its worker died ${deaths === 1 ? 'once' : `${deaths} times`} while it ran, the last time without any other task beside it; find out what ends the process, such as ` +
+        'running out of memory, and retry it by hand',
     );
   }
 }
 
-/** The server could not be told of what is to be remembered of a job. */
-class NotNotedError extends Error {}
+/** The data of a job could not be stored. */
+class NotStoredError extends Error {}
 
-async function noted(job: Job<JobData>, data: Partial<JobData>): Promise<void> {
+async function store(job: Job<JobData>, data: Partial<JobData>): Promise<void> {
   try {
     await job.updateData({ ...job.data, ...data });
   } catch (error) {
-    throw new NotNotedError(messageOf(error));
+    throw new NotStoredError(messageOf(error));
   }
 }
 
-/** The pauses before a task is offered again whose method this process lacks: a quarter of the time that it has waited. */
-const [FIRST_OFFER_MS, LAST_OFFER_MS] = [1_000, 30_000];
-/** A worker that has the method comes within a day, or never. */
-const LONGEST_UNKNOWN_MS = 24 * 3_600_000;
+/** The limits of the pause before a task whose method this process lacks is due again. The pause is a quarter of the time that it has waited. */
+const [MIN_PAUSE_MS, MAX_PAUSE_MS] = [1_000, 30_000];
+/** The time that a task waits for a worker with its method: one starts within a day, or never. */
+const MAX_UNKNOWN_MS = 24 * 3_600_000;
 
 /** Gives back a job whose method this process lacks, without using an attempt. Returns false once it has waited for too long. */
 async function waitForMethod(job: Job<JobData>, token: string | undefined): Promise<boolean> {
   const now = Date.now();
   const { unknownSince = now, ...data } = job.data;
   const waited = now - unknownSince;
-  if (waited >= LONGEST_UNKNOWN_MS) {
-    // A retry by hand has a day of its own.
+  if (waited >= MAX_UNKNOWN_MS) {
+    // A manual retry gets a day of its own.
     await job.updateData(data);
     return false;
   }
   if (job.data.unknownSince === undefined) await job.updateData({ ...data, unknownSince });
-  const pause = Math.min(Math.max(waited / 4, FIRST_OFFER_MS), LAST_OFFER_MS);
-  // Not in step with the looks of other workers: the same one would get it again and again.
+  const pause = Math.min(Math.max(waited / 4, MIN_PAUSE_MS), MAX_PAUSE_MS);
+  // Random, to be out of step with the polling of other workers: otherwise the same worker would get it again and again.
   await job.moveToDelayed(now + Math.round(pause * (0.5 + Math.random() / 2)), token);
   return true;
 }
@@ -234,7 +234,7 @@ async function giveBack(job: Job<JobData>, token: string | undefined): Promise<n
   throw new DelayedError();
 }
 
-/** What BullMQ is told of a failure: an error that it can read, and none that it takes for an order, but for the one to try no more. */
+/** The error that BullMQ gets for a failure. Only `UnrecoverableError` keeps its meaning; no other error is taken for one of BullMQ's signals. */
 function failureOf(thrown: unknown): Error {
   const type = typeOf(thrown);
   const message = messageOf(thrown);

@@ -38,13 +38,13 @@ export interface BackgroundTaskConstructor {
 }
 
 /**
- * One task: a function and its arguments, as Starlette's `BackgroundTask`.
+ * One task: a function and its arguments, like Starlette's `BackgroundTask`.
  *
- * As a decorator, on a provider's method: `tasks.addTask(this.mail.sendEmail, to)` then calls the method on its own provider, in process, or
- * in a worker if the module has an engine. Waiting tasks are found by their name, `Class.method` by default: give one, and keep it when you
+ * As a decorator on a provider's method: `tasks.addTask(this.mail.sendEmail, to)` then calls the method on its own provider, in process, or in a
+ * worker if the module has an engine. Workers look up a task's method by its name, `Class.method` by default. Set a name, and keep it when you
  * rename the method.
  *
- * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option.
  */
 export const BackgroundTask: BackgroundTaskConstructor = classAndDecorator(
   Task,
@@ -54,18 +54,18 @@ export const BackgroundTask: BackgroundTaskConstructor = classAndDecorator(
 );
 
 /**
- * Makes the task of a function, or of options and a function, with its arguments: it keeps the array.
+ * Makes a task from a function, or from options and a function, with the arguments of the function. It keeps the array.
  *
- * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option.
  */
 export function makeTask(first: unknown, rest: unknown[]): Task {
   const func = typeof first === 'function' ? first : rest.shift();
   if (typeof func !== 'function') {
-    // Without options in front, what follows is an argument, which must not be quoted.
+    // If the first argument is no options object, the next one is an argument of the task, which must not be quoted.
     throw invalid(
-      'INVALID_TASK',
+      'BACKGROUND_TASK_INVALID_TASK',
       'a task',
-      'a function, or options and a function: the function itself, and not what it returns',
+      'a function, or options and a function (the function itself, not its result)',
       first instanceof Object ? (func ?? first) : first,
     );
   }
@@ -74,7 +74,8 @@ export function makeTask(first: unknown, rest: unknown[]): Task {
   const method = namedMethodOf(func as AnyFunction);
   if (method) return makeNamedTask(method, func as AnyFunction, rest, options);
   const [option] = Object.keys(ownEngineOptions(options));
-  if (option !== undefined) throw invalid('INVALID_TASK', `a task with the option \`${option}\``, 'a @BackgroundTask() method', func);
+  if (option !== undefined)
+    throw invalid('BACKGROUND_TASK_INVALID_TASK', `a task with the option \`${option}\``, 'a @BackgroundTask() method', func);
   return new Task(func as AnyFunction, rest, options);
 }
 
@@ -82,8 +83,8 @@ function makeNamedTask(method: NamedMethod, func: AnyFunction, args: unknown[], 
   const { name, options } = method;
   if (own.name !== undefined) {
     throw new BackgroundTasksError(
-      'INVALID_OPTION',
-      `The option \`name\` of addTask() does not go with the @BackgroundTask("${name}") method: it has a name`,
+      'BACKGROUND_TASK_INVALID_OPTION',
+      `The option \`name\` of addTask() cannot be used with the @BackgroundTask("${name}") method, which has a name; leave the option out`,
     );
   }
   const { timeout = options.timeout, runOn = options.runOn, flush = options.flush } = own;
@@ -91,7 +92,7 @@ function makeNamedTask(method: NamedMethod, func: AnyFunction, args: unknown[], 
   return new Task(func, args, taskOptions satisfies TaskOptions, new NamedCall(method, { flush, own: ownEngineOptions(own) }));
 }
 
-/** The options that are for `@BackgroundTask()` methods alone. */
+/** The options that only `@BackgroundTask()` methods accept. */
 function ownEngineOptions(options: BackgroundTaskOptions): EngineCallOptions {
   if (options === NO_OPTIONS) return NO_OPTIONS as EngineCallOptions;
   return { ...engineOptionsOf(options), ...(options.flush && { flush: options.flush }) };
@@ -100,10 +101,10 @@ function ownEngineOptions(options: BackgroundTaskOptions): EngineCallOptions {
 type Class = abstract new (...args: never[]) => object;
 
 /**
- * One export in two roles: `new Name()` makes an instance of the class, `@Name()` decorates.
+ * Makes one export with two roles: `new Name()` creates an instance of the class, `@Name()` decorates.
  *
- * A plain function that delegates, and not a `Proxy`: what Nest defines on it (the scope) must be found on it, and
- * `instance.constructor` must be the injection token.
+ * It is a plain function that delegates, not a `Proxy`: Nest defines metadata (the scope) on it and has to find it there, and `instance.constructor`
+ * must be the injection token.
  */
 export function classAndDecorator<Both extends Class>(
   target: Class,
@@ -114,12 +115,12 @@ export function classAndDecorator<Both extends Class>(
   function both(...args: never[]): unknown {
     if (!new.target) return decorator(...args);
     const instance = make(...args);
-    // For a subclass. `Reflect.construct` would do the same, and takes microseconds where V8 takes a hundredth of them.
+    // For a subclass. `Reflect.construct` would do this, too, but is a hundred times slower.
     return new.target === both ? instance : Object.setPrototypeOf(instance, new.target.prototype);
   }
   Object.setPrototypeOf(both, target);
   Object.defineProperties(both, { name: { value: name }, prototype: { value: target.prototype } });
   Object.defineProperty(target.prototype, 'constructor', { value: both, configurable: true, writable: true });
-  // TypeScript cannot express a function that is made a class by hand.
+  // TypeScript cannot express a function that is turned into a class by hand.
   return both as unknown as Both;
 }

@@ -7,20 +7,20 @@ import type { Task } from '../task/task.js';
 import type { BackgroundTasksEngine, EngineEntry } from './engine.js';
 import { namedCallOf } from './named-call.js';
 
-/** The size of a call, in entries and in characters of arguments: it takes milliseconds, and larger calls are no quicker. */
-const [MOST_ENTRIES, MOST_CHARACTERS] = [200, 1_000_000];
-/** Time for which a call keeps the next one waiting, in ms, unless a deadline comes first: it may wait for a server that is away. */
+/** The maximum size of a call, in entries and in characters of arguments. Such a call takes milliseconds, and larger calls are not faster per entry. */
+const [MAX_ENTRIES, MAX_CHARACTERS] = [200, 1_000_000];
+/** Time after which a call no longer delays the next one, in ms. It may be waiting for a server that is down. */
 const SLOW_CALL_MS = 1_000;
-/** The pauses before entries are offered again, in ms. */
-const [FIRST_PAUSE_MS, LONGEST_PAUSE_MS] = [50, 1_000];
+/** The first and the longest pause before entries are sent again. */
+const [FIRST_PAUSE_MS, MAX_PAUSE_MS] = [50, 1_000];
 
-/** The tasks of one flush: they go in order, and in as many pieces as it takes. */
+/** The tasks of one flush. They are sent in order, in as many pieces as necessary. */
 export class Batch implements Queued<Batch> {
   next: Batch | undefined;
-  /** Resolves once the engine has all tasks; rejects with a `BackgroundTasksEngineError` when they are aborted. */
+  /** Resolves once the engine has all tasks. Rejects with a `BackgroundTasksEngineError` if the batch is aborted. */
   readonly end: Promise<void>;
   /** The last error of the engine. */
-  refusal: unknown;
+  lastError: unknown;
   onAbort: (() => void) | undefined;
   readonly #tasks: readonly Task[];
   #acknowledged = 0;
@@ -40,11 +40,11 @@ export class Batch implements Queued<Batch> {
     return this.#isAborted || this.#acknowledged === this.#tasks.length;
   }
 
-  /** The entries whose turn is next: one at least, then as many as there is room for. */
-  nextEntries(most: number, characters: number): EngineEntry[] {
+  /** The next entries to send: at least one, and as many more as there is room for. */
+  nextEntries(maxEntries: number, characters: number): EngineEntry[] {
     const entries: EngineEntry[] = [];
-    for (const task of this.#tasks.slice(this.#acknowledged, this.#acknowledged + most)) {
-      // Released only once it is acknowledged.
+    for (const task of this.#tasks.slice(this.#acknowledged, this.#acknowledged + maxEntries)) {
+      // A task keeps its entry until it is acknowledged.
       const entry = namedCallOf(task)!.entry!;
       characters -= entry.args.length;
       if (characters < 0 && entries.length > 0) break;
@@ -53,7 +53,7 @@ export class Batch implements Queued<Batch> {
     return entries;
   }
 
-  /** Takes note that the engine has the next tasks. */
+  /** Called when the engine has accepted the next tasks. */
   acknowledge(count: number): void {
     if (this.#isAborted) return;
     for (const task of this.#tasks.slice(this.#acknowledged, this.#acknowledged + count)) {
@@ -64,18 +64,19 @@ export class Batch implements Queued<Batch> {
     if (this.isOver) this.#resolve();
   }
 
-  /** Stops sending. Whether the engine has tasks that it has not acknowledged is not known. */
-  abort(what: string): void {
+  /** Stops sending. The engine may have tasks that it has not acknowledged. */
+  abort(predicate: string): void {
     this.#isAborted = true;
     this.onAbort?.();
     const names = this.#tasks.slice(this.#acknowledged).map(({ name }) => name);
-    const said = this.refusal === undefined ? 'it did not answer' : `it said last: ${messageOf(this.refusal)}`;
-    const rest = this.#acknowledged > 0 ? `; it has the other ${this.#acknowledged}` : '';
-    this.#reject(new BackgroundTasksEngineError(names, `${what}; ${said}${rest}`, this.refusal));
+    const answer = this.lastError === undefined ? 'no answer' : `last error: ${messageOf(this.lastError)}`;
+    const count = this.#acknowledged;
+    const others = count > 0 ? `; ${count} ${count === 1 ? 'other was' : 'others were'} accepted` : '';
+    this.#reject(new BackgroundTasksEngineError(names, `${predicate}; ${answer}${others}`, this.lastError));
   }
 }
 
-/** The part of a batch that goes in one call. */
+/** The part of a batch that is sent in one call. */
 interface Piece {
   readonly batch: Batch;
   readonly entries: readonly EngineEntry[];
@@ -83,9 +84,9 @@ interface Piece {
 
 /**
  * Group commit: sends the batches of concurrent requests in one call. While a call is in flight, further batches are collected for the next
- * one. A batch has one piece in flight at a time, so that its order is kept, and a long one takes turns with the others.
+ * one. A batch has one piece in flight at a time, which keeps its order, and a long batch takes turns with the others.
  *
- * One batch may make a whole call fail. After an error, each batch goes on by itself, until the engine has taken a piece of it.
+ * A single batch may make a whole call fail. After an error, each batch is sent alone, until the engine has accepted a piece of it.
  */
 export class Batcher {
   readonly #engine: BackgroundTasksEngine;
@@ -96,8 +97,8 @@ export class Batcher {
     this.#engine = engine;
   }
 
-  /** Sends a batch until it is over, with the same entries again and again if need be. */
-  send(batch: Batch): void {
+  /** Sends a batch, with retries, until it is accepted or aborted. */
+  enqueue(batch: Batch): void {
     this.#waiting.push(batch);
     if (!this.#inFlight) this.#callNext();
   }
@@ -106,13 +107,13 @@ export class Batcher {
     this.#inFlight = undefined;
     const pieces = this.#collect();
     if (pieces.length === 0) return;
-    const goOn = (): void => {
-      // After a slow call, there may be none in flight, and nobody to go on with the rest.
+    const callNext = (): void => {
+      // After a slow call, no other call may be in flight to continue with the rest.
       if (!this.#inFlight || this.#inFlight === call) this.#callNext();
     };
-    // In a microtask: a shutdown aborts further batches before that.
-    const call = (this.#inFlight = this.#call(pieces, () => queueMicrotask(goOn)));
-    const timer = setTimeout(goOn, SLOW_CALL_MS);
+    // In a microtask, so that a shutdown can abort all batches first.
+    const call = (this.#inFlight = this.#call(pieces, () => queueMicrotask(callNext)));
+    const timer = setTimeout(callNext, SLOW_CALL_MS);
     void call.then((isTaken) => {
       clearTimeout(timer);
       const pause = pieces.length > 1 ? 0 : FIRST_PAUSE_MS;
@@ -121,16 +122,16 @@ export class Batcher {
         if (isTaken) this.#waiting.push(batch);
         else void this.#sendAlone(batch, pause);
       }
-      goOn();
+      callNext();
     });
   }
 
   #collect(): Piece[] {
     const pieces: Piece[] = [];
-    let [entries, characters] = [MOST_ENTRIES, MOST_CHARACTERS];
+    let [entries, characters] = [MAX_ENTRIES, MAX_CHARACTERS];
     while (entries > 0 && characters > 0 && !this.#waiting.isEmpty) {
       const batch = this.#waiting.shift()!;
-      // Aborted while it waited.
+      // It was aborted while it waited.
       if (batch.isOver) continue;
       const piece = { batch, entries: batch.nextEntries(entries, characters) };
       pieces.push(piece);
@@ -141,16 +142,16 @@ export class Batcher {
   }
 
   async #sendAlone(batch: Batch, firstPause: number): Promise<void> {
-    for (let pause = firstPause; ; pause = Math.min(pause * 2 || FIRST_PAUSE_MS, LONGEST_PAUSE_MS)) {
+    for (let pause = firstPause; ; pause = Math.min(pause * 2 || FIRST_PAUSE_MS, MAX_PAUSE_MS)) {
       // The timer of the flush's deadline keeps the process alive.
       if (pause > 0) await wait(pause, undefined, { ref: false });
       if (batch.isOver) return;
-      if (await this.#call([{ batch, entries: batch.nextEntries(MOST_ENTRIES, MOST_CHARACTERS) }])) break;
+      if (await this.#call([{ batch, entries: batch.nextEntries(MAX_ENTRIES, MAX_CHARACTERS) }])) break;
     }
-    if (!batch.isOver) this.send(batch);
+    if (!batch.isOver) this.enqueue(batch);
   }
 
-  /** Whether the engine has taken the entries. When one of the batches is aborted, nothing more of the call is sent. */
+  /** Calls the engine. Resolves with true if it has accepted the entries. If one of the batches is aborted, the whole call is. */
   async #call(pieces: readonly Piece[], onAbort?: () => void): Promise<boolean> {
     const call = new AbortController();
     for (const { batch } of pieces) {
@@ -165,7 +166,7 @@ export class Batcher {
         call.signal,
       );
     } catch (error) {
-      for (const { batch } of pieces) batch.refusal = withoutArguments(error);
+      for (const { batch } of pieces) batch.lastError = withoutArguments(error);
       return false;
     }
     for (const { batch, entries } of pieces) batch.acknowledge(entries.length);

@@ -1,42 +1,42 @@
 import type { JsonValue, TaskState } from '../task/background-task.js';
 import type { TraceHeaders } from '../task/diagnostics.js';
 
-/** Options that need an engine: in process, a crash would forget them. Without an engine, an application that uses one does not start. */
+/** Options that need an engine: in process, a crash would lose them. An application that uses one without an engine does not start. */
 export interface EngineTaskOptions {
-  /** How often the task is run at most, if it fails. Needs an engine. @default 1 */
+  /** The maximum number of runs if the task fails. Needs an engine. @default 1 */
   attempts?: number | undefined;
-  /** Time between two attempts, in ms, or how it grows. Needs an engine. @default 0 */
+  /** Time between two attempts, in ms, or a rule for its growth. Needs an engine. @default 0 */
   backoff?: number | { type: 'fixed' | 'exponential'; delay: number } | undefined;
-  /** Time that the task waits before it may start, in ms. Needs an engine. @default 0 */
+  /** Time before the task may start, in ms. Needs an engine. @default 0 */
   delay?: number | undefined;
-  /** From 1, the most urgent; BullMQ's go to 2097151. Tasks without a priority come before all of them. Needs an engine. @default none */
+  /** The priority, from 1, the most urgent, to 2097151 with BullMQ. Tasks without one run before all others. Needs an engine. @default none */
   priority?: number | undefined;
-  /** Keeps the engine from having the task several times. Needs an engine. @default none */
+  /** Prevents the engine from having the task several times. Needs an engine. @default none */
   deduplication?: DeduplicationOptions | undefined;
 }
 
 /** The engine's options of a `@BackgroundTask()` method. */
 export interface EngineMethodOptions extends EngineTaskOptions {
   /**
-   * The queue that the task waits in, so that it is not behind others. The engine says where its tasks run. Needs an engine.
+   * The queue of the task, so that it does not wait for the tasks of other queues. Options of the engine say where its tasks run. Needs an engine.
    * @default the engine's queue
    */
   queue?: string | undefined;
 }
 
-/** Keeps an engine from having a task several times: while it has a task with a key, further tasks with that key are ignored. */
+/** Prevents an engine from having a task several times: while it has a task with a key, further tasks with that key are ignored. */
 export interface DeduplicationOptions {
-  /** The key among the tasks of this method, or a function that makes it of the task's arguments, called in `addTask`. */
+  /** The key, unique among the tasks of this method, or a function that makes it from the task's arguments. Called in `addTask`. */
   id: string | ((...args: never[]) => string);
-  /** Time for which a key is taken, in ms. @default until its task has ended */
+  /** Time for which the key is taken, in ms. @default until its task has ended */
   ttl?: number | undefined;
-  /** Whether each further task with the key starts the time again. @default false */
+  /** If true, each further task with the key restarts that time. @default false */
   extend?: boolean | undefined;
-  /** Whether another task with the key replaces one that still waits for its `delay`. @default false */
+  /** If true, another task with the key replaces one that still waits for its `delay`. @default false */
   replace?: boolean | undefined;
 }
 
-/** The deduplication of one task, whose key is known. */
+/** The deduplication of one task, with its key. */
 export interface Deduplication extends DeduplicationOptions {
   id: string;
 }
@@ -48,92 +48,92 @@ export interface EngineEntryOptions extends EngineTaskOptions {
 
 /** One task on its way to an engine. */
 export interface EngineEntry {
-  /** Made once, in `addTask`: an entry that is handed over again is the same entry. */
+  /** Generated once, in `addTask`. An entry that is sent again has the same id. */
   readonly id: string;
   /** The name of the `@BackgroundTask()` method. */
   readonly name: string;
-  /** The class of the method's provider, so that a worker which lacks it can say what is missing. */
+  /** The class of the method's provider. A worker without that provider names it in its error. */
   readonly provider: string;
   /** The queue that the method names, if any. */
   readonly queue?: string | undefined;
-  /** An array, as JSON. */
+  /** The arguments, an array, as JSON. */
   readonly args: string;
-  /** Milliseconds, if the task has a timeout of its own. */
+  /** The timeout of the task, in ms, if it has its own. */
   readonly timeout: number | undefined;
-  /** The trace that the task was added in, for a worker to go on with, if tasks are traced. */
+  /** If tasks are traced, the trace of the code that added the task, which a worker continues. */
   readonly trace: TraceHeaders | undefined;
   /** The result of the option `carry`, as JSON. */
   readonly carried?: string | undefined;
   readonly options: EngineEntryOptions;
 }
 
-/** An entry whose turn has come, in a worker. */
+/** An entry that a worker runs. */
 export interface EngineJob extends Pick<EngineEntry, 'id' | 'name' | 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
-  /** From 1. */
+  /** The number of this attempt, counted from 1. */
   readonly attempt: number;
-  /** How often the task is run at most, if it fails. @default the method's `attempts` */
+  /** The maximum number of runs if the task fails. @default the method's `attempts` */
   readonly attempts?: number | undefined;
-  /** Writes down how far the task is, for `find()` in any process. */
+  /** Stores the progress of the task, for `find()` in any process. */
   updateProgress?(value: JsonValue): Promise<void>;
 }
 
-/** Time for which entries are handed over again and again at most, in ms. An engine has to know an entry again for as long. */
+/** The longest time for which an entry is sent again, in ms. An engine has to remember the ids of entries for that time. */
 export const LONGEST_FLUSH_MS = 300_000;
 
-/** The application that an engine has a worker run tasks in. */
+/** The application for which a worker of an engine runs tasks. */
 export interface EngineHost {
-  /** The `@BackgroundTask()` methods of the application, each with the queue that it names, if any. */
+  /** The `@BackgroundTask()` methods of the application, each with its queue, if it names one. */
   readonly tasks: readonly { readonly name: string; readonly queue: string | undefined }[];
   /**
-   * False for a task whose method this process lacks, such as during a deployment: it has not been tried, and is to be given back, for another
-   * worker, without using an attempt. `run()` fails it, with what is missing. Warns once per name.
+   * False for a task whose method this process lacks, for example during a deployment. It has not been tried: give it back, for another worker,
+   * without using an attempt. `run()` would fail it with an error that says what is missing. Warns once per name.
    */
   knows(job: EngineJob): boolean;
   /**
-   * Runs a task on its provider. Reports its failure, and rejects with it.
+   * Runs a task on its provider. Reports a failure, and rejects with it.
    *
-   * As soon as the signal fires, or without a run if it has fired already, it rejects with a `BackgroundTasksShutdownError`. The task has then
-   * not failed, and is to be given back.
+   * When the signal fires, it rejects with a `BackgroundTasksShutdownError`; without a run if the signal has already fired. The task has not failed
+   * then: give it back.
    */
   run(job: EngineJob, signal: AbortSignal): Promise<void>;
-  /** Reports a task that the engine failed by itself. */
+  /** Reports a task that the engine itself has failed. */
   failed(job: EngineJob, error: unknown): void;
 }
 
 /** The worker that runs an engine's tasks in this process. */
 export interface EngineWorker {
-  /** Takes no more tasks, and resolves once none runs. When the signal fires, gives back those that run. */
+  /** Takes no more tasks, and resolves once none is running. When the signal fires, gives back the running ones. */
   close(deadline: AbortSignal): Promise<void>;
 }
 
-/** Whether an engine can do its work for an application. */
+/** The health of an engine for an application. */
 export interface EngineHealth {
-  /** True if tasks can be handed over. */
+  /** True if tasks can be sent. */
   readonly sends: boolean;
-  /** True if tasks can be run in this process; `undefined` where none are to be run. */
+  /** True if this process can run tasks; `undefined` if it is not configured to. */
   readonly works?: boolean | undefined;
-  /** What is wrong, for a log: it may name servers and users. */
+  /** The problem. For logs only, as it may name servers and users. */
   readonly problem?: string | undefined;
 }
 
-/** An existing job queue that takes `@BackgroundTask()` methods over. The core knows no more of it than this. */
+/** An existing job queue that runs `@BackgroundTask()` methods. This is all that the core knows of it. */
 export interface BackgroundTasksEngine {
-  /** Checks the options of a `@BackgroundTask()` method at boot, and those of one call in `addTask`, and throws for one that the engine cannot keep. */
+  /** Checks the options of a `@BackgroundTask()` method at boot, and those of one call in `addTask`. Throws for one that it does not support. */
   check?(task: string, options: EngineMethodOptions): void;
   /**
-   * Resolves once all entries are safe. When it rejects, it is called again with the same entries, until the signal fires. After that, it may
-   * not send any of them.
+   * Resolves once all entries are stored. If it rejects, it is called again with the same entries, until the signal fires. After that, it must not
+   * send any of them.
    */
   enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void>;
-  /** The state of a task that the engine has or remembers, wherever it runs. */
+  /** The state of a task that the engine has or remembers, in whichever process it runs. */
   find?(id: string): Promise<TaskState | undefined>;
   /**
-   * Starts to run tasks, if the engine is configured to. It does not wait for a server that is away. What it throws, such as that a package is
-   * missing, keeps the application from starting.
+   * Starts to run tasks, if the engine is configured to. It does not wait for a server that is down. If it throws, for example because a package is
+   * missing, the application does not start.
    */
   work(host: EngineHost): EngineWorker | undefined | Promise<EngineWorker | undefined>;
-  /** Tells whether it can send tasks, and run those of an application. It sends the server a ping at most. */
+  /** Checks whether it can send tasks, and run those of an application. It sends the server a ping at most. */
   health?(host: EngineHost): Promise<EngineHealth>;
-  /** Lets go of what it has for an application, and of its connections when no other one that it works for is open. */
+  /** Releases the resources of an application, and closes the connections if no other application uses the engine. */
   close(host: EngineHost): Promise<void>;
 }

@@ -2,21 +2,21 @@ import type { ListFlush, Outcome, TaskList } from '../list/task-list.js';
 import type { Task } from '../task/task.js';
 import { isForEngine } from './named-call.js';
 
-/** The runner, as far as a flush to the engine needs it. */
+/** The part of the runner that a flush to the engine needs. */
 export interface FlushRunner {
-  /** True if the engine is to have a task before the client has its answer. */
+  /** True if the engine must have a task before the client gets its answer. */
   flushesBeforeResponse(task: Task): boolean;
-  /** Hands tasks that their list has let go of to the engine; rejects, once each is reported, if the engine does not take them. */
+  /** Sends tasks that have left their list to the engine. Rejects, once every task has been reported, if the engine does not accept them. */
   enqueue(list: TaskList, tasks: readonly Task[]): Promise<void>;
 }
 
-/** The tasks of a list that go to an engine, and when it gets them: before the response, or once the outcome of the list is known. */
+/** Flushes the tasks of a list to an engine: before the response, or once the outcome of the list is known. */
 export class EngineFlush implements ListFlush {
   readonly #list: TaskList;
   readonly #runner: FlushRunner;
-  /** False if no task that goes to the engine waits in the list. */
-  #mayHoldTasks = false;
-  /** The flushes that a response waits for: those under way, and those that failed. */
+  /** False if the list has no waiting task for the engine. */
+  #mayHaveTasks = false;
+  /** The flushes that a response waits for: those in flight, and those that failed. */
   readonly #unacknowledged = new Set<Promise<void>>();
   #engineIsAway = false;
 
@@ -26,16 +26,16 @@ export class EngineFlush implements ListFlush {
   }
 
   added(): void {
-    this.#mayHoldTasks = true;
-    // All tasks that are added in one go become one flush.
+    this.#mayHaveTasks = true;
+    // All tasks that are added synchronously become one flush.
     if (this.#list.outcome) queueMicrotask(() => this.flush());
   }
 
   flush(): void {
     const { outcome } = this.#list;
-    if (!this.#mayHoldTasks || !outcome) return;
+    if (!this.#mayHaveTasks || !outcome) return;
     const tasks = this.#take(outcome, () => true);
-    this.#mayHoldTasks = false;
+    this.#mayHaveTasks = false;
     if (tasks.length > 0) this.#enqueue(tasks);
   }
 
@@ -50,9 +50,9 @@ export class EngineFlush implements ListFlush {
   }
 
   flushBeforeResponse(outcome: Outcome, before: ReadonlySet<Promise<void>> | undefined): Promise<void> | undefined {
-    // The client has waited long enough: tasks that a failure adds go after the answer.
+    // The client has waited long enough: tasks added after a failed flush are sent after the answer.
     if (outcome === 'failure' && this.#engineIsAway) return undefined;
-    const tasks = this.#mayHoldTasks ? this.#take(outcome, (task) => this.#runner.flushesBeforeResponse(task)) : [];
+    const tasks = this.#mayHaveTasks ? this.#take(outcome, (task) => this.#runner.flushesBeforeResponse(task)) : [];
     if (tasks.length > 0) this.#enqueueBeforeResponse(tasks);
     const awaited = [...this.#unacknowledged].filter((flush) => !before?.has(flush));
     return awaited.length > 0 ? Promise.all(awaited).then(() => undefined) : undefined;
@@ -68,7 +68,7 @@ export class EngineFlush implements ListFlush {
   }
 
   #enqueue(tasks: readonly Task[]): void {
-    // A failure has been reported, and nobody waits for it.
+    // A failure has been reported already, and nothing waits for this promise.
     this.#runner.enqueue(this.#list, tasks).catch(() => undefined);
   }
 

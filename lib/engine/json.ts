@@ -4,12 +4,12 @@ import { BackgroundTasksError } from '../task/errors.js';
 import { describeArgument } from '../task/validation.js';
 
 /**
- * The arguments of a task as JSON, read back as they are.
+ * The arguments of a task as JSON that parses to equal values.
  *
- * @throws BackgroundTasksError `INVALID_TASK`, with the path of a value that would come back as something else, or not at all.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK`, with the path of a value that JSON would change or lose.
  */
 export function jsonSnapshot(task: string, args: readonly unknown[]): string {
-  // JSON has no `undefined`: at the end it would become null, and a default value of the method would not apply.
+  // JSON has no `undefined`. As a last argument it would become null, and the method's default value would not apply.
   const last = args.findLastIndex((arg) => arg !== undefined);
   const given = args.slice(0, last + 1);
   given.forEach((arg, index) => check(task, arg, `args[${index}]`, []));
@@ -17,9 +17,9 @@ export function jsonSnapshot(task: string, args: readonly unknown[]): string {
 }
 
 /**
- * What the option `carry` has for a task, as JSON: `carry` is called at once, and may take its time to answer.
+ * The result of the option `carry`, as JSON. `carry` is called at once, and may return a promise.
  *
- * @throws What `carry` throws, and BackgroundTasksError `INVALID_TASK` for what is not JSON.
+ * @throws The error of `carry`; BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a result that is not JSON.
  */
 export async function carriedJson(task: string, carry: () => unknown): Promise<string | undefined> {
   const carried = await carry();
@@ -28,41 +28,41 @@ export async function carriedJson(task: string, carry: () => unknown): Promise<s
   return JSON.stringify(carried);
 }
 
-/** Objects within each other. JSON itself gives up at some thousands, depending on the stack. */
-const MOST_LEVELS = 500;
+/** The maximum depth of nested objects. JSON itself fails at some thousands, depending on the stack. */
+const MAX_DEPTH = 500;
 
-/** Characters of a path that an error names. */
-const LONGEST_PATH = 200;
+/** The number of characters of a path in an error. */
+const MAX_PATH_LENGTH = 200;
 
-/** The objects that `value` is inside of are on the stack `within`. */
-function check(task: string, value: unknown, path: string, within: object[]): void {
+/** @param parents the objects that contain the value */
+function check(task: string, value: unknown, path: string, parents: object[]): void {
   // JSON has no negative zero.
   if (typeof value === 'number' ? Number.isFinite(value) && !Object.is(value, -0) : isScalar(value)) return;
   if (typeof value !== 'object' || value === null || !isPlain(value)) throw notJson(task, path, `got ${instanceOf(value)}`);
-  if (within.includes(value)) throw notJson(task, path, 'got an object that contains itself');
-  if (within.length === MOST_LEVELS) throw notJson(task, path, `got more than ${MOST_LEVELS} objects within each other`);
-  within.push(value);
+  if (parents.includes(value)) throw notJson(task, path, 'got an object that contains itself');
+  if (parents.length === MAX_DEPTH) throw notJson(task, path, `got more than ${MAX_DEPTH} levels of nested objects`);
+  parents.push(value);
   if (Array.isArray(value)) {
-    // A loop by index: `forEach` skips the holes.
-    for (let index = 0; index < value.length; index++) check(task, value[index], `${path}[${index}]`, within);
+    // A loop by index, as `forEach` skips holes.
+    for (let index = 0; index < value.length; index++) check(task, value[index], `${path}[${index}]`, parents);
   } else {
     for (const [key, property] of Object.entries(value)) {
-      // Left out, and then read as undefined.
-      if (property !== undefined) check(task, property, `${path}${step(key)}`, within);
+      // JSON leaves out a property that is undefined, which makes no difference.
+      if (property !== undefined) check(task, property, `${path}${step(key)}`, parents);
     }
   }
-  within.pop();
+  parents.pop();
   if (Reflect.ownKeys(value).length !== writtenKeys(value))
     throw notJson(task, path, `got ${describeArgument(value)} with keys that JSON leaves out`);
 }
 
-/** Names the class of an instance, and what to pass in its place. */
+/** Names the class of an instance, and the value to pass instead. */
 function instanceOf(value: unknown): string {
   if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Promise) return describeArgument(value);
-  if (types.isDate(value)) return 'an instance of Date: pass `date.toISOString()`, and make a `new Date()` of it in the task';
+  if (types.isDate(value)) return 'an instance of Date: pass `date.toISOString()`, and call `new Date()` with it in the task';
   const name = classNameOf(value);
   const which = name === undefined ? 'an instance of a class' : `an instance of ${inOneLine(name)}`;
-  if (typeof Reflect.get(value, 'toJSON') === 'function') return `${which}: pass what its \`toJSON()\` returns`;
+  if (typeof Reflect.get(value, 'toJSON') === 'function') return `${which}: pass the result of its \`toJSON()\``;
   return `${which}: pass its plain fields, such as \`{ ...value }\``;
 }
 
@@ -76,16 +76,16 @@ function isScalar(value: unknown): boolean {
   return value === null || typeof value === 'string' || typeof value === 'boolean';
 }
 
-/** How many keys an object has if JSON writes all of them, and an array has no others than its indices and its length. */
+/** The number of own keys of a value if JSON writes all of them. An array has its indices and its length. */
 function writtenKeys(value: object): number {
   return Array.isArray(value) ? value.length + 1 : Object.keys(value).length;
 }
 
-/** Whether an object is an array or a literal: an instance of a class would come back without its class, a Date as a string. */
+/** True for an array or a plain object. An instance of a class would lose its class, and a Date would become a string. */
 function isPlain(value: object): boolean {
   const prototype: object | null = Object.getPrototypeOf(value);
-  // By shape, and not by identity, as there may be several realms: what all arrays inherit from is an array itself, and what has no prototype of
-  // its own is the root of all objects.
+  // Prototypes are recognised by their shape, not by identity, as there may be several realms. `Array.prototype` is an array itself, and
+  // `Object.prototype` has no prototype.
   if (Array.isArray(value)) return Array.isArray(prototype);
   return prototype === null || (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf'));
 }
@@ -96,12 +96,12 @@ function step(key: string): string {
 
 function notJson(task: string, path: string, got: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
-    `Expected ${shortened(path)} of background task "${task}" to survive JSON, on the way to its engine, ${got}; ` +
-      'pass text, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest by',
+    'BACKGROUND_TASK_INVALID_TASK',
+    `Expected ${shortened(path)} of background task "${task}" to survive JSON on its way to the engine, ${got}; ` +
+      'pass strings, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest',
   );
 }
 
 function shortened(path: string): string {
-  return path.length > LONGEST_PATH ? `${path.slice(0, LONGEST_PATH)}…` : path;
+  return path.length > MAX_PATH_LENGTH ? `${path.slice(0, MAX_PATH_LENGTH)}…` : path;
 }

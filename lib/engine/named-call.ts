@@ -5,21 +5,21 @@ import type { EngineEntry, EngineJob } from './engine.js';
 import type { NamedMethod } from './named-methods.js';
 import type { EngineCallOptions, FlushMode } from './options.js';
 
-/** The call of a `@BackgroundTask()` method: on its provider in process, or through an engine. */
+/** The call of a `@BackgroundTask()` method, on its provider in process or through an engine. */
 export class NamedCall implements TaskBinding {
   readonly method: NamedMethod;
   readonly flush: FlushMode | undefined;
-  /** The options of this one call, which override the method's. */
+  /** The options of this call, which override those of the method. */
   readonly own: EngineCallOptions;
   /** The provider that the method runs on. */
   provider: object | undefined;
-  /** Goes to the engine in place of the task. */
+  /** The entry to send to the engine, if the task goes there. */
   entry: EngineEntry | undefined;
-  /** Settled once the entry has the result of the option `carry`. */
+  /** Resolves once the entry has the result of the option `carry`. */
   carrying: Promise<void> | undefined;
-  /** Writes the progress of the task down where other processes find it, in a worker. Never rejects. */
+  /** In a worker, stores the progress of the task where other processes find it. Never rejects. */
   onProgress: ((value: JsonValue) => Promise<void>) | undefined;
-  /** The job that the engine handed out, in a worker. */
+  /** In a worker, the job from the engine. */
   readonly job: EngineJob | undefined;
 
   constructor(method: NamedMethod, { flush, own = {} }: { flush?: FlushMode | undefined; own?: EngineCallOptions }, job?: EngineJob) {
@@ -60,11 +60,11 @@ export class NamedCall implements TaskBinding {
 
   call(args: readonly unknown[]): unknown {
     const { provider, method } = this;
-    // A function, or it would not have been found as a method.
+    // It is a function: otherwise it would not have been found as a method.
     if (provider) return Reflect.apply(Reflect.get(provider, method.key) as () => unknown, provider, args);
     throw new BackgroundTasksError(
-      'INVALID_TASK',
-      `${taskCalled(method.name)} is a @BackgroundTask() method, and a list made by hand does not know its provider: check what \`tasks\` holds, and call the method itself`,
+      'BACKGROUND_TASK_INVALID_TASK',
+      `${taskCalled(method.name)} is a @BackgroundTask() method, and a list made by hand does not know its provider. Check \`tasks\`, and call the method itself`,
     );
   }
 
@@ -78,12 +78,12 @@ export function namedCallOf(task: Task): NamedCall | undefined {
   return task.binding instanceof NamedCall ? task.binding : undefined;
 }
 
-/** True for a task that goes to an engine. */
+/** True if the task goes to an engine. */
 export function isForEngine(task: Task): boolean {
   return namedCallOf(task)?.entry !== undefined;
 }
 
-/** The job that an engine handed out for a task, in a worker. */
+/** In a worker, the engine's job of a task. */
 export function jobOf(task: unknown): EngineJob | undefined {
   return Task.isTask(task) ? namedCallOf(task)?.job : undefined;
 }

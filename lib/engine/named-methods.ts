@@ -3,7 +3,7 @@ import { BackgroundTasksError } from '../task/errors.js';
 import { invalid } from '../task/validation.js';
 import { type NamedTaskOptions, checkNamedTaskOptions } from './options.js';
 
-/** A method that `@BackgroundTask()` decorates. */
+/** A method decorated with `@BackgroundTask()`. */
 export interface NamedMethod {
   /** The name of the task in the queue, in logs and in errors. */
   readonly name: string;
@@ -15,7 +15,7 @@ export interface NamedMethod {
 
 const methodsByPrototype = new WeakMap<object, NamedMethod[]>();
 const methodsByFunction = new WeakMap<AnyFunction, NamedMethod>();
-/** Methods whose class was still being defined: a decorator above ours may replace the function that we were given. */
+/** Methods whose class may still be being defined: a decorator above ours may replace the function. */
 const fresh: NamedMethod[] = [];
 
 /** `@BackgroundTask()`: with a name, with options, or with both. */
@@ -27,7 +27,7 @@ export function decorateMethod(first?: string | NamedTaskOptions, second?: Named
   return (prototype, key, descriptor: PropertyDescriptor | number | undefined) => {
     if (typeof descriptor === 'number') throw onParameter(prototype, key);
     if (typeof prototype === 'function') {
-      throw invalid('INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
+      throw invalid('BACKGROUND_TASK_INVALID_TASK', `@BackgroundTask() ${String(key)}`, 'a method of an instance', prototype);
     }
     if (descriptor?.get || descriptor?.set) throw accessor(key);
     declare({ name: name ?? `${prototype.constructor.name}.${String(key)}`, options, prototype, key });
@@ -36,19 +36,19 @@ export function decorateMethod(first?: string | NamedTaskOptions, second?: Named
 
 function checkName(name: unknown): string | undefined {
   if (name === undefined || isKey(name)) return name;
-  throw invalid('INVALID_OPTION', 'the name of @BackgroundTask()', 'a non-empty string', name);
+  throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'the name of @BackgroundTask()', 'a non-empty string', name);
 }
 
 function isKey(name: unknown): name is string {
   return typeof name === 'string' && name !== '';
 }
 
-/** Without its parentheses, which the types do not allow, the decorator gets the method itself. */
+/** Without its parentheses, which the types forbid, the decorator is called with the method itself. */
 function assertParentheses(prototype: unknown, key: unknown): void {
   if (typeof key !== 'string' && typeof key !== 'symbol') return;
   throw new BackgroundTasksError(
-    'INVALID_TASK',
-    `@BackgroundTask has no parentheses on the method ${String(key)} of ${(prototype as object).constructor.name}: write @BackgroundTask()`,
+    'BACKGROUND_TASK_INVALID_TASK',
+    `@BackgroundTask is missing its parentheses on the method ${String(key)} of ${(prototype as object).constructor.name}: write @BackgroundTask()`,
   );
 }
 
@@ -56,15 +56,15 @@ function assertParentheses(prototype: unknown, key: unknown): void {
 function onParameter(target: object, key: PropertyKey | undefined): BackgroundTasksError {
   const owner = typeof target === 'function' ? target : target.constructor;
   return new BackgroundTasksError(
-    'INVALID_TASK',
-    `@BackgroundTask() is for methods, and is on a parameter of ${owner.name}${key === undefined ? '' : `.${String(key)}`}: ` +
+    'BACKGROUND_TASK_INVALID_TASK',
+    `@BackgroundTask() is for methods, but is used on a parameter of ${owner.name}${key === undefined ? '' : `.${String(key)}`}: ` +
       'write `@BackgroundTasks() tasks: BackgroundTasks`, in the plural, for the list of the request',
   );
 }
 
 function accessor(key: PropertyKey): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
+    'BACKGROUND_TASK_INVALID_TASK',
     `Expected @BackgroundTask() ${String(key)} to be a method of an instance, got an accessor`,
   );
 }
@@ -81,16 +81,16 @@ export function classOf(method: NamedMethod): string {
   return method.prototype.constructor.name;
 }
 
-/** The named method that a function is, on its prototype or on an instance that was looked at. */
+/** The named method of a function, found on its prototype or on a provider's instance. */
 export function namedMethodOf(func: AnyFunction): NamedMethod | undefined {
   for (let method = fresh.pop(); method; method = fresh.pop()) remember(method, method.prototype);
   return methodsByFunction.get(func);
 }
 
-/** The named methods of an instance, inherited ones included, and those that it stands in for. */
-export function namedMethodsOf(instance: object, standsInFor: Iterable<NamedMethod>): NamedMethod[] {
-  const methods = new Set([...standsInFor, ...declaredBy(Object.getPrototypeOf(instance))]);
-  // An override without the decorator, or a function that the constructor put on the instance, is the method all the same.
+/** The named methods of an instance, including inherited ones, and those that it replaces. */
+export function namedMethodsOf(instance: object, replaced: Iterable<NamedMethod>): NamedMethod[] {
+  const methods = new Set([...replaced, ...declaredBy(Object.getPrototypeOf(instance))]);
+  // An override without the decorator, or a function that the constructor assigned to the instance, counts as the method, too.
   for (const method of methods) remember(method, instance);
   return [...methods];
 }

@@ -4,7 +4,7 @@ import { type ProviderWrapper, isSingleton } from '../nest-internals/modules.js'
 import { BackgroundTasksError } from '../task/errors.js';
 import { type NamedMethod, classOf, declaredBy, namedMethodsOf } from './named-methods.js';
 
-/** The provider of a named method, and the module that has it. */
+/** The provider of a named method, and its module. */
 interface Provider {
   readonly instance: object;
   readonly module: string;
@@ -27,20 +27,20 @@ export class NamedProviders {
 
   /**
    * The provider of a named method.
-   * @throws BackgroundTasksError `INVALID_TASK` if the application has none.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if the application has none.
    */
   providerOf(method: NamedMethod): object {
     const provider = this.#providers.get(method);
     if (provider) return provider.instance;
     throw new BackgroundTasksError(
-      'INVALID_TASK',
-      `@BackgroundTask("${method.name}") is a method of ${classOf(method)}, which is no provider of this application: add it to the \`providers\` of a module`,
+      'BACKGROUND_TASK_INVALID_TASK',
+      `@BackgroundTask("${method.name}") is a method of ${classOf(method)}, which is not a provider of this application: add it to the \`providers\` of a module`,
     );
   }
 
   /**
-   * Looks at every provider.
-   * @throws BackgroundTasksError `INVALID_TASK` if a name is taken twice, or a provider is created for each request.
+   * Finds the named methods of every provider.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if a name is registered twice, or a provider is created for each request.
    */
   discover(): void {
     for (const module of this.modules.values()) {
@@ -50,7 +50,7 @@ export class NamedProviders {
 
   #discover(wrapper: ProviderWrapper, module: string): void {
     const isClass = wrapper.inject == null && typeof wrapper.metatype === 'function';
-    // By its token, too: an override of a test takes the tasks of the provider.
+    // Includes the token, so that a test's override runs the tasks of the provider.
     const methods = new Set([...declaredIn(wrapper.token), ...(isClass ? declaredIn(wrapper.metatype) : [])]);
     if (!isSingleton(wrapper)) {
       for (const method of methods) throw notASingleton(method, wrapper.name);
@@ -62,16 +62,16 @@ export class NamedProviders {
   }
 
   #add(method: NamedMethod, provider: Provider): void {
-    const known = this.#providers.get(method);
-    if (known?.instance === provider.instance) return;
+    const registered = this.#providers.get(method);
+    if (registered?.instance === provider.instance) return;
     const namesake = this.#methods.get(method.name);
-    if (known)
-      throw twice(
+    if (registered)
+      throw registeredTwice(
         method,
-        `it is a method of two providers, in ${known.module} and in ${provider.module}`,
+        `it is a method of two providers, in ${registered.module} and in ${provider.module}`,
         'provide the class in one module, and export it',
       );
-    if (namesake) throw twice(method, `${methodOf(namesake)} and ${methodOf(method)} have the name`, 'give each a name of its own');
+    if (namesake) throw registeredTwice(method, `${methodOf(namesake)} and ${methodOf(method)} have this name`, 'give each its own name');
     this.#providers.set(method, provider);
     this.#methods.set(method.name, method);
   }
@@ -85,14 +85,17 @@ function methodOf(method: NamedMethod): string {
   return `${classOf(method)}.${String(method.key)}`;
 }
 
-function twice(method: NamedMethod, why: string, what: string): BackgroundTasksError {
-  return new BackgroundTasksError('INVALID_TASK', `@BackgroundTask("${method.name}") is there twice: ${why}; ${what}`);
+function registeredTwice(method: NamedMethod, why: string, advice: string): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'BACKGROUND_TASK_INVALID_TASK',
+    `@BackgroundTask("${method.name}") is registered twice: ${why}; ${advice}`,
+  );
 }
 
 function notASingleton(method: NamedMethod, provider: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
-    `@BackgroundTask("${method.name}") is a method of ${provider}, which is not a singleton: a task runs when its request is over; ` +
-      'move the method to a provider that is a singleton, and that injects nothing request-scoped',
+    'BACKGROUND_TASK_INVALID_TASK',
+    `@BackgroundTask("${method.name}") is a method of ${provider}, which is not a singleton, but a task runs when its request is over; ` +
+      'move the method to a singleton provider that injects nothing request-scoped',
   );
 }

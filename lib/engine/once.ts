@@ -3,11 +3,11 @@ import type { BackgroundTasksOutbox, OutboxClient } from './outbox.js';
 
 const storage = new AsyncLocalStorage<OnceRun>();
 
-/** One run of a task with `once`: the first transaction that it opens writes down that the task is done. */
+/** One run of a task with `once`. The first transaction that it opens marks the task as done. */
 export class OnceRun {
   readonly #outbox: BackgroundTasksOutbox;
   readonly #id: string;
-  /** The transaction that the mark is part of. */
+  /** The transaction that contains the mark. */
   #markedIn: object | undefined;
   #isMarked = false;
   #hasFailedToMark = false;
@@ -29,7 +29,7 @@ export class OnceRun {
     return this.#isMarked;
   }
 
-  /** True if a transaction could not write the mark: another run may have committed it. */
+  /** True if a transaction could not write the mark, as another run may have committed it. */
   get hasFailedToMark(): boolean {
     return this.#hasFailedToMark;
   }
@@ -42,7 +42,7 @@ export class OnceRun {
     }
   }
 
-  /** Marks the task as done in a transaction that begins. Rejects if another run has committed. */
+  /** Marks the task as done at the beginning of a transaction. Rejects if another run has committed. */
   async mark(transaction: object, client: OutboxClient): Promise<void> {
     if (this.#markedIn || this.#isMarked) return;
     this.#markedIn = transaction;

@@ -22,43 +22,43 @@ import {
 } from './engine.js';
 import type { BackgroundTasksOutbox } from './outbox.js';
 
-/** When an engine gets the tasks of a request: before the client has the answer, or once the answer is out. */
+/** When an engine gets the tasks of a request: before the client has the answer, or after the response. */
 export type FlushMode = 'before-response' | 'after-response';
 
 /**
  * Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`.
  *
- * Those that need an engine are for `@BackgroundTask()` methods alone, and override the method's own. No type can tell such a method from
- * another function: `addTask` throws `INVALID_TASK` for one that is not, and `INVALID_OPTION` without an engine.
+ * Options that need an engine are for `@BackgroundTask()` methods only, and override those of the method. Types cannot distinguish such a method from
+ * other functions: `addTask` throws `BACKGROUND_TASK_INVALID_TASK` for any other function, and `BACKGROUND_TASK_INVALID_OPTION` without an engine.
  */
 export interface BackgroundTaskOptions extends TaskOptions, EngineTaskOptions {
-  /** When an engine gets the task. For `@BackgroundTask()` methods alone. @default the method's `flush`, or the module's */
+  /** When an engine gets the task. For `@BackgroundTask()` methods only. @default the method's `flush`, or the module's */
   flush?: FlushMode | undefined;
 }
 
-/** Those options of one call that are for `@BackgroundTask()` methods alone. */
+/** The options of one call that only `@BackgroundTask()` methods accept. */
 export type EngineCallOptions = Readonly<Omit<BackgroundTaskOptions, keyof TaskOptions>>;
 
-/** The engine of an application, and when it gets tasks. */
+/** The options for the engine of an application. */
 export interface EngineOptions {
-  /** Where `@BackgroundTask()` methods go, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
+  /** The engine for `@BackgroundTask()` methods, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
   engine?: BackgroundTasksEngine | undefined;
   /**
-   * Called in `addTask` for each task that goes to the engine. Its result, JSON or a promise of it, is `task.carried` in the worker: a tenant
-   * and a user, for example, which `around` enters there. It is stored with the job, where everybody who sees the queue can read it: carry no
-   * secrets.
+   * Called in `addTask` for each task that goes to the engine. Its result, JSON or a promise of JSON, is `task.carried` in the worker: for example a
+   * tenant and a user, whose context `around` can enter there. It is stored with the job, where everyone with access to the queue can read it: do
+   * not carry secrets.
    *
-   * An error that it throws is the task's failure. Under `flush: 'before-response'` it fails the request as well. @default none
+   * If it throws, the task fails. Under `flush: 'before-response'` the request fails as well. @default none
    */
   carry?: (() => unknown) | undefined;
   /**
-   * Where the tasks of a transaction are from its COMMIT until the engine has them, such as `sqlOutbox()` of `nestjs-background-tasks/outbox`. It
-   * needs an engine. @default none: the engine gets the tasks of a transaction after its COMMIT, and a crash in between loses them
+   * Stores the tasks of a transaction from its COMMIT until the engine has them, for example `sqlOutbox()` of `nestjs-background-tasks/outbox`. Needs
+   * an engine. @default none: the engine gets the tasks of a transaction after its COMMIT, and a crash in between loses them
    */
   outbox?: BackgroundTasksOutbox | undefined;
-  /** When the engine gets the tasks of a request. @default 'before-response': the answer goes out only after the engine has them */
+  /** When the engine gets the tasks of a request. @default 'before-response': the answer is sent only after the engine has them */
   flush?: FlushMode | undefined;
-  /** Time that the engine is given to take the tasks of a request, in ms, all retries included: 300000 at most. @default 5000 */
+  /** Time for the engine to accept the tasks of a request, in ms, including all retries; at most 300000. @default 5000 */
   flushTimeout?: number | undefined;
 }
 
@@ -96,14 +96,14 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
 
 /** Options of `@BackgroundTask(name, options)`. */
 export interface NamedTaskOptions extends EngineMethodOptions {
-  /** Time after which one attempt is given up, in ms: its signal fires. @default the module's `timeout` */
+  /** Time after which one attempt is aborted, in ms: its signal fires. @default the module's `timeout` */
   timeout?: number | undefined;
-  /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
+  /** The outcome of the request that makes the task run. On any other outcome it is discarded. @default the module's `runOn` */
   runOn?: RunOn | undefined;
   /** When an engine gets the task. Needs an engine. @default the module's `flush` */
   flush?: FlushMode | undefined;
   /**
-   * The first transaction that a run of the task opens writes down that the task is done. The writes of that transaction are made once, however
+   * If true, the first transaction that a run of the task opens also marks the task as done. The writes of that transaction are made once, however
    * often a worker dies. Needs an outbox. @default false
    */
   once?: boolean | undefined;
@@ -161,34 +161,39 @@ function isDeduplication(value: unknown): boolean {
 }
 
 /**
- * The options of `@BackgroundTask()`, validated.
+ * Checks the options of `@BackgroundTask()`, and returns those that are set.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function checkNamedTaskOptions(options: unknown): NamedTaskOptions {
   return validated<NamedTaskOptions>('@BackgroundTask()', options, NAMED_TASK_EXPECTATIONS);
 }
 
-/** Those of the options that need an engine. */
+/** The options that need an engine. */
 export function engineOptionsOf(options: EngineMethodOptions): EngineMethodOptions {
   return Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(METHOD_EXPECTATIONS, name)));
 }
 
-/** @throws The error of the function for the key, and BackgroundTasksError `INVALID_TASK` if it returns no key. */
+/** @throws The error of the function for the key; BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if it returns no key. */
 export function deduplicationOf(task: string, { id, ...options }: DeduplicationOptions, args: readonly unknown[]): Deduplication {
   // The decorator cannot know the types of the method's parameters.
   const key: unknown = typeof id === 'function' ? (id as AnyFunction)(...(args as never[])) : id;
   if (!isKey(key))
-    throw invalid('INVALID_TASK', `what \`deduplication.id\` of background task "${task}" returns`, 'a non-empty string', key);
-  // Methods share a queue.
+    throw invalid(
+      'BACKGROUND_TASK_INVALID_TASK',
+      `the result of \`deduplication.id\` of background task "${task}"`,
+      'a non-empty string',
+      key,
+    );
+  // The prefix is needed as several methods share a queue.
   return { ...options, id: `${task}:${key}` };
 }
 
-/** The error for an option that only an engine can keep. */
+/** The error for an option that needs an engine. */
 export function needsEngine(option: string, owner: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_OPTION',
-    `The option \`${option}\` of ${owner} needs an engine, as a crash of this process would forget it: ` +
+    'BACKGROUND_TASK_INVALID_OPTION',
+    `The option \`${option}\` of ${owner} needs an engine, as a crash of this process would lose it: ` +
       'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
   );
 }
@@ -196,8 +201,8 @@ export function needsEngine(option: string, owner: string): BackgroundTasksError
 /** The error for `once` without an outbox. */
 export function needsOutbox(task: string): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_OPTION',
-    `The option \`once\` of @BackgroundTask("${task}") needs an outbox, in which done tasks are written down: configure \`outbox\` in ` +
+    'BACKGROUND_TASK_INVALID_OPTION',
+    `The option \`once\` of @BackgroundTask("${task}") needs an outbox, which stores the done tasks: configure \`outbox\` in ` +
       'BackgroundTasksModule.forRoot(), also in workers, or leave the option out',
   );
 }

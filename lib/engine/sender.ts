@@ -19,12 +19,13 @@ import {
   needsOutbox,
 } from './options.js';
 
-/** The sending half of an application: prepares tasks of `@BackgroundTask()` methods for their provider or for the engine, and sends them. */
+/** The sending side of an application: prepares tasks of `@BackgroundTask()` methods for their provider or for the engine, and sends them. */
 export class Sender {
   readonly #providers: NamedProviders;
   readonly #options: ResolvedEngineOptions;
   readonly #batcher: Batcher | undefined;
   readonly #inFlight = new Set<Batch>();
+  #taken = 0;
 
   constructor(providers: NamedProviders, options: ResolvedEngineOptions) {
     this.#providers = providers;
@@ -32,15 +33,20 @@ export class Sender {
     this.#batcher = options.engine && new Batcher(options.engine);
   }
 
+  /** The number of tasks that the engine has accepted. */
+  get taken(): number {
+    return this.#taken;
+  }
+
   get hasEngine(): boolean {
     return this.#batcher !== undefined;
   }
 
   /**
-   * Finds the `@BackgroundTask()` methods; returns whether there are any.
+   * Finds the `@BackgroundTask()` methods. Returns false if there are none.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` for one that cannot be run, `INVALID_OPTION` for one that asks for what the engine has not,
-   * or for what only an engine has.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a method that cannot be run, `BACKGROUND_TASK_INVALID_OPTION` for an option that the engine does not support, or
+   * that needs an engine.
    */
   discover(): boolean {
     this.#providers.discover();
@@ -54,10 +60,10 @@ export class Sender {
   }
 
   /**
-   * Has a named task run on its provider, or go to the engine with its arguments as they are now.
+   * Prepares a named task for its provider, or for the engine with a copy of its arguments.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` if it has no provider, or an argument is not JSON, `INVALID_OPTION` for an option
-   * that needs an engine without one, or that the engine has not.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if it has no provider, or an argument is not JSON, `BACKGROUND_TASK_INVALID_OPTION` for an option that the engine does
+   * not support, or that needs an engine.
    */
   prepare(task: Task): void {
     const call = namedCallOf(task);
@@ -69,7 +75,7 @@ export class Sender {
       return;
     }
     const options = { ...engineOptionsOf(call.method.options), ...engineOptionsOf(call.own) };
-    // Those of the method alone were checked at boot.
+    // The options of the method were checked at boot.
     if (Object.keys(call.own).length > 0) this.#options.engine?.check?.(call.name, options);
     call.entry = entryOf(task, call, options);
     if (this.#options.carry) call.carrying = carryFor(call, this.#options.carry);
@@ -80,7 +86,7 @@ export class Sender {
     return this.#options.engine?.find?.(id);
   }
 
-  /** True if the engine is to have a task before the client has its answer. */
+  /** True if the engine must have a task before the client gets its answer. */
   flushesBeforeResponse(task: Task): boolean {
     return (namedCallOf(task)?.flush ?? this.#options.flush) === 'before-response';
   }
@@ -88,7 +94,7 @@ export class Sender {
   /**
    * Sends tasks to the engine, as one batch.
    *
-   * @throws BackgroundTasksEngineError if the engine does not take all of them in time, or the batch is aborted; the error of `carry`.
+   * @throws BackgroundTasksEngineError if the engine does not accept all of them in time, or the batch is aborted; the error of `carry`.
    */
   async enqueue(tasks: readonly Task[]): Promise<void> {
     if (!this.#batcher) return;
@@ -99,15 +105,16 @@ export class Sender {
     try {
       const carrying = tasks.map((task) => namedCallOf(task)?.carrying).filter((carried) => carried !== undefined);
       if (carrying.length > 0) await Promise.race([Promise.all(carrying), batch.end]);
-      this.#batcher.send(batch);
+      this.#batcher.enqueue(batch);
       await batch.end;
+      this.#taken += tasks.length;
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(batch);
     }
   }
 
-  /** Sends entries of an outbox, in one call that is not repeated. */
+  /** Sends entries of an outbox, in one call without retries. */
   async enqueueEntries(entries: readonly EngineEntry[], closing: AbortSignal): Promise<void> {
     const { engine, flushTimeout } = this.#options;
     const signal = AbortSignal.any([closing, AbortSignal.timeout(flushTimeout)]);
@@ -116,6 +123,7 @@ export class Sender {
     });
     try {
       await Promise.race([engine?.enqueue(entries, signal), aborted]);
+      this.#taken += entries.length;
     } catch (error) {
       throw withoutArguments(error);
     }
@@ -132,7 +140,7 @@ function assertNeedsNoEngine(name: string, options: NamedTaskOptions): void {
   if (option !== undefined) throw needsEngine(option, `@BackgroundTask("${name}")`);
 }
 
-/** Adds the result of the option `carry` to the entry. Whoever sends the task hears of a failure. */
+/** Adds the result of the option `carry` to the entry. The code that sends the task awaits `carrying`, and gets its error. */
 function carryFor(call: NamedCall, carry: () => unknown): Promise<void> {
   const carrying = carriedJson(call.name, carry).then((carried) => {
     if (call.entry) call.entry = { ...call.entry, carried };

@@ -5,25 +5,25 @@ import type { Task } from '../task/task.js';
 import { OnceRun } from './once.js';
 import type { OutboxClient } from './outbox.js';
 
-/** A task that waits for the end of its transaction, and the list that it is to join. */
-export interface HeldTask {
+/** A task that waits for the end of its transaction, and the list that it will join. */
+export interface UncommittedTask {
   readonly list: TaskList;
   readonly task: Task;
 }
 
-/** The runner, as far as a transaction needs it. */
+/** The part of the runner that a transaction needs. */
 export interface TransactionRunner {
-  /** Saves those of the tasks that go to an engine, in the transaction of the client. Rejects if they cannot be saved. */
-  save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<void>;
-  committed(held: readonly HeldTask[]): void;
-  rolledBack(held: readonly HeldTask[]): void;
+  /** Saves the tasks for an engine in the transaction of the client. Returns false if there are none. Rejects if they cannot be saved. */
+  save(tasks: readonly UncommittedTask[], client: OutboxClient | undefined): Promise<boolean>;
+  committed(tasks: readonly UncommittedTask[]): void;
+  rolledBack(tasks: readonly UncommittedTask[]): void;
 }
 
-/** The library that opens a transaction, as far as tasks depend on it. */
+/** The library that opens a transaction. */
 export interface TransactionSource {
-  /** False if the current code has left the transaction, although it is open. */
+  /** False if the current code has left the transaction, although the transaction is open. */
   isActive(): boolean;
-  /** Calls a function outside of the transaction. */
+  /** Calls a function outside the transaction. */
   runOutside(func: CallInTransaction): ReturnType<CallInTransaction>;
 }
 
@@ -32,9 +32,8 @@ type CallInTransaction = () => PromiseLike<unknown> | undefined;
 type Work<Result> = () => Result | PromiseLike<Result>;
 
 /**
- * Calls the work of a transaction, after its BEGIN and before its COMMIT. With an outbox, it needs the client of the transaction, in which it saves
- * the tasks that go to an engine. A call inside that work is a savepoint. A further call after it is another attempt, and discards the tasks of
- * the one before.
+ * Calls the work of a transaction, after its BEGIN and before its COMMIT. With an outbox, it needs the client of the transaction, to save the tasks
+ * for an engine. A call inside that work is a savepoint. A further call after it is another attempt, and discards the tasks of the previous one.
  */
 export interface JoinTransaction {
   <Result>(work: Work<Result>): Promise<Result>;
@@ -44,25 +43,25 @@ export interface JoinTransaction {
 /** The applications in which an adapter opens transactions that tasks follow. */
 const withAdapters = new WeakSet<object>();
 
-/** The innermost transaction, open or over, that the current code is part of. Entered only where transactions are used. */
+/** The innermost transaction, open or over, that the current code is part of. Entered only if transactions are used. */
 const storage = new AsyncLocalStorage<Transaction | undefined>();
 
-/** The tasks of one transaction, or of one savepoint in it. Those that are added while its work is under way are held until it ends. */
+/** One transaction, or one savepoint in it. Tasks that are added during its work wait until it ends. */
 export class Transaction {
   readonly #outer = storage.getStore();
-  /** The runner whose tasks alone join, if the transaction was begun by it. */
+  /** The runner that began the transaction, if one did. Only its tasks join. */
   readonly #owner: TransactionRunner | undefined;
   readonly #source: TransactionSource | undefined;
   readonly #once = OnceRun.current;
   #isOpen = true;
-  readonly #held = new Map<TransactionRunner, HeldTask[]>();
+  readonly #tasks = new Map<TransactionRunner, UncommittedTask[]>();
 
   constructor(owner: TransactionRunner | undefined, source: TransactionSource | undefined) {
     this.#owner = owner;
     this.#source = source;
   }
 
-  /** Takes note that an adapter opens transactions that tasks follow, in the application that has these modules. */
+  /** Registers that an adapter opens transactions that tasks follow, in the application with these modules. */
   static expectedIn(modules: object): void {
     withAdapters.add(modules);
   }
@@ -71,12 +70,12 @@ export class Transaction {
     return withAdapters.has(modules);
   }
 
-  /** True if the current code was begun in a transaction, open or over. */
+  /** True if the current code started in a transaction, open or over. */
   static get isNear(): boolean {
     return storage.getStore() !== undefined;
   }
 
-  /** The open transaction that a task of an application joins if it is added now. */
+  /** The open transaction that a new task of an application joins. */
   static current(runner: TransactionRunner | undefined): Transaction | undefined {
     let transaction = storage.getStore();
     while (transaction && !(transaction.#isOpen && transaction.#isOf(runner) && transaction.#isActive)) transaction = transaction.#outer;
@@ -91,13 +90,13 @@ export class Transaction {
     return transaction;
   }
 
-  /** True if the current code was begun in a transaction of an application that is over. */
+  /** True if the current code started in a transaction of an application, and the transaction is over. */
   static isOver(runner: TransactionRunner): boolean {
     const transaction = storage.getStore();
     return transaction !== undefined && transaction.#isOf(runner) && !transaction.#isOpen;
   }
 
-  /** A caller of tasks that calls each outside of the transaction that it was added in. */
+  /** Makes a caller that calls each task outside the transaction in which it was added. */
   static outside(caller: TaskCaller | undefined): TaskCaller {
     return (task) => {
       const transaction = storage.getStore();
@@ -105,24 +104,27 @@ export class Transaction {
     };
   }
 
-  /** True if the current code is part of this transaction, which is open. */
+  /** True if this transaction is open and the current code is part of it. */
   get isAround(): boolean {
     let transaction = storage.getStore();
     while (transaction && transaction !== this) transaction = transaction.#outer;
     return transaction === this && this.#isOpen;
   }
 
-  hold(runner: TransactionRunner, held: HeldTask): void {
-    const others = this.#held.get(runner);
-    if (others) others.push(held);
-    else this.#held.set(runner, [held]);
+  add(runner: TransactionRunner, task: UncommittedTask): void {
+    const others = this.#tasks.get(runner);
+    if (others) others.push(task);
+    else this.#tasks.set(runner, [task]);
   }
 
-  /** Calls the work of a transaction, and saves its tasks for an engine before the COMMIT. Once the work has settled, a task that is added is late. */
+  /** Calls the work of a transaction, and saves its tasks for an engine before the COMMIT. A task that is added after the work is late. */
   async call<Result>(work: Work<Result>, client: OutboxClient | undefined): Promise<Result> {
     if (client) await this.#once?.mark(this, client);
     const result = await this.#run(work);
-    for (const [runner, held] of this.#held) await runner.save(held, client);
+    let isSaved = false;
+    for (const [runner, tasks] of this.#tasks) if (await runner.save(tasks, client)) isSaved = true;
+    // Postgres reports no error for the COMMIT of a transaction that it has aborted. It does for any other statement.
+    if (this.#tasks.size > 0 && !isSaved) await client?.query('SELECT 1', []);
     return result;
   }
 
@@ -134,15 +136,15 @@ export class Transaction {
     }
   }
 
-  /** Starts the tasks, whatever becomes of their request. */
+  /** Starts the tasks, whatever the outcome of their request. */
   commit(): void {
     this.#once?.committed(this);
-    for (const [runner, held] of this.#takeHeld()) runner.committed(held);
+    for (const [runner, tasks] of this.#takeTasks()) runner.committed(tasks);
   }
 
   rollBack(): void {
     this.#once?.rolledBack(this);
-    for (const [runner, held] of this.#takeHeld()) runner.rolledBack(held);
+    for (const [runner, tasks] of this.#takeTasks()) runner.rolledBack(tasks);
   }
 
   /** Calls the work of a savepoint. */
@@ -150,7 +152,7 @@ export class Transaction {
     const savepoint = new Transaction(this.#owner, this.#source);
     try {
       const result = await savepoint.#run(work);
-      savepoint.#keepIn(this);
+      savepoint.#moveTasksTo(this);
       return result;
     } catch (error) {
       savepoint.rollBack();
@@ -158,9 +160,9 @@ export class Transaction {
     }
   }
 
-  /** Leaves the tasks of a savepoint that is kept to the transaction around it. */
-  #keepIn(transaction: Transaction): void {
-    for (const [runner, held] of this.#takeHeld()) for (const one of held) transaction.hold(runner, one);
+  /** Moves the tasks of a released savepoint to the outer transaction. */
+  #moveTasksTo(transaction: Transaction): void {
+    for (const [runner, tasks] of this.#takeTasks()) for (const task of tasks) transaction.add(runner, task);
   }
 
   #isOf(runner: TransactionRunner | undefined): boolean {
@@ -180,17 +182,17 @@ export class Transaction {
     return storage.run(undefined, call);
   }
 
-  /** The libraries whose transactions are around this one, and its own. */
+  /** The libraries of this transaction and of the outer ones. */
   #sources(): Set<TransactionSource> {
     const sources = this.#outer ? this.#outer.#sources() : new Set<TransactionSource>();
     if (this.#source) sources.add(this.#source);
     return sources;
   }
 
-  #takeHeld(): [TransactionRunner, HeldTask[]][] {
-    const held = [...this.#held];
-    this.#held.clear();
-    return held;
+  #takeTasks(): [TransactionRunner, UncommittedTask[]][] {
+    const tasks = [...this.#tasks];
+    this.#tasks.clear();
+    return tasks;
   }
 }
 
@@ -204,7 +206,7 @@ interface EndedTransaction<Result> {
 /**
  * Runs a transaction. Its COMMIT or ROLLBACK is over when the promise of `run` is settled.
  *
- * @param owner the runner whose tasks alone join, or `undefined` for those of all applications
+ * @param owner the runner whose tasks join, or `undefined` if those of all applications do
  */
 export async function runTransaction<Result>(
   owner: TransactionRunner | undefined,

@@ -14,26 +14,26 @@ import { OnceRun } from './once.js';
 import type { ResolvedEngineOptions } from './options.js';
 import type { BackgroundTasksOutbox } from './outbox.js';
 
-/** Time that an engine is given to tell how it is, in ms. */
+/** Time for an engine to report its health, in ms. */
 const HEALTH_MS = 5_000;
 
 /** The options of an application for its worker. */
 interface HostOptions extends Pick<ResolvedEngineOptions, 'engine' | 'outbox'> {
-  /** The timeout of tasks without one of their own, in ms. */
+  /** The timeout of tasks without their own, in ms. */
   readonly timeout: number | undefined;
   readonly around: Around | undefined;
 }
 
-/** Others may put any number of names into a queue. */
-const MOST_UNKNOWN_NAMES = 1_000;
+/** The maximum number of unknown names to remember. Others may put any number of names into a queue. */
+const MAX_UNKNOWN_NAMES = 1_000;
 
-/** The receiving half of an application: in a worker, it runs the tasks that the engine hands out. */
+/** The receiving side of an application: in a worker, it runs the tasks of the engine. */
 export class WorkerHost implements EngineHost {
   readonly #providers: NamedProviders;
   readonly #options: HostOptions;
   readonly #log: TaskLog;
   readonly #caller: TaskCaller | undefined;
-  /** The names of tasks that this process lacks, each of which is warned of once. */
+  /** The names of tasks whose methods this process lacks. It warns of each once. */
   readonly #unknownNames = new Set<string>();
   readonly #running = new Set<EngineJob>();
   #worker: EngineWorker | undefined;
@@ -50,12 +50,12 @@ export class WorkerHost implements EngineHost {
     return this.#providers.methods.map(({ name, options: { queue } }) => ({ name, queue }));
   }
 
-  /** The names of the tasks that run in the worker, one for each task. */
+  /** The names of the running tasks, one for each task. */
   get runningNames(): readonly string[] {
     return [...this.#running].map(({ name }) => name);
   }
 
-  /** How the engine is, or `undefined` without an engine. Never rejects. */
+  /** The health of the engine, or `undefined` without an engine. Never rejects. */
   async health(): Promise<EngineHealth | undefined> {
     const { engine } = this.#options;
     if (!engine) return undefined;
@@ -63,7 +63,7 @@ export class WorkerHost implements EngineHost {
     const silent = { sends: false, problem: `the engine did not answer within ${HEALTH_MS} ms` };
     try {
       return await Promise.race([
-        // An engine that cannot tell how it is.
+        // An engine without `health()` counts as healthy.
         engine.health?.(this) ?? { sends: true },
         wait(HEALTH_MS, silent, { ref: false, signal: silence.signal }),
       ]);
@@ -78,7 +78,7 @@ export class WorkerHost implements EngineHost {
     this.#worker = await this.#options.engine?.work(this);
   }
 
-  /** Takes no more tasks; those that run at the deadline are given back. Never rejects. */
+  /** Takes no more tasks. Gives back those that are still running at the deadline. Never rejects. */
   drain(deadline: AbortSignal): Promise<void> {
     return (this.#drained ??= this.#contained(() => this.#worker?.close(deadline)));
   }
@@ -90,7 +90,7 @@ export class WorkerHost implements EngineHost {
 
   knows(job: EngineJob): boolean {
     if (this.#providers.find(job.name)) return true;
-    if (this.#unknownNames.size < MOST_UNKNOWN_NAMES && !this.#unknownNames.has(job.name)) {
+    if (this.#unknownNames.size < MAX_UNKNOWN_NAMES && !this.#unknownNames.has(job.name)) {
       this.#unknownNames.add(job.name);
       this.#log.warn(lacksMethod(job));
     }
@@ -99,15 +99,17 @@ export class WorkerHost implements EngineHost {
 
   async run(job: EngineJob, signal: AbortSignal): Promise<void> {
     let task = reportedTask(job);
-    const abortError = (): Error => new BackgroundTasksShutdownError(job.name, `was given up: ${String(signal.reason)}`);
+    const abortError = (): Error => new BackgroundTasksShutdownError(job.name, `was aborted: ${String(signal.reason)}`);
     const abort = (): void => void task.abort(abortError());
     signal.addEventListener('abort', abort);
     this.#running.add(job);
     try {
       if (signal.aborted) throw abortError();
-      task = this.#taskOf(job);
       const endedLate: RunObserver['endedLate'] = (_, how, error) => this.#log.endedLate(task, how, error);
-      const run = (): Promise<void> => task.runToEnd(task.options.timeout ?? this.#options.timeout, endedLate, this.#caller);
+      const run = (): Promise<void> => {
+        task = this.#taskOf(job);
+        return task.runToEnd(task.options.timeout ?? this.#options.timeout, endedLate, this.#caller);
+      };
       const { outbox } = this.#options;
       if (outbox && this.#providers.find(job.name)?.options.once) await this.#runOnce(outbox, job, run);
       else await run();
@@ -128,7 +130,7 @@ export class WorkerHost implements EngineHost {
     try {
       await once.call(run);
     } catch (error) {
-      // Another run was quicker, and the transaction of this one was rolled back.
+      // Another run was faster, and the transaction of this one was rolled back.
       if (once.hasFailedToMark && (await outbox.isDone(job.id))) return;
       throw error;
     }
@@ -163,10 +165,10 @@ export class WorkerHost implements EngineHost {
   }
 }
 
-/** How long a task waits for its progress to be written, in ms: the server may be away, and a connection waits for it. */
+/** Time that a task waits for its progress to be stored, in ms. A connection waits for a server that is down. */
 const PROGRESS_MS = 1_000;
 
-/** Writes the progress of a task. While one value is being written, the last of the further ones waits, and the others are left out. */
+/** Stores the progress of a task. While one value is being stored, only the last of the further values waits. */
 function progressWriter(job: EngineJob, warn: (warning: string) => void): (value: JsonValue) => Promise<void> {
   let latest: JsonValue;
   let writing: Promise<void> | undefined;
@@ -176,7 +178,7 @@ function progressWriter(job: EngineJob, warn: (warning: string) => void): (value
     try {
       await job.updateProgress?.(latest);
     } catch (error) {
-      warn(`The progress of background task ${quoted(job.name)} (job ${job.id}) was not written: ${messageOf(error)}`);
+      warn(`The progress of background task ${quoted(job.name)} (job ${job.id}) was not stored: ${messageOf(error)}`);
     }
   };
   return async (value) => {
@@ -193,7 +195,7 @@ function progressWriter(job: EngineJob, warn: (warning: string) => void): (value
   };
 }
 
-/** The task that reports are about when there is no method to run, or nothing to run it with. */
+/** A task for reports, used if there is no method to run, or its data is unreadable. */
 function reportedTask({ id, name, attempt, attempts = 1 }: EngineJob): Task {
   const binding: TaskBinding = {
     name,
@@ -214,40 +216,40 @@ function argsOf(job: EngineJob): readonly unknown[] {
     const args: unknown = JSON.parse(job.args);
     if (Array.isArray(args) && (job.timeout === undefined || TIMEOUT.accepts(job.timeout))) return args;
   } catch {
-    // The error quotes the data, which must not be logged.
+    // The error of `JSON.parse` quotes the data, which must not be logged.
   }
   throw unreadable(job);
 }
 
 function unreadable({ name }: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
-    `${taskCalled(name)} came from the engine with data that this package has not written: expected its \`args\` to be an array, as JSON, ` +
-      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only',
+    'BACKGROUND_TASK_INVALID_TASK',
+    `${taskCalled(name)} came from the engine with data that this package did not write: expected its \`args\` to be an array, as JSON, ` +
+      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue only with addTask()',
   );
 }
 
 function givenBack({ name, jobId }: Task, reason: string): string {
-  return `${taskCalled(name)} (job ${jobId}) is left to the engine, which will have it run again: ${reason}`;
+  return `${taskCalled(name)} (job ${jobId}) was given back to the engine, which will run it again: ${reason}`;
 }
 
 function unknown(job: EngineJob): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
-    `${taskCalled(job.name)} came from the engine, and no provider of this application has a @BackgroundTask(${quoted(job.name)}) method: ` +
+    'BACKGROUND_TASK_INVALID_TASK',
+    `${taskCalled(job.name)} came from the engine, but no provider of this application has a @BackgroundTask(${quoted(job.name)}) method: ` +
       `${missing(job)}, or keep the name when you rename a method`,
   );
 }
 
 function lacksMethod(job: EngineJob): string {
   return (
-    `${taskCalled(job.name)} came from the engine, and this process (${process.pid} on ${hostname()}) has no @BackgroundTask(${quoted(job.name)}) ` +
+    `${taskCalled(job.name)} came from the engine, but this process (${process.pid} on ${hostname()}) has no @BackgroundTask(${quoted(job.name)}) ` +
     `method. Its tasks are given back, for up to a day, to workers that have it. If there are none, ${missing(job)}. ` +
-    'Services that share a server need a `queue` each'
+    'Services that share a server need different `queue` names'
   );
 }
 
-/** Others may have put the job into the queue, with any data. */
+/** The advice for a missing method. Others may have put the job into the queue, with any data. */
 function missing({ provider }: EngineJob): string {
   return `add ${typeof provider === 'string' ? inOneLine(provider) : 'its class'} to the \`providers\` of a module of the worker`;
 }

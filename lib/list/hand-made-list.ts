@@ -1,14 +1,14 @@
 import { Task } from '../task/task.js';
 import { invalid } from '../task/validation.js';
 
-/** A list made by hand, with `new BackgroundTasks()`: it runs when its `run()` is called. */
+/** A list made by hand with `new BackgroundTasks()`. Its tasks run when `run()` is called. */
 export class HandMadeList {
   readonly #tasks: Task[];
   #next = 0;
 
   constructor(tasks: readonly Task[] = []) {
     if (!Array.isArray(tasks) || !tasks.every((task) => Task.isTask(task))) {
-      throw invalid('INVALID_TASK', 'the tasks of a list made by hand', 'an array of BackgroundTask, or nothing', tasks);
+      throw invalid('BACKGROUND_TASK_INVALID_TASK', 'the tasks of a list made by hand', 'an array of BackgroundTask, or nothing', tasks);
     }
     this.#tasks = [...tasks];
   }

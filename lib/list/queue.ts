@@ -1,4 +1,4 @@
-/** An item of a queue. Each knows the next one, so that queues allocate nothing; an item is in one queue at a time. */
+/** An item of a queue. Items link to each other, so that queues allocate nothing. An item is in one queue at a time. */
 export interface Queued<Item> {
   next: Item | undefined;
 }
@@ -23,12 +23,12 @@ export class Queue<Item extends Queued<Item>> {
     if (!item) return undefined;
     this.#first = item.next;
     if (!this.#first) this.#last = undefined;
-    // The item may live on: it lets go of those after it.
+    // The item may outlive the queue, and must not retain the items after it.
     item.next = undefined;
     return item;
   }
 
-  /** Takes all items out at once, however many there are. */
+  /** Takes out all items at once, in constant time. */
   takeAll(): Queue<Item> {
     const all = new Queue<Item>();
     all.#first = this.#first;
@@ -53,7 +53,7 @@ export class Queue<Item extends Queued<Item>> {
   }
 }
 
-/** A member of a linked set: of one set at a time. */
+/** A member of a linked set. An item is in one set at a time. */
 export interface Linked<Item> {
   older: Item | undefined;
   newer: Item | undefined;
@@ -61,8 +61,8 @@ export interface Linked<Item> {
 }
 
 /**
- * A set whose members know their neighbours. A `Set` that each request enters and leaves replaces its table again and again, and keeps finished
- * requests through several collections of young garbage: adding a list with one task took twice as long.
+ * A set whose members link to their neighbours. A `Set` that every request enters and leaves reallocates its table again and again, and retains
+ * finished requests over several minor garbage collections: adding a list with one task took twice as long.
  */
 export class LinkedSet<Item extends Linked<Item>> {
   #oldest: Item | undefined;

@@ -25,19 +25,19 @@ export interface ListRunner {
 
 /** The tasks of a list that go to an engine. */
 export interface ListFlush {
-  /** Told when such a task was added to the list. */
+  /** Called when such a task is added to the list. */
   added(): void;
-  /** Flushes all of them to the engine, once the outcome of the list is known. */
+  /** Flushes all of them to the engine once the outcome of the list is known. */
   flush(): void;
-  /** Flushes one task, if it goes to the engine; returns whether it does. */
+  /** Flushes one task. Returns false if it does not go to the engine. */
   flushOne(task: Task): boolean;
-  /** The flushes that a response waits for now. A handler that starts later need not wait for them. */
+  /** The flushes that a response currently waits for. A handler that starts later need not wait for them. */
   readonly unacknowledged: ReadonlySet<Promise<void>>;
   /**
-   * Flushes the tasks that the engine is to have before the client has its answer.
+   * Flushes the tasks that the engine must have before the client gets its answer.
    *
-   * The promise rejects, once each task is reported, if the engine does not take all of them in time, and also those that a handler at work
-   * beside this one has flushed. Flushes in `before` do not count.
+   * The promise rejects, once every task has been reported, if the engine does not take all of them in time. Tasks that another handler of this
+   * request has flushed meanwhile count, too; flushes in `before` do not.
    */
   flushBeforeResponse(outcome: Outcome, before: ReadonlySet<Promise<void>> | undefined): Promise<void> | undefined;
 }
@@ -54,7 +54,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   outcome: Outcome | undefined;
   /** True while the list waits for a turn, or one of its tasks runs. */
   isScheduled = false;
-  /** The task that runs in its turn, before those behind it. */
+  /** The running task, except parallel ones. The tasks after it wait for it. */
   running: Task | undefined;
   /** The parallel tasks that wait for turns of their own, or run. */
   #parallel: Set<Task> | undefined;
@@ -64,16 +64,16 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   engineFlush: ListFlush | undefined;
   #queue = new Queue<Task>();
   #promise: PromisedEnd | undefined;
-  /** How many tasks were ever added. */
+  /** The number of tasks ever added. */
   #added = 0;
-  /** True once a task has failed after which no other runs. */
+  /** True once a task has failed and `onTaskFailure` is `'stop'`: no further task runs. */
   #isStopped = false;
 
   constructor(runner: ListRunner) {
     this.runner = runner;
   }
 
-  /** The tasks that wait. */
+  /** The waiting tasks. */
   get tasks(): readonly Task[] {
     return [...this].filter(({ state }) => state === 'pending');
   }
@@ -97,19 +97,19 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     return this.isEmpty && !this.running && !this.#parallel?.size;
   }
 
-  /** The tasks that run. */
+  /** The running tasks. */
   get active(): readonly Task[] {
     const active = [...(this.#parallel ?? [])].filter(({ state }) => state === 'active');
     return this.running ? [this.running, ...active] : active;
   }
 
-  /** All tasks that wait, cancelled ones included, and the parallel ones that run. */
+  /** All waiting tasks, including cancelled ones, and the running parallel tasks. */
   *[Symbol.iterator](): Iterator<Task> {
     yield* this.#queue;
     if (this.#parallel) yield* this.#parallel;
   }
 
-  /** Takes the parallel tasks out of the queue. From here until their ends, each is one of the list. */
+  /** Takes the parallel tasks out of the queue. They still belong to the list until they end. */
   takeParallel(isParallel: (task: Task) => task is Task): readonly Task[] {
     if (!this.#mayQueueParallel) return [];
     this.#mayQueueParallel = false;
@@ -119,7 +119,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     return tasks;
   }
 
-  /** Decides, in its turn, about a parallel task: returns true if it runs now. Otherwise it was discarded, or waits for another outcome. */
+  /** Called at the turn of a parallel task. Returns true if it runs now; otherwise it was discarded, or waits for another outcome. */
   startParallel(task: Task): boolean {
     if (task.state === 'pending' && this.outcome) {
       const reason = this.ruledOut(task, this.outcome);
@@ -135,7 +135,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     return false;
   }
 
-  /** Ends a parallel task. Returns false for one that ran in its turn. */
+  /** Ends a parallel task. Returns false if the task is not parallel. */
   endParallel(task: Task): boolean {
     return this.#parallel?.delete(task) ?? false;
   }
@@ -146,18 +146,18 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     if (isParallel) this.#mayQueueParallel = true;
   }
 
-  /** How many tasks were ever added: to be remembered, for `waitingSince()`. */
+  /** The number of tasks ever added, for `waitingSince()`. */
   get addedCount(): number {
     return this.#added;
   }
 
-  /** The tasks in the queue that were added after so many others. */
+  /** The tasks in the queue that were added after the first `addedCount` tasks. */
   waitingSince(addedCount: number): Task[] {
     const added = this.#added - addedCount;
     return added > 0 ? [...this.#queue].slice(-added) : [];
   }
 
-  /** Ends the wait for the outcome. */
+  /** Sets the outcome, and flushes the tasks that go to an engine. */
   settle(outcome: Outcome): void {
     this.outcome = outcome;
     this.engineFlush?.flush();
@@ -166,7 +166,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   /** Takes the next task that runs in process. Tasks that the outcome rules out are discarded on the way. */
   takeNext(): Task | undefined {
     this.engineFlush?.flush();
-    // A list whose outcome was withdrawn waits for another one.
+    // A list whose outcome was withdrawn waits for a new one.
     for (let task = this.outcome && this.#queue.shift(); task; task = this.#queue.shift()) {
       if (task.state === 'cancelled') continue;
       const reason = this.ruledOut(task, this.outcome);
@@ -197,7 +197,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     if (this.#isStopped) return 'an earlier task of its request failed';
     const runOn = task.options.runOn ?? this.runner.options.runOn;
     if (task.isOfFailedRun) {
-      return runOn === 'success' ? 'it runs on success, and the run of the handler that added it failed and was tried again' : undefined;
+      return runOn === 'success' ? 'it runs on success, and the run of the handler that added it failed and was retried' : undefined;
     }
     if (runOn === 'always' || runOn === outcome) return undefined;
     return `it runs on ${runOn}, and the outcome of its request was ${outcome}`;
@@ -224,7 +224,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     this.runner.discarded(task, `it was cancelled: ${inOneLine(reason)}`);
   }
 
-  /** Promises a platform the end of the list, for a task that is about to be added. A task that is added after that end gets another promise. */
+  /** Passes `waitUntil` a promise for the end of the list. Called before each task is added; a task added after that end gets a new promise. */
   promiseEnd(waitUntil: (end: Promise<void>) => unknown, onRejected: (error: unknown) => void): void {
     this.#promise ??= new PromisedEnd(waitUntil, onRejected);
     this.#promise.taskAdded();
@@ -235,7 +235,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     this.keepPromise();
   }
 
-  /** Fulfils the promise if all tasks have settled. Until the outcome is known, more may come. */
+  /** Resolves the promise if all tasks have settled. Waits for the outcome, as tasks may be added until then. */
   keepPromise(): void {
     if (this.outcome && this.#promise?.keep()) this.#promise = undefined;
   }
@@ -246,7 +246,7 @@ class PromisedEnd {
   #openTasks = 0;
   #resolve!: () => void;
 
-  /** An error that `waitUntil` throws is thrown on, so that the request fails. */
+  /** Rethrows an error that `waitUntil` throws, so that the request fails. */
   constructor(waitUntil: (end: Promise<void>) => unknown, onRejected: (error: unknown) => void) {
     Promise.resolve(waitUntil(new Promise((resolve) => (this.#resolve = resolve)))).catch(onRejected);
   }
@@ -259,7 +259,7 @@ class PromisedEnd {
     this.#openTasks -= 1;
   }
 
-  /** Fulfils the promise, unless tasks are left. Returns whether it did. */
+  /** Resolves the promise. Returns false, and does nothing, if tasks are left. */
   keep(): boolean {
     if (this.#openTasks > 0) return false;
     this.#resolve();

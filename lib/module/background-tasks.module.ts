@@ -3,7 +3,7 @@ import { ModulesContainer } from '@nestjs/core';
 import type { NestModule } from '../nest-internals/modules.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
 import { invalid } from '../task/validation.js';
-import { DefaultScopeModule, RequestScopeModule } from './core.module.js';
+import { BackgroundTasksDefaultScopeModule, BackgroundTasksRequestScopeModule } from './core.module.js';
 import {
   type BackgroundTasksModuleExtras,
   type BackgroundTasksModuleOptions,
@@ -13,13 +13,13 @@ import {
   checkAsyncOptions,
 } from './options.js';
 
-/** Holds the options where the core finds them, also if what the user imported is not global. */
+/** Holds the options where the core finds them, even if the imported module is not global. */
 @Module({})
 class BackgroundTasksOptionsModule {}
 
-/** What `forRoot` and `forRootAsync` import in the place of `BackgroundTasksModule`, which is global and request-scoped. */
+/** The module that `forRoot` and `forRootAsync` return. `BackgroundTasksModule` itself is global and request-scoped. */
 @Module({})
-class ConfiguredBackgroundTasksModule {}
+class BackgroundTasksConfiguredModule {}
 
 const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<BackgroundTasksModuleOptions>({
   optionsInjectionToken: MODULE_OPTIONS,
@@ -32,7 +32,7 @@ const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<BackgroundTask
       const scopeModule = moduleOf(scope);
       const providers = [...(definition.providers ?? []), { provide: MODULE_SCOPE, useValue: scope }];
       return {
-        module: ConfiguredBackgroundTasksModule,
+        module: BackgroundTasksConfiguredModule,
         global: isGlobal,
         imports: [scopeModule, { ...definition, providers, module: BackgroundTasksOptionsModule, exports: [MODULE_OPTIONS], global: true }],
         exports: [scopeModule],
@@ -41,33 +41,36 @@ const { ConfigurableModuleClass } = new ConfigurableModuleBuilder<BackgroundTask
   )
   .build();
 
-function moduleOf(scope: Scope): typeof RequestScopeModule | typeof DefaultScopeModule {
-  if (scope === Scope.REQUEST) return RequestScopeModule;
-  if (scope === Scope.DEFAULT) return DefaultScopeModule;
-  throw invalid('INVALID_OPTION', 'the option `scope` of BackgroundTasksModule', 'Scope.REQUEST or Scope.DEFAULT', scope);
+function moduleOf(scope: Scope): typeof BackgroundTasksRequestScopeModule | typeof BackgroundTasksDefaultScopeModule {
+  if (scope === Scope.REQUEST) return BackgroundTasksRequestScopeModule;
+  if (scope === Scope.DEFAULT) return BackgroundTasksDefaultScopeModule;
+  throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'the option `scope` of BackgroundTasksModule', 'Scope.REQUEST or Scope.DEFAULT', scope);
 }
 
-/** What is injected where nothing configures the module for everybody. Nest looks at it after `BackgroundTasksModule`, which imports it. */
+/** Provides the defaults if no global import configures the module. Nest creates it after `BackgroundTasksModule`, which imports it. */
 @Global()
-@Module({ imports: [RequestScopeModule], exports: [RequestScopeModule] })
-class UnconfiguredModule {
+@Module({ imports: [BackgroundTasksRequestScopeModule], exports: [BackgroundTasksRequestScopeModule] })
+class BackgroundTasksUnconfiguredModule {
   constructor(modules: ModulesContainer) {
     if (![...modules.values()].some(isDefaultScopeForAll)) return;
-    // Nobody is injected its list then. `app.get()` looks in every module, and would find it.
-    for (const module of modules.values()) if (module.metatype === RequestScopeModule) module.providers.delete(BackgroundTasks);
+    // Nothing injects the list of this module then, but `app.get()`, which searches every module, would find it.
+    for (const module of modules.values())
+      if (module.metatype === BackgroundTasksRequestScopeModule) module.providers.delete(BackgroundTasks);
   }
 }
 
 function isDefaultScopeForAll({ metatype, isGlobal, imports }: NestModule): boolean {
   return (
-    metatype === ConfiguredBackgroundTasksModule && isGlobal && [...imports].some((imported) => imported.metatype === DefaultScopeModule)
+    metatype === BackgroundTasksConfiguredModule &&
+    isGlobal &&
+    [...imports].some((imported) => imported.metatype === BackgroundTasksDefaultScopeModule)
   );
 }
 
-// To export a configured module by its class, as an empty one of which it is imported here, is to export what `forRoot` made of it, too, if that
-// is global: it is then among the imports of this module. So the plain import of a third party follows what the application has configured.
+// The imported `BackgroundTasksConfiguredModule` is empty. Exporting it by its class also exports the module that `forRoot` returned, if that is
+// global, as it is then among the imports of this module. So the plain import of a third-party module follows the configuration of the application.
 /**
- * Import it once, in the root module: plain, or configured with `forRoot` or `forRootAsync`.
+ * Import it once, in the root module, as it is or with `forRoot` or `forRootAsync`.
  *
  * @example
  * ```ts
@@ -76,20 +79,20 @@ function isDefaultScopeForAll({ metatype, isGlobal, imports }: NestModule): bool
  * ```
  */
 @Global()
-@Module({ imports: [ConfiguredBackgroundTasksModule, UnconfiguredModule], exports: [ConfiguredBackgroundTasksModule] })
+@Module({ imports: [BackgroundTasksConfiguredModule, BackgroundTasksUnconfiguredModule], exports: [BackgroundTasksConfiguredModule] })
 export class BackgroundTasksModule extends ConfigurableModuleClass {
   /**
    * Configures the tasks of the application. Call it once, in the root module.
    *
-   * @throws BackgroundTasksError `INVALID_OPTION`, at boot, naming the option, its value and what was expected.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, at boot, naming the option, its value and what was expected.
    */
   static override forRoot(options: BackgroundTasksRootOptions = {}): DynamicModule {
     return super.forRoot(options);
   }
 
   /**
-   * Configures the tasks of the application with options that a factory returns, or a class that has `createBackgroundTasksOptions()`. `scope` and
-   * `isGlobal` go beside the factory: Nest has to know them earlier.
+   * Configures the tasks of the application with the options that a factory returns, or a class with `createBackgroundTasksOptions()`. Pass `scope` and
+   * `isGlobal` beside the factory, as Nest needs them earlier.
    *
    * @example
    * ```ts
@@ -99,7 +102,7 @@ export class BackgroundTasksModule extends ConfigurableModuleClass {
    * });
    * ```
    *
-   * @throws BackgroundTasksError `INVALID_OPTION`, at boot, naming the option, its value and what was expected.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, at boot, naming the option, its value and what was expected.
    */
   static override forRootAsync(
     options: ConfigurableModuleAsyncOptions<BackgroundTasksModuleOptions, 'createBackgroundTasksOptions'> & BackgroundTasksModuleExtras,

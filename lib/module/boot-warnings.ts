@@ -1,3 +1,4 @@
+import { isMainThread } from 'node:worker_threads';
 import { Scope } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import type { ResolvedEngineOptions } from '../engine/options.js';
@@ -12,8 +13,8 @@ import { BackgroundTasksError } from '../task/errors.js';
 const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];
 
 /**
- * Decorators that do not work in a request-scoped class. They are found by their metadata, on the class or on one of its methods, and by its
- * value if others use the key too.
+ * Decorators that do not work in a request-scoped class. They are found by a metadata key on the class or one of its methods, and by the value if
+ * other decorators use the key, too.
  */
 const DECORATORS: readonly { key: string; value?: string; problem: string; evenOnPurpose?: true }[] = [
   { key: 'websockets:is_gateway', problem: '@WebSocketGateway() is for singletons' },
@@ -22,7 +23,7 @@ const DECORATORS: readonly { key: string; value?: string; problem: string; evenO
   { key: 'SCHEDULER_TYPE', problem: '@Cron(), @Interval() or @Timeout() is for singletons' },
   { key: 'EVENT_LISTENER_METADATA', problem: '@OnEvent() is for singletons' },
   { key: 'graphql:resolver_type', value: 'Subscription', problem: '@Subscription() is for singletons' },
-  // @nestjs/cqrs 11 and 12 register an `AsyncContext` of their own as the REQUEST of a command or a query, and nothing for an event.
+  // @nestjs/cqrs 11 and 12 register their own `AsyncContext` as the REQUEST of a command or a query, and nothing for an event.
   {
     key: '__commandHandler__',
     problem: '@CommandHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT',
@@ -39,11 +40,11 @@ const PARAMETER =
   '`BackgroundTasks.of(context)`';
 
 /**
- * The warning about classes that the injection of `BackgroundTasks` has made request-scoped, and that do not work that way. Nest itself is
- * silent: it calls no hooks and registers no jobs. `undefined` if there is nothing to warn of.
+ * The warning about classes that became request-scoped by injecting `BackgroundTasks` and do not work that way. Nest itself is silent: it calls no
+ * hooks and registers no jobs. Returns `undefined` if there are none.
  *
- * @throws BackgroundTasksError `UNSUPPORTED_CONTEXT` if one of them is a Passport strategy; TypeError if this version of Nest lacks a property
- * that is read here.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if one of them is a Passport strategy; TypeError if this version of Nest lacks a property that
+ * this check reads.
  */
 export function requestScopedWarning(modules: ModulesContainer): string | undefined {
   const users = requestScopedUsers(modules, BackgroundTasks);
@@ -58,12 +59,12 @@ export function requestScopedWarning(modules: ModulesContainer): string | undefi
   );
 }
 
-/** A strategy registers itself with Passport in its constructor. Nest would call it too late: behind the guard that needs the strategy. */
+/** A strategy registers itself with Passport in its constructor. Nest would call that too late, after the guard that needs the strategy. */
 function refuseStrategies(users: readonly RequestScopedUser[]): void {
   const paths = users.filter(({ path: [user] }) => becameRequestScoped(user) && isStrategy(user)).map(nameOf);
   if (paths.length === 0) return;
   throw new BackgroundTasksError(
-    'UNSUPPORTED_CONTEXT',
+    'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
     `A request-scoped Passport strategy is never registered, and injecting BackgroundTasks makes these request-scoped: ${[...new Set(paths)].join(', ')}. ` +
       `Configure ${SINGLETON}, or do not inject the list there: ${PARAMETER}`,
   );
@@ -85,12 +86,12 @@ function problemOfGlobal({ isInjectable, dependents }: RequestScopedUser): strin
   return `it makes every controller and resolver request-scoped (${classes})${harm}`;
 }
 
-/** The first few, as an application may have hundreds. */
+/** Lists the first few names, as an application may have hundreds. */
 function listed(names: readonly string[]): string {
   return names.length > 5 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
 }
 
-/** `APP_GUARD RolesGuard → UsersService → BackgroundTasks`. */
+/** For example `APP_GUARD RolesGuard → UsersService → BackgroundTasks`. */
 function nameOf({ path: [user, ...others], globalToken }: RequestScopedUser): string {
   return [globalToken ? globalNameOf(user, globalToken) : String(user.name), ...others.map(({ name }) => String(name))].join(' → ');
 }
@@ -100,7 +101,7 @@ function globalNameOf({ inject, isAlias, name }: Wrapper, token: string): string
   return `${token} (${isAlias ? 'useExisting' : 'useFactory'})`;
 }
 
-/** Whether its dependencies have made it request-scoped, and not its own declaration. */
+/** True if its dependencies made it request-scoped, not its own declaration. */
 function becameRequestScoped({ scope, isAlias }: Wrapper): boolean {
   return scope !== Scope.REQUEST && !isAlias;
 }
@@ -109,7 +110,7 @@ function isStrategy(user: Wrapper): boolean {
   return 'getPassportInstance' in (classOf(user)?.prototype ?? {});
 }
 
-/** What does not work in a class as soon as it is request-scoped. */
+/** The features of a class that stop working when it becomes request-scoped. */
 function problemsOf(user: Wrapper): string[] {
   const madeClass = classOf(user);
   if (!madeClass) return [];
@@ -126,7 +127,7 @@ function problemsOf(user: Wrapper): string[] {
   ];
 }
 
-/** The class of what Nest creates. That of a factory is known if it is its token. */
+/** The class of the instance that Nest creates. For a factory, the class is known only if it is the token. */
 function classOf({ metatype, inject, isAlias, token }: Wrapper): (Function & { prototype: object }) | undefined {
   const made: unknown = inject == null ? metatype : token;
   return typeof made === 'function' && typeof made.prototype === 'object' && made.prototype !== null && !isAlias ? made : undefined;
@@ -144,7 +145,7 @@ function methodsOf(prototype: object): object[] {
   return methods;
 }
 
-/** Platforms that freeze a process once it has answered, by what they set in its environment. */
+/** Platforms that freeze a process once it has answered, by an environment variable that they set. */
 const PLATFORMS = {
   AWS_LAMBDA_FUNCTION_NAME: 'AWS Lambda',
   VERCEL: 'Vercel',
@@ -152,15 +153,28 @@ const PLATFORMS = {
   K_SERVICE: 'Google Cloud Run, unless its CPU is always allocated',
 };
 
-/** The warning about a platform that freezes the process while tasks are to run, unless something is configured against it. */
+/** The warning about a platform that may freeze the process before its tasks have run, unless an option prevents that. */
 export function serverlessWarning({ options, hasEngine }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
   if (options.waitUntil || hasEngine) return undefined;
-  const platform = Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
+  const platform = freezingPlatform(environment);
   return (
     platform &&
     `Background tasks may be delayed or lost here (${platform}): the process is frozen once it has answered. Configure \`waitUntil\` or an ` +
       '`engine`, or await `BackgroundTasksRunner#onIdle()` before the function returns, and say so with `waitUntil: () => undefined`. See ' +
       'https://github.com/nestjs-background-tasks/nestjs-background-tasks/blob/main/docs/serverless.md'
+  );
+}
+
+function freezingPlatform(environment: NodeJS.ProcessEnv): string | undefined {
+  return Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
+}
+
+/** The warning about a server that SIGTERM would end at once. Platforms that freeze their processes do not send it, and worker threads do not get it. */
+export function signalsWarning({ options }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
+  if (options.waitUntil || !isMainThread || freezingPlatform(environment) || process.listenerCount('SIGTERM') > 0) return undefined;
+  return (
+    'Nothing in this process listens for SIGTERM, which ends it at once: tasks that wait or run then are lost. Call `app.enableShutdownHooks()` in ' +
+    'main.ts, and the application finishes them first'
   );
 }
 
@@ -170,11 +184,11 @@ export function copiesWarning(): string | undefined {
   return copies.length > 0 ? `${SEVERAL_COPIES}: ${copies.join(', ')}` : undefined;
 }
 
-/** The warning about an outbox that gets no tasks, as the adapter of `@nestjs-cls/transactional` does not tell of its transactions. */
+/** The warning about an outbox that gets no tasks, because the adapter of `@nestjs-cls/transactional` is not wrapped. */
 export function unwrappedAdapterWarning(modules: ModulesContainer, { outbox }: ResolvedEngineOptions): string | undefined {
   if (!outbox || !transactionHostClass(modules) || Transaction.areExpectedIn(modules)) return undefined;
   return (
-    'The option `outbox` is set, and tasks do not follow the transactions of @nestjs-cls/transactional, so that it gets none of them: wrap the ' +
+    'The option `outbox` is set, but tasks do not follow the transactions of @nestjs-cls/transactional, so the outbox gets none of them. Wrap the ' +
     'adapter of ClsPluginTransactional, as in `transactionalTasks(new TransactionalAdapterTypeOrm({ … }), fromTypeOrm)`'
   );
 }

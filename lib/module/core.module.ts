@@ -16,7 +16,7 @@ import { Sender } from '../engine/sender.js';
 import { WorkerHost } from '../engine/worker-host.js';
 import { Connections, aroundRequests, linkResponses, observeFailures } from '../nest-internals/adapter.js';
 import { addOutermostInterceptor, aroundResolvers, runWithoutObservables } from '../nest-internals/handlers.js';
-import { internalsWarning, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
+import { internalsWarning, loggerUnknown, onCloseCalled, shutDownFirst } from '../nest-internals/modules.js';
 import { BackgroundTasksInterceptor } from '../request/background-tasks.interceptor.js';
 import { BackgroundTasks } from '../request/background-tasks.js';
 import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
@@ -27,12 +27,12 @@ import { Shutdown } from '../runner/shutdown.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { TaskLog } from '../task/log.js';
 import { type OpenApplication, applications, registerCopy } from '../request/context.js';
-import { copiesWarning, requestScopedWarning, serverlessWarning, unwrappedAdapterWarning } from './boot-warnings.js';
+import { copiesWarning, requestScopedWarning, serverlessWarning, signalsWarning, unwrappedAdapterWarning } from './boot-warnings.js';
 import { MODULE_OPTIONS, MODULE_SCOPE, type ResolvedOptions, assertSameOptions, resolveOptions } from './options.js';
 
 const RESOLVED_OPTIONS = Symbol('ResolvedOptions');
 
-/** The layers below know nothing of Nest's injection: this says what each class gets. */
+/** The wiring: the layers below know nothing of Nest's injection. */
 const PARTS: FactoryProvider[] = [
   { provide: RESOLVED_OPTIONS, inject: [{ token: MODULE_OPTIONS, optional: true }], useFactory: resolveOptions },
   { provide: TaskLog, inject: [RESOLVED_OPTIONS], useFactory: ({ onError }: ResolvedOptions) => new TaskLog(onError) },
@@ -77,11 +77,11 @@ const PARTS: FactoryProvider[] = [
   },
 ];
 
-/** The one instance of everything in an application, however many modules import `BackgroundTasksModule`. */
+/** Holds the single instances of an application, however many modules import `BackgroundTasksModule`. */
 @Module({ providers: PARTS, exports: [BackgroundTasksRunner, BackgroundTasksInterceptor, Runner, CurrentRequest] })
-export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap, OnApplicationShutdown {
+export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap, OnApplicationShutdown {
   readonly #application: OpenApplication;
-  /** What works less well with this version of Nest. */
+  /** Features that are limited with this version of Nest. */
   readonly #losses: (string | undefined)[] = [];
 
   constructor(
@@ -99,22 +99,24 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   ) {
     if (![...modules.values()].some((module) => module.providers.has(BackgroundTasks))) {
       throw new BackgroundTasksError(
-        'MODULE_NOT_IMPORTED',
-        'A module that observes background tasks is imported without BackgroundTasksModule: add that to the imports of the root module',
+        'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
+        'A module that observes background tasks is imported without BackgroundTasksModule. Add BackgroundTasksModule to the imports of the root module',
       );
     }
     registerCopy();
     this.#application = { server: undefined, tasksOf: (request, type) => interceptor.tasksOf(request, type) };
     applications.add(this.#application);
-    // Nest 12 lets the messages of a microservice be seen before their guards, too.
+    // Nest 12 has this hook, which sees the messages of a microservice before their guards.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
+    runner.checkTasks(() => this.#checkSignals(interceptor));
     const unwrapped = aroundResolvers(contexts, (args, resolve) => interceptor.resolvers.around(args, resolve));
     interceptor.resolvers.areWrapped = unwrapped === undefined;
     this.#losses.push(
-      shutDownFirst(modules, CoreModule),
+      shutDownFirst(modules, BackgroundTasksCoreModule),
       onCloseCalled(modules, () => runner.closeRequested()),
       addOutermostInterceptor(config, interceptor),
       unwrapped,
+      loggerUnknown(),
     );
   }
 
@@ -126,7 +128,7 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
         scope: module.getProviderByKey(MODULE_SCOPE).instance,
       })),
     );
-    if (this.sender.discover()) this.runner.holdCurrentTask();
+    if (this.sender.discover()) this.runner.keepCurrentTask();
     this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
     const requestScoped = this.#requestScopedWarning();
     const serverless = serverlessWarning(this.runner, process.env);
@@ -136,12 +138,20 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
     }
   }
 
+  /** Returns whether the application is a server, and has been checked. It may enable its shutdown hooks as late as after `listen()`. */
+  #checkSignals({ receivesMessages }: BackgroundTasksInterceptor): boolean {
+    if (!this.adapterHost.listening && !receivesMessages) return false;
+    const warning = signalsWarning(this.runner, process.env);
+    if (warning) this.log.warn(warning);
+    return true;
+  }
+
   #requestScopedWarning(): string | undefined {
     try {
       return requestScopedWarning(this.modules);
     } catch (error) {
       if (error instanceof BackgroundTasksError) throw error;
-      // The application does not depend on the check.
+      // The application works without the check.
       this.#losses.push(`no warning names the classes that injecting BackgroundTasks makes request-scoped: ${String(error)}`);
       return undefined;
     }
@@ -171,23 +181,23 @@ export class CoreModule implements NestModule, OnModuleInit, OnApplicationBootst
   }
 }
 
-/** `Scope.REQUEST`: the injected list is that of the request, and a provider that injects it is created for each request. */
+/** `Scope.REQUEST`: the list of the request is injected. Nest creates a provider that injects it for each request. */
 @Module({
-  imports: [CoreModule],
+  imports: [BackgroundTasksCoreModule],
   providers: [{ provide: BackgroundTasks, scope: Scope.REQUEST, inject: [REQUEST, Runner], useFactory: tasksOfRequest }],
-  exports: [BackgroundTasks, CoreModule],
+  exports: [BackgroundTasks, BackgroundTasksCoreModule],
 })
-export class RequestScopeModule {}
+export class BackgroundTasksRequestScopeModule {}
 
-/** `Scope.DEFAULT`: the injected list is a singleton, which finds the list of the request through an `AsyncLocalStorage`. */
+/** `Scope.DEFAULT`: a singleton is injected, which finds the list of the request through an `AsyncLocalStorage`. */
 @Module({
-  imports: [CoreModule],
+  imports: [BackgroundTasksCoreModule],
   providers: [
     { provide: BackgroundTasks, scope: Scope.DEFAULT, inject: [CurrentRequest], useFactory: ({ injected }: CurrentRequest) => injected },
   ],
-  exports: [BackgroundTasks, CoreModule],
+  exports: [BackgroundTasks, BackgroundTasksCoreModule],
 })
-export class DefaultScopeModule implements NestModule {
+export class BackgroundTasksDefaultScopeModule implements NestModule {
   constructor(
     private readonly adapterHost: HttpAdapterHost,
     private readonly runner: Runner,

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { type HttpServer, StreamableFile } from '@nestjs/common';
 import { type HttpRequest, type HttpResponse, linkResponse, rawRequest, rawResponse, responseOf } from './requests.js';
 
-/** The hook of a Fastify instance that runs before any other code of a request. */
+/** Fastify's hook that runs before any other code of a request. */
 interface FastifyInstance {
   addHook(name: 'onRequest', hook: (request: { raw: object }, reply: { raw: ServerResponse }, done: () => void) => void): void;
 }
@@ -11,7 +11,7 @@ interface FastifyInstance {
 /** Calls a function as part of a request. */
 type RunInRequest = (request: object, func: () => void) => void;
 
-/** Lets `responseOf` find the response of a request on Fastify. */
+/** Makes `responseOf` find the response of a request on Fastify. */
 export function linkResponses(adapter: HttpServer): void {
   if (adapter.getType() !== 'fastify') return;
   const fastify: FastifyInstance = adapter.getInstance();
@@ -26,20 +26,20 @@ export function linkResponses(adapter: HttpServer): void {
   });
 }
 
-/** Runs all the code of a request as part of it, from the first middleware on. */
+/** Runs all code of a request in `runInRequest`, from the first middleware on. */
 export function aroundRequests(adapter: HttpServer, runInRequest: RunInRequest): void {
   if (adapter.getType() !== 'fastify') {
     adapter.use((request: object, _: unknown, next: () => void) => runInRequest(request, next));
     return;
   }
-  // Fastify keeps the context while it reads a body.
+  // Fastify preserves the async context while it reads a body.
   const fastify: FastifyInstance = adapter.getInstance();
   fastify.addHook('onRequest', ({ raw }, _, done) => runInRequest(raw, done));
   aroundMiddleware(adapter, (request, _, callback) => runInRequest(request, callback));
 }
 
 /**
- * Nest runs middleware on Fastify through `@fastify/middie`, which knows raw requests and responses only.
+ * Nest runs middleware on Fastify through `@fastify/middie`, which passes raw requests and responses.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/platform-fastify/adapters/fastify-adapter.ts `createMiddlewareFactory`
  */
@@ -61,16 +61,16 @@ interface AdapterMethods extends Record<'reply' | 'render' | 'redirect', Send | 
   setErrorHandler?: (handler: ErrorHandler, prefix?: string) => unknown;
 }
 
-/** Told of the exceptions that no interceptor sees. */
+/** Called for exceptions that no interceptor sees. */
 interface FailureObserver {
-  /** A value that the interceptors let through could not be sent. */
+  /** The value that the interceptors returned could not be sent. */
   sendFailed(request: object): void;
-  /** An exception has reached the error handler of the platform. A filter may answer it with 200 all the same. */
+  /** An exception has reached the error handler of the platform. A filter may still answer 200. */
   requestFailed(request: object, error: unknown): void;
 }
 
 /**
- * Tells of exceptions that no interceptor sees. It replaces the methods that Nest's router answers with, and the error handler.
+ * Observes exceptions that no interceptor sees. Replaces the methods through which Nest's router answers, and the error handler.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/router/router-response-controller.ts
  */
@@ -97,14 +97,14 @@ export function observeFailures(adapter: HttpServer, observer: FailureObserver):
   const setErrorHandler = methods.setErrorHandler?.bind(adapter);
   if (!setErrorHandler) return;
   methods.setErrorHandler = (handler, prefix) =>
-    // Express knows an error handler by its four parameters.
+    // Express recognises an error handler by its four parameters.
     setErrorHandler((error, request, response, next) => {
       observer.requestFailed(rawRequest(request), error);
       return handler(error, request, response, next);
     }, prefix);
 }
 
-/** A `StreamableFile` answers for its stream, with an error or by cutting the response off. */
+/** A `StreamableFile` handles the errors of its stream: it answers with an error, or cuts the response off. */
 function observeStream(body: unknown, failed: () => void): void {
   if (!(body instanceof StreamableFile)) return;
   const stream = body.getStream();
@@ -112,18 +112,18 @@ function observeStream(body: unknown, failed: () => void): void {
   else stream.once('error', failed);
 }
 
-/** Node says of a request whether its connection was handed over, to WebSocket say: Fastify's plugin for that gives it a response that never ends. */
+/** `upgrade` is true if the connection was handed over, for example to WebSocket. Fastify's plugin creates a response for it that never ends. */
 type UpgradableRequest = IncomingMessage & { readonly upgrade?: boolean };
 
-/** Node keeps the response that goes out next in `_httpMessage`: undocumented. Without it, requests count from their handlers on. */
+/** Node keeps the current response of a connection in `_httpMessage`, undocumented. Without it, requests count only from their handlers on. */
 type ServerSocket = Socket & { readonly _httpMessage?: ServerResponse<UpgradableRequest> | null };
 
 /**
- * Keeps the connections of a server, so that the requests in flight can be looked up when a shutdown begins, and those whose client has gone
- * are known. Nothing is done for a request before that: a listener on each response costs a Fastify route a tenth.
+ * The connections of a server, to look up requests in flight when a shutdown begins, and those whose client has gone. A request costs nothing before
+ * that: a listener on each response would cost a Fastify route a tenth of its throughput.
  *
- * Only requests that the platform has got are seen: engine.io, for one, takes its own before that. Not seen are requests behind the first one of
- * a connection, by pipelining or over HTTP/2, and those that come through another server or `inject()`.
+ * It sees only requests that the platform has received; engine.io, for example, handles its own before that. It does not see requests after the first
+ * one of a connection (pipelining, HTTP/2), nor requests through another server or `inject()`.
  *
  * @see https://github.com/nodejs/node/blob/main/lib/_http_server.js `assignSocket`
  */
@@ -144,13 +144,13 @@ export class Connections {
     server.on('connection', keep).on('secureConnection', keep);
   }
 
-  /** Calls the listener with the response of each request in flight, and from now on with that of each new one. */
+  /** Calls the listener with the response of every request in flight, and of every new request from now on. */
   forEachResponse(listener: (response: ServerResponse) => void): void {
     const ofPlatform = (request: UpgradableRequest, response: ServerResponse): void => {
       if (!request.upgrade && responseOf(request)) listener(response);
     };
     for (const { _httpMessage: response } of this.#sockets) if (response) ofPlatform(response.req, response);
-    // Last: the platform has its request by then.
+    // Registered last, so that the platform has received the request by then.
     this.#server.on('request', ofPlatform);
   }
 }

@@ -2,7 +2,7 @@ import type { CallHandler, ExecutionContext, NestInterceptor, Type } from '@nest
 import type { ApplicationConfig, ExternalContextCreator } from '@nestjs/core';
 import { isObservable, lastValueFrom } from 'rxjs';
 
-/** The function of a controller's method. */
+/** A method of a controller. */
 export interface Handler {
   readonly name: string;
 }
@@ -10,7 +10,7 @@ export interface Handler {
 const byHand = new WeakMap<Handler, boolean>();
 
 /**
- * True if a handler answers through `@Res()` or `@Next()`, and not by what it returns.
+ * True if a handler answers through `@Res()` or `@Next()`, not through its return value.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/router/router-execution-context.ts `isResponseHandled`
  */
@@ -26,7 +26,7 @@ export function answersByHand(handler: Handler, controller: Type): boolean {
 
 const eventHandlers = new WeakMap<Handler, boolean>();
 
-/** True if a handler answers with an event stream, `@Sse()`: it lasts as long as its client, or until the application ends it while it shuts down. */
+/** True if a handler answers with an event stream, `@Sse()`, which lasts until its client leaves or the application ends it at shutdown. */
 export function sendsEvents(handler: Handler): boolean {
   return remembered(eventHandlers, handler, () => Reflect.hasMetadata('__sse__', handler));
 }
@@ -38,7 +38,7 @@ export function sendsEvents(handler: Handler): boolean {
  */
 export function isStreaming(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
-  // There is no `Response` in jsdom, for one.
+  // Some environments, such as jsdom, have no `Response`.
   return Symbol.asyncIterator in value || (typeof Response === 'function' && value instanceof Response);
 }
 
@@ -48,7 +48,7 @@ function remembered(answers: WeakMap<Handler, boolean>, handler: Handler, find: 
   return answer;
 }
 
-/** The name that a handler has in its class. A decorator that replaced the method may have given the function another one. */
+/** The name of a handler in its class. A decorator that replaced the method may have renamed the function. */
 function methodOf(handler: Handler, controller: Type): string | symbol {
   for (let prototype: object | null = controller.prototype; prototype; prototype = Reflect.getPrototypeOf(prototype)) {
     const { [handler.name]: sameName, ...others } = Object.getOwnPropertyDescriptors(prototype);
@@ -56,13 +56,13 @@ function methodOf(handler: Handler, controller: Type): string | symbol {
     const found = Reflect.ownKeys(others).find((key) => others[key as string]?.value === handler);
     if (found) return found;
   }
-  // Instrumentation has wrapped the function, and kept its name.
+  // Instrumentation has wrapped the function and kept its name.
   return handler.name;
 }
 
 type Next = () => Promise<unknown>;
 
-/** The method that Nest runs the interceptors of a handler with: `next` is the handler itself, its pipes included. */
+/** Nest's method that runs the interceptors of a handler. `next` is the handler itself, with its pipes. */
 type Intercept = (
   interceptors: readonly unknown[],
   args: unknown[],
@@ -72,17 +72,17 @@ type Intercept = (
   type: string,
 ) => Promise<unknown>;
 
-/** The interceptor of this package, as it is called where the wrapper of `intercept` is installed. */
+/** The interceptor of this package, as the wrapper of `intercept` calls it. */
 export interface HandlerHooks extends NestInterceptor {
-  /** Does for a handler of HTTP, and the other interceptors, what `intercept` does. */
+  /** Called around an HTTP handler and the other interceptors, in place of `intercept`. */
   aroundInterceptors(args: readonly unknown[], controller: object, handler: Handler, next: Next): Promise<unknown>;
-  /** Called around the handler itself, as interceptors around it may give up waiting for it. */
+  /** Called around the handler itself, as interceptors around it may stop waiting for it. */
   aroundHandler(type: string, args: readonly unknown[], handler: Handler, next: Next): Promise<unknown>;
 }
 
 /**
- * Puts an interceptor in front of the global interceptors of the application. An `APP_INTERCEPTOR` of a library would run inside of them, and
- * they may still fail the request.
+ * Inserts an interceptor before the global interceptors of the application. The `APP_INTERCEPTOR` of a library would run inside them, and they
+ * could still fail the request.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/application-config.ts `getGlobalInterceptors`
  * @returns What works less well if Nest returns a copy.
@@ -97,19 +97,18 @@ export function addOutermostInterceptor(config: ApplicationConfig, interceptor: 
 const wrapped = new WeakSet<object>();
 
 /**
- * Runs the interceptor of this package without the machinery that Nest runs interceptors with, two promises, an `AsyncResource` and four
- * Observables, which is most of its cost; and tells it when the handler itself has ended, which no interceptor sees: one inside of it
- * may have given up, as `timeout()` of rxjs does.
+ * Runs the interceptor of this package without Nest's machinery for interceptors (two promises, an `AsyncResource` and four Observables), which is
+ * most of its cost. Also observes the end of the handler itself, which no interceptor sees: an inner one may stop waiting, like `timeout()` of rxjs.
  *
  * The router, the microservices and the gateways have consumers of the same class as the `interceptorsConsumer` of `ExternalContextCreator`.
  * Their method `intercept` gets the interceptors of the handler, ours first, and calls them. If there are none, it calls the handler. The
- * interceptor belongs to one application, and tells the applications of one process apart.
+ * interceptor belongs to one application, which distinguishes the applications of one process.
  *
- * If Nest has it otherwise, nothing is replaced, and ours is an interceptor like any other. The same applies if ours is not the first one, for
+ * If Nest works differently, nothing is replaced, and our interceptor is one like any other. The same applies if ours is not the first one, for
  * example because of a second copy of this package.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/interceptors/interceptors-consumer.ts
- * @returns What works less well, if Nest has it otherwise.
+ * @returns What works less well if Nest works differently.
  */
 export async function runWithoutObservables(
   creator: ExternalContextCreator,
@@ -126,7 +125,7 @@ export async function runWithoutObservables(
     const hasOthers = interceptors.length > 1;
     const observed: Next = () => ours.aroundHandler(type, args, handler, next);
     if (ours !== interceptors[0] || type !== 'http' || sendsEvents(handler)) {
-      // Its own function counts a resolver, and nothing inside of ours can give it up.
+      // `aroundResolvers` counts a resolver, and no interceptor inside ours can stop waiting for it.
       const isCounted = type === 'graphql' && !hasOthers;
       return intercept.call(this, interceptors, args, instance, handler, isCounted ? next : observed, type);
     }
@@ -139,9 +138,9 @@ export async function runWithoutObservables(
   return undefined;
 }
 
-const LESS = 'routes cost more, and a handler that an interceptor has given up, such as with `timeout()`, is not waited for';
+const LESS = 'routes cost more, and tasks do not wait for a handler that an interceptor has abandoned, for example with `timeout()`';
 
-/** Calls `intercept` once with parts of our own, and looks whether each arrives where it should. */
+/** Calls `intercept` once with test values, and checks that each arrives where it should. */
 async function isAsExpected(consumer: unknown, intercept: Intercept): Promise<boolean> {
   class Probe {
     handle(this: void): void {}
@@ -169,19 +168,19 @@ async function isAsExpected(consumer: unknown, intercept: Intercept): Promise<bo
   }
 }
 
-/** Calls a resolver with its guards and filters, and all that it does. */
+/** Wraps a resolver, including its guards and filters. */
 type AroundResolver = (args: readonly unknown[], resolve: () => Promise<unknown>) => Promise<unknown>;
 
 type Create = (...parameters: unknown[]) => (...args: unknown[]) => Promise<unknown>;
 
-/** The parameters of `create` before its `contextType`: one of them is the name of the method. */
+/** The number of parameters of `create` before its `contextType`. One of them is the name of the method, which may be `graphql`, too. */
 const PARAMETERS_OF_THE_HANDLER = 4;
 
 /**
- * Calls every resolver through a function: interceptors see neither guards that deny nor, unless told to, the resolvers of fields.
+ * Calls every resolver through a function. Interceptors do not see guards that deny, nor, by default, the resolvers of fields.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/helpers/external-context-creator.ts `create`
- * @returns What works less well, if Nest has no such method or does not let it be replaced.
+ * @returns What works less well if Nest has no such method, or it cannot be replaced.
  */
 export function aroundResolvers(creator: ExternalContextCreator, around: AroundResolver): string | undefined {
   const { create } = creator as unknown as { create?: Create };

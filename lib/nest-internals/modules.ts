@@ -1,20 +1,20 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { Scope, type Type } from '@nestjs/common';
+import { Logger, Scope, type Type } from '@nestjs/common';
 import { type ModulesContainer, NestApplicationContext } from '@nestjs/core';
 
-/** A module of the application, as Nest keeps it. */
+/** Nest's object for a module of the application. */
 export type NestModule = ReturnType<ModulesContainer['get']> & object;
 
-/** A provider, as Nest keeps it. */
+/** Nest's object for a provider. */
 export type ProviderWrapper = NestModule extends { providers: Map<unknown, infer Wrapper> } ? Wrapper : never;
 
 /**
- * Has a module shut down before all others. Nest runs the hooks of modules by their distance from the root module, and those of global modules
- * last of all: a user's database would be gone by then.
+ * Makes a module shut down before all others. Nest runs the hooks of modules by their distance from the root module, and those of global modules
+ * last: the user's database would be closed by then.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/nest-application-context.ts `getModulesToTriggerHooksOn`
- * @returns What works less well, if Nest does not keep the distance.
+ * @returns What works less well if Nest does not keep the distance.
  */
 export function shutDownFirst(modules: ModulesContainer, metatype: Type): string | undefined {
   const ours = [...modules.values()].filter((module) => module.metatype === metatype);
@@ -24,13 +24,13 @@ export function shutDownFirst(modules: ModulesContainer, metatype: Type): string
 }
 
 /**
- * True if Nest makes a provider once, and the same for all.
+ * True if Nest creates a single instance of a provider.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/injector/instance-wrapper.ts `isDependencyTreeStatic`
  */
 export function isSingleton(wrapper: ProviderWrapper): boolean {
   if (wrapper.scope === Scope.TRANSIENT) return false;
-  // Without the method, the scope of a provider that depends on a request-scoped one is not known.
+  // Without the method, a provider that depends on a request-scoped one cannot be recognised.
   return typeof wrapper.isDependencyTreeStatic === 'function' ? wrapper.isDependencyTreeStatic() : wrapper.scope !== Scope.REQUEST;
 }
 
@@ -39,17 +39,17 @@ const LESS = 'a task that awaits `app.close()` may make the shutdown take its wh
 const closeListeners = new WeakMap<object, () => void>();
 const wrapped = new WeakSet<object>();
 
-/** A context of an application, as far as `close()` is concerned: `container` is protected. */
+/** The part of an application context that `close()` needs. `container` is protected. */
 interface Context {
   readonly container?: { getModules(): ModulesContainer };
 }
 
 /**
- * Calls a listener, in the context of the caller, when code calls `close()` of the application that has these modules. Once a shutdown is in
- * progress, Nest 12 calls no hook for it.
+ * Calls a listener, in the async context of the caller, when code calls `close()` of the application that has these modules. Nest 12 calls no hook
+ * for further calls once a shutdown is in progress.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/core/nest-application-context.ts `close`
- * @returns What works less well, if Nest does not let it be replaced.
+ * @returns What works less well if `close()` cannot be replaced.
  */
 export function onCloseCalled(modules: ModulesContainer, listener: () => void): string | undefined {
   closeListeners.set(modules, listener);
@@ -67,9 +67,31 @@ export function onCloseCalled(modules: ModulesContainer, listener: () => void): 
   return undefined;
 }
 
+/** The property in which Nest's `Logger` keeps the logger of `app.useLogger()`. */
+const LOGGER_IN_USE = 'staticInstanceRef';
+
+/**
+ * True if Nest's `Logger` passes lines to the logger of nestjs-pino, which writes `error(fields, message, context)` as one line with these fields. It is
+ * recognised by its members, as a bundler may have renamed it. Its `NativeLogger` takes the arguments of Nest's own logger.
+ *
+ * @see https://github.com/nestjs/nest/blob/master/packages/common/services/logger.service.ts `staticInstanceRef`
+ * @see https://github.com/iamolegga/nestjs-pino/blob/master/src/Logger.ts `call`
+ */
+export function loggerTakesFields(): boolean {
+  const logger: unknown = Reflect.get(Logger, LOGGER_IN_USE);
+  if (typeof logger !== 'object' || logger === null || !('contextName' in logger) || 'getContextAndMessagesToPrint' in logger) return false;
+  const { logger: pino } = logger as { logger?: unknown };
+  return typeof pino === 'object' && pino !== null && 'trace' in pino && 'assign' in pino;
+}
+
+/** The limitation if Nest does not tell which logger is in use. */
+export function loggerUnknown(): string | undefined {
+  return LOGGER_IN_USE in Logger ? undefined : 'nestjs-pino gets the name of a task as a part of the message, and not as a field';
+}
+
 const warned = new Set<string>();
 
-/** One warning for all that Nest has otherwise than this package expects. The applications of a process share it. */
+/** One warning for every difference between Nest and what this package expects. It is logged once per process. */
 export function internalsWarning(losses: readonly (string | undefined)[]): string | undefined {
   const lines = losses.filter((loss) => loss !== undefined);
   const key = lines.join();
@@ -77,7 +99,7 @@ export function internalsWarning(losses: readonly (string | undefined)[]): strin
   warned.add(key);
   return (
     `This version of Nest (@nestjs/core ${nestVersion()}) differs from those that nestjs-background-tasks was tested with, 11 and 12. ` +
-    `Tasks run, and this works less well:\n${lines.map((line) => `  ${line}\n`).join('')}Update nestjs-background-tasks, or report this`
+    `Tasks run, but with these limitations:\n${lines.map((line) => `  ${line}\n`).join('')}Update nestjs-background-tasks, or report this`
   );
 }
 
@@ -90,7 +112,7 @@ function nestVersion(): string {
   }
 }
 
-/** The `TransactionHost` of a connection: it knows whether the current code is in a transaction. */
+/** The `TransactionHost` of a connection. It knows whether the current code is in a transaction. */
 export interface TransactionHost {
   isTransactionActive(): boolean;
   withoutTransaction<Result>(func: () => Promise<Result>): Promise<Result>;
@@ -104,12 +126,12 @@ interface TransactionHostClass {
 const transactionHostClasses = new WeakMap<ModulesContainer, TransactionHostClass>();
 
 /**
- * The class `TransactionHost` of `@nestjs-cls/transactional`, if the application has the plugin. It is not imported, as most applications do not
- * have it, and a bundler would look for it.
+ * The class `TransactionHost` of `@nestjs-cls/transactional`, if the application has the plugin. It is not imported: most applications do not have
+ * it, and a bundler would try to resolve it.
  */
 export function transactionHostClass(modules: ModulesContainer): TransactionHostClass | undefined {
-  const known = transactionHostClasses.get(modules);
-  if (known) return known;
+  const found = transactionHostClasses.get(modules);
+  if (found) return found;
   for (const { providers } of modules.values()) {
     for (const { metatype } of providers.values()) {
       if (!isTransactionHostClass(metatype)) continue;
@@ -120,7 +142,7 @@ export function transactionHostClass(modules: ModulesContainer): TransactionHost
   return undefined;
 }
 
-/** By its members: a bundler may have renamed it. */
+/** Recognised by its members, as a bundler may have renamed it. */
 function isTransactionHostClass(metatype: unknown): metatype is TransactionHostClass {
   if (typeof metatype !== 'function' || !('getInstance' in metatype)) return false;
   const { prototype } = metatype as { prototype?: unknown };

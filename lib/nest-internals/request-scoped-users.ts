@@ -2,20 +2,20 @@ import { type InjectionToken, Scope } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import type { ProviderWrapper as Wrapper } from './modules.js';
 
-/** Something that Nest creates for each request because it injects a request-scoped provider, directly or through others. */
+/** A class that Nest creates for each request because it injects a request-scoped provider, directly or through others. */
 export interface RequestScopedUser {
-  /** From the user itself to that provider: the shortest path that passes through nothing request-scoped on purpose. */
+  /** The shortest path from the class to that provider that contains nothing request-scoped on purpose. */
   readonly path: readonly [user: Wrapper, ...Wrapper[]];
-  /** Those that inject it, or have it as an enhancer. */
+  /** The classes that inject it, or have it as an enhancer. */
   readonly dependents: readonly Wrapper[];
   /** Its token, if it is a global enhancer. */
   readonly globalToken: string | undefined;
-  /** For a global enhancer: whether it has a scope. Nest keeps one without a scope among the providers. */
+  /** For a global enhancer: true if it declares a scope. Nest keeps one without a scope among the providers. */
   readonly isInjectable: boolean;
 }
 
 /**
- * Everything below reads these, which Nest does not document.
+ * The undocumented properties that the functions below read.
  *
  * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/injector/instance-wrapper.ts
  */
@@ -34,7 +34,7 @@ const UNDOCUMENTED = [
 /**
  * All users of a provider, if it is request-scoped.
  *
- * @throws TypeError if this version of Nest lacks a property that is read here.
+ * @throws TypeError if this version of Nest lacks one of these properties.
  */
 export function requestScopedUsers(modules: ModulesContainer, token: InjectionToken): RequestScopedUser[] {
   const all = [...modules.values()];
@@ -50,14 +50,14 @@ export function requestScopedUsers(modules: ModulesContainer, token: InjectionTo
   const dependents = new Map<Wrapper, Wrapper[]>();
   for (const wrapper of wrappers) {
     for (const dependency of dependenciesOf(wrapper)) {
-      const known = dependents.get(dependency);
-      if (known) known.push(wrapper);
+      const others = dependents.get(dependency);
+      if (others) others.push(wrapper);
       else dependents.set(dependency, [wrapper]);
     }
   }
   const towardsProvider = new Map<Wrapper, Wrapper>();
   const found = requested.filter(({ scope }) => scope === Scope.REQUEST);
-  // Breadth first, from the provider outwards: the array grows while it is read.
+  // Breadth first, from the provider outwards. The array grows while the loop reads it.
   for (const injected of found) {
     for (const user of dependents.get(injected) ?? []) {
       if (towardsProvider.has(user)) continue;

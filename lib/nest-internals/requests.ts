@@ -1,17 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-/** A request as Express (`res`) and Fastify (`raw`) hand it out, or as Node does. */
+/** A request of Express (with `res`), of Fastify (with `raw`), or of Node. */
 export interface HttpRequest {
   readonly raw?: IncomingMessage;
   readonly res?: ServerResponse;
 }
 
-/** A response as Express and Fastify (`raw`) hand it out, or as Node does. */
+/** A response of Express or Node, or of Fastify (with `raw`). */
 export type HttpResponse = ServerResponse | { readonly raw: ServerResponse };
 
 /**
- * A map by request, kept in a property of the request itself. A `WeakMap` that every request goes into makes each collection of young garbage
- * look after it: a fifth of the processor time of a Fastify route that adds no task.
+ * A map by request, stored in a property of the request itself. A `WeakMap` with an entry for every request slows down each minor garbage
+ * collection: it took a fifth of the processor time of a Fastify route without tasks.
  */
 export class PerRequest<Value> {
   readonly #key: symbol;
@@ -31,9 +31,9 @@ export class PerRequest<Value> {
 
 const responses = new PerRequest<ServerResponse>('response');
 
-/** The object that Express, Fastify, and Fastify's middleware all see as the request. */
+/** Node's request, which Express, Fastify and Fastify's middleware share. */
 export function rawRequest(request: HttpRequest): object {
-  // Only Fastify's own request is no stream. On others, the application has put `raw` there; on Fastify's, `res`.
+  // Only Fastify's own request is not a stream. On any other, `raw` is a property that the application has set; on Fastify's, `res` is.
   return 'pipe' in request ? request : (request.raw ?? request);
 }
 
@@ -46,7 +46,7 @@ export function responseOf(request: HttpRequest | IncomingMessage): ServerRespon
   return ('res' in request ? request.res : undefined) ?? responses.get(request);
 }
 
-/** Lets `responseOf` find the response of a request where nothing leads from the one to the other. */
+/** Makes `responseOf` find the response of a request that has no reference to it. */
 export function linkResponse(request: object, response: ServerResponse): void {
   responses.set(request, response);
 }

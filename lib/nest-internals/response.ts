@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { clearInterval, setImmediate, setInterval } from 'node:timers';
 
-/** Calls the listener once, when the last byte is out or the connection is gone. */
+/** Calls the listener once, when the last byte is sent or the connection is gone. */
 export function onceOver(response: ServerResponse, listener: () => void): void {
   const stream = streamOf(response);
   let over = false;
@@ -12,19 +12,19 @@ export function onceOver(response: ServerResponse, listener: () => void): void {
     if (stream) forget(once);
     listener();
   };
-  // Over HTTP/2, a response is finished only when its stream has closed, and a client may leave its upload open.
+  // Over HTTP/2, a response finishes only when its stream has closed, and a client may leave its upload open.
   stream?.once('finish', () => onceSent(stream, once));
-  // 'finish' stays out when the client left, and comes twice under Fastify's `inject()`; 'close' comes always, but later.
+  // 'finish' is not emitted if the client left, and is emitted twice under Fastify's `inject()`. 'close' is always emitted, but later.
   if (response.writableFinished || response.destroyed) return once();
-  // Not with `once()`, which costs as much again: both come, or one does, and nothing after them.
+  // `once()` would double the cost and is not needed: nothing is emitted after these two.
   response.on('finish', once).on('close', once);
-  // Without a socket, it waits behind the responses to earlier requests, and if the connection closes, it does not learn of it.
-  // Or, over HTTP/2, its stream has closed already.
+  // A response without a socket waits for the responses to earlier requests, and is not notified when the connection closes.
+  // Over HTTP/2, it means that the stream has closed already.
   if (!response.socket) onceConnectionCloses(response, once);
   else if (stream) onceClosedByClient(stream, once);
 }
 
-/** The responses that wait on a connection share one listener, as a client may pipeline many requests. */
+/** All responses that wait on a connection share one listener, as a client may pipeline many requests. */
 const waiting = new WeakMap<Socket, Set<() => void>>();
 
 function onceConnectionCloses(response: ServerResponse, listener: () => void): void {
@@ -38,16 +38,16 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
     listeners = all;
   }
   listeners.add(listener);
-  // Its turn has come.
+  // The response gets its socket when its turn has come.
   response.once('socket', () => listeners.delete(listener));
 }
 
 /**
- * Returns what has responses tell of their requests when the server cuts them off: a file, or a generator, that failed half-way. A client that
- * leaves does not do it.
+ * Returns a function that observes whether the server cuts a response off, for example when a file or a generator fails half-way. A client that
+ * leaves does not count.
  */
 export function observeCutOffs(cutOff: (request: IncomingMessage) => void): (response: ServerResponse) => void {
-  // One for all responses: with another one for each, V8 keeps finished requests through several collections of young garbage.
+  // All responses share one function. With one for each, V8 retains finished requests over several minor garbage collections.
   const shared = destroyTelling(cutOff);
   return (response) => {
     // Middleware, or another copy of this package, may have replaced it.
@@ -61,7 +61,7 @@ function destroyTelling(
   replaced?: (error?: Error) => ServerResponse,
 ): ServerResponse['destroy'] {
   return function destroy(this: ServerResponse, error) {
-    // When a connection has closed, Node 24 destroys the responses that waited on it.
+    // When a connection closes, Node 24 destroys the responses that wait on it.
     if (!this.req.socket.destroyed) cutOff(this.req);
     if (replaced) return replaced(error);
     const prototype: ServerResponse = Object.getPrototypeOf(this);
@@ -80,8 +80,8 @@ export function isUpgrade({ req }: ServerResponse): boolean {
 }
 
 /**
- * Calls the listener with the status of the first thing that is written to the connection of a request that asked for an upgrade: WebSocket servers
- * write the answer to the handshake themselves, past the response, which lasts as long as the connection.
+ * Calls the listener with the status of the answer to an upgrade request. WebSocket servers write it directly to the connection and bypass the
+ * response, which lasts as long as the connection.
  *
  * @see https://github.com/websockets/ws/blob/master/lib/websocket-server.js `completeUpgrade`
  */
@@ -96,7 +96,7 @@ export function onceHandshakeAnswered(socket: Socket, listener: (status: number)
   };
 }
 
-/** Calls the listener when the head of a response is written. A head that HTTP/2 writes by itself is not seen. */
+/** Calls the listener when the head of a response is written. It does not see a head that HTTP/2 writes implicitly. */
 export function onceHeadWritten(response: ServerResponse, listener: () => void): void {
   const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
   response.writeHead = (...args: unknown[]) => {
@@ -106,7 +106,7 @@ export function onceHeadWritten(response: ServerResponse, listener: () => void):
   };
 }
 
-/** Calls the listener when a response whose client has left is ended all the same: there is no event for that any more. */
+/** Calls the listener when code ends a response whose client has left. There is no event for that. */
 export function onceAnswered(response: ServerResponse, listener: () => void): void {
   const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;
   response.end = (...args: unknown[]) => {
@@ -116,7 +116,7 @@ export function onceAnswered(response: ServerResponse, listener: () => void): vo
   };
 }
 
-/** A stream of HTTP/2. `_handle` is undocumented: without it, nothing counts as waiting on the connection. */
+/** A stream of HTTP/2. `_handle` is undocumented. Without it, no data counts as waiting on the connection. */
 interface Stream {
   once(event: 'finish', listener: () => void): unknown;
   readonly closed?: boolean;
@@ -126,15 +126,15 @@ interface Stream {
   readonly session?: { readonly destroyed: boolean; readonly socket?: { readonly _handle?: { readonly writeQueueSize?: number } | null } };
 }
 
-/** The time between two looks at the streams. */
+/** The time between two checks of the streams. */
 const INTERVAL_MS = 250;
 
-/** `NGHTTP2_STREAM_STATE_IDLE`: the state of a stream that the protocol knows no more. */
+/** `NGHTTP2_STREAM_STATE_IDLE`: the state of a stream that the protocol has forgotten. */
 const UNKNOWN = 1;
 
-/** The listeners that wait for the end of a stream. One stream may have several: the lists of applications mounted in one another, and the shutdown. */
+/** The listeners that wait for the end of a stream. A stream may have several: for the lists of nested applications, and for the shutdown. */
 const watchedStreams = new Map<() => void, Stream>();
-let looking: NodeJS.Timeout | undefined;
+let checkInterval: NodeJS.Timeout | undefined;
 
 /** The stream of a response over HTTP/2. */
 function streamOf(response: ServerResponse): Stream | undefined {
@@ -142,42 +142,42 @@ function streamOf(response: ServerResponse): Stream | undefined {
 }
 
 /**
- * Calls the listener when the client has closed the stream of its response without an error, as `close()` of Node's own client does, before all of
- * it was sent. Node tells nobody, not even when the connection is gone: no 'finish', no 'close'. So streams are looked at, until `forget`.
+ * Calls the listener when the client has closed the stream without an error before the whole response was sent, as `close()` of Node's own client
+ * does. Node emits neither 'finish' nor 'close' then, even when the connection is gone. So streams are checked at intervals, until `forget`.
  */
 function onceClosedByClient(stream: Stream, listener: () => void): void {
   watchedStreams.set(listener, stream);
-  looking ??= setInterval(look, INTERVAL_MS).unref();
+  checkInterval ??= setInterval(checkStreams, INTERVAL_MS).unref();
 }
 
 function forget(listener: () => void): void {
   if (!watchedStreams.delete(listener) || watchedStreams.size > 0) return;
-  clearInterval(looking);
-  looking = undefined;
+  clearInterval(checkInterval);
+  checkInterval = undefined;
 }
 
-function look(): void {
+function checkStreams(): void {
   for (const [listener, stream] of watchedStreams) if (isCutShort(stream) || isSent(stream)) listener();
 }
 
-/** How often a stream that has finished is looked at in the next turns, in which its last bytes mostly go out. */
+/** The number of turns of the event loop in which a finished stream is checked. Its last bytes are mostly sent by then. */
 const TURNS = 10;
 
-/** Calls the listener when all of a finished stream is on the network: in a turn of the event loop soon, or when the streams are looked at. */
+/** Calls the listener when all data of a finished stream is sent: in one of the next turns of the event loop, or at the next check of the streams. */
 function onceSent(stream: Stream, listener: () => void, turns = TURNS): void {
   if (isSent(stream)) listener();
   else if (turns > 0) setImmediate(() => onceSent(stream, listener, turns - 1));
 }
 
-/** True if the end of a stream was sent, and nothing of it waits on the connection. */
+/** True if the end of a stream was sent, and no data waits on the connection. */
 function isSent({ writableFinished, state, session }: Stream): boolean {
   return writableFinished === true && state?.localClose === 1 && !session?.socket?._handle?.writeQueueSize;
 }
 
-/** True if nothing more of a stream will be sent. If some of it still waits on the connection, its 'finish' is to come. */
+/** True if no more data of a stream will be sent. If some still waits on the connection, 'finish' is yet to be emitted. */
 function isCutShort(stream: Stream): boolean {
   const { session } = stream;
-  // A destroyed stream has a 'close' to come.
+  // A destroyed stream has yet to emit 'close'.
   if (!stream.closed || stream.destroyed || !session || session.destroyed) return false;
   return stream.state?.state === UNKNOWN && !session.socket?._handle?.writeQueueSize;
 }

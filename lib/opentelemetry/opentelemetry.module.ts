@@ -15,7 +15,7 @@ import {
   trace,
 } from '@opentelemetry/api';
 import { jobOf } from '../engine/named-call.js';
-import { CoreModule } from '../module/core.module.js';
+import { BackgroundTasksCoreModule } from '../module/core.module.js';
 import { BackgroundTasksRunner } from '../request/background-tasks.runner.js';
 import type { BackgroundTask } from '../task/background-task.js';
 import { messageOf, stackOf, typeOf } from '../task/describe.js';
@@ -27,15 +27,15 @@ const SCOPE = 'nestjs-background-tasks';
 
 const log = diag.createComponentLogger({ namespace: SCOPE });
 
-/** Seconds: the boundaries of OpenTelemetry's conventions for HTTP, and further on, as a task may take its time. */
-const DURATIONS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 300];
+/** The boundaries of OpenTelemetry's conventions for HTTP, in seconds, and higher ones for long tasks. */
+const DURATIONS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 300];
 
-/** The runners of the applications that are open: OpenTelemetry observes the process. */
+/** The runners of all open applications, as OpenTelemetry observes the whole process. */
 const runners = new Set<BackgroundTasksRunner>();
 let stop: () => void;
 
 /**
- * A span per task, and metrics, through the tracer and meter providers that are registered with `@opentelemetry/api`.
+ * Creates a span for each task, and metrics, through the tracer and meter providers registered with `@opentelemetry/api`.
  *
  * @example
  * ```ts
@@ -43,7 +43,7 @@ let stop: () => void;
  * export class AppModule {}
  * ```
  */
-@Module({ imports: [CoreModule] })
+@Module({ imports: [BackgroundTasksCoreModule] })
 export class BackgroundTasksOpenTelemetryModule implements OnModuleInit, OnApplicationShutdown {
   constructor(private readonly runner: BackgroundTasksRunner) {}
 
@@ -57,18 +57,21 @@ export class BackgroundTasksOpenTelemetryModule implements OnModuleInit, OnAppli
   }
 }
 
-/** Traces and counts every task of the process. Returns a function that ends that. */
+/** Traces and counts every task of the process. Returns a function that stops it. */
 function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () => void {
   const tracer = trace.getTracer(SCOPE);
   const meter = metrics.getMeter(SCOPE);
   const ended = meter.createCounter('background_tasks.ended', { unit: '{task}', description: 'Tasks that completed or failed.' });
   const discarded = meter.createCounter('background_tasks.discarded', { unit: '{task}', description: 'Tasks that never started.' });
-  const active = meter.createObservableGauge('background_tasks.active', { unit: '{task}', description: 'Tasks that run now.' });
-  const pending = meter.createObservableGauge('background_tasks.pending', { unit: '{task}', description: 'Tasks that wait to start.' });
+  const active = meter.createObservableGauge('background_tasks.active', { unit: '{task}', description: 'Tasks that are running.' });
+  const pending = meter.createObservableGauge('background_tasks.pending', {
+    unit: '{task}',
+    description: 'Tasks that are waiting to start.',
+  });
   const duration = meter.createHistogram('background_tasks.duration', {
     unit: 's',
-    description: 'How long tasks ran.',
-    advice: { explicitBucketBoundaries: DURATIONS },
+    description: 'Duration of tasks.',
+    advice: { explicitBucketBoundaries: DURATIONS_SECONDS },
   });
 
   const around: TaskTracer['around'] = (task, call) => {
@@ -127,7 +130,7 @@ function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () => void {
   };
 }
 
-/** What a worker did not get to run to its end has not failed: another one will run it. */
+/** True for a task that its worker gave back. It has not failed: another worker will run it. */
 function isGivenBack(task: BackgroundTask, error: unknown): boolean {
   return jobOf(task) !== undefined && error instanceof BackgroundTasksShutdownError;
 }
@@ -136,7 +139,7 @@ function sum(runners: ReadonlySet<BackgroundTasksRunner>, countOf: (runner: Back
   return [...runners].reduce((total, runner) => total + countOf(runner), 0);
 }
 
-/** Has OpenTelemetry do something. That a processor, sampler or propagator throws is told where it tells its own errors; tasks go on. */
+/** Calls OpenTelemetry. If a processor, sampler or propagator throws, its error goes to OpenTelemetry's own log, and the task goes on. */
 function contained<Result>(work: () => Result): Result | undefined {
   try {
     return work();
@@ -144,16 +147,16 @@ function contained<Result>(work: () => Result): Result | undefined {
     try {
       log.error('OpenTelemetry failed, and the background task goes on without it', error);
     } catch {
-      // Nor does a logger that throws stop a task.
+      // A logger that throws must not stop a task, either.
     }
     return undefined;
   }
 }
 
-/** In the place of one that could not be started. */
+/** Replaces a span that could not be started. */
 const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
-/** Starts the span of a task, and returns it with the context that it is active in. In a worker, it goes on with the trace that the task was added in. */
+/** Starts the span of a task, and returns it with the context in which it is active. In a worker, it continues the trace of the code that added the task. */
 function startSpan(tracer: Tracer, task: BackgroundTask): [Span, Context] {
   const { name } = task;
   const job = jobOf(task);
@@ -164,7 +167,7 @@ function startSpan(tracer: Tracer, task: BackgroundTask): [Span, Context] {
   return [span, trace.setSpan(parent, span)];
 }
 
-/** Gives a span what its task failed with; returns the `error.type`. */
+/** Records the error of a failed task in its span. Returns the `error.type`. */
 function recordError(span: Span, error: unknown): string {
   const [type, message, stack] = [typeOf(error), messageOf(error), stackOf(error)];
   span.setAttribute('error.type', type);
@@ -173,7 +176,7 @@ function recordError(span: Span, error: unknown): string {
   return type;
 }
 
-/** The active trace, for a worker to go on with. */
+/** The headers of the active trace, for a worker to continue it. */
 function headersOfTrace(): TraceHeaders {
   const headers: Record<string, string> = {};
   contained(() => propagation.inject(context.active(), headers));

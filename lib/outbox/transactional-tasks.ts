@@ -4,7 +4,7 @@ import { Transaction, type TransactionSource, runTransaction } from '../engine/t
 import { type TransactionHost, transactionHostClass } from '../nest-internals/modules.js';
 import { invalid } from '../task/validation.js';
 
-/** An adapter of `@nestjs-cls/transactional`, whose own types are not known here, as the package may not be installed. */
+/** An adapter of `@nestjs-cls/transactional`. Its own types are not imported, as the package may not be installed. */
 export interface TransactionalAdapter<Tx = unknown> {
   optionsFactory(...args: never[]): { getFallbackInstance(): Tx };
 }
@@ -14,15 +14,15 @@ export type TxOf<Adapter> = Adapter extends TransactionalAdapter<infer Tx> ? Tx 
 
 type Work = () => Promise<unknown>;
 
-/** The part of an adapter that the plugin uses. It calls the methods on options that also have the name of the connection. */
+/** The part of an adapter that the plugin uses. It calls these methods on an object that also has the name of the connection. */
 interface Adapter<Tx> {
   optionsFactory(connection: unknown, extraProviders: unknown[]): AdapterOptions<Tx>;
   extraProviderTokens?: unknown[];
 }
 
 interface AdapterOptions<Tx> {
-  wrapWithTransaction(options: unknown, func: Work, setTx: (tx?: Tx) => void): Promise<unknown>;
-  wrapWithNestedTransaction?(options: unknown, func: Work, setTx: (tx?: Tx) => void, tx: Tx): Promise<unknown>;
+  wrapWithTransaction: (options: unknown, func: Work, setTx: (tx?: Tx) => void) => Promise<unknown>;
+  wrapWithNestedTransaction?: (options: unknown, func: Work, setTx: (tx?: Tx) => void, tx: Tx) => Promise<unknown>;
 }
 
 interface MergedOptions {
@@ -30,13 +30,13 @@ interface MergedOptions {
 }
 
 /**
- * Has tasks follow the transactions of an adapter of `@nestjs-cls/transactional`: a task that runs on success and is added in a transaction starts
- * after its COMMIT, and is discarded if it is rolled back, also if the exception is caught. Savepoints, `REQUIRES_NEW` and `withoutTransaction()`
- * count as what they are.
+ * Makes tasks follow the transactions of an adapter of `@nestjs-cls/transactional`: a task that is added in a transaction and runs on success starts
+ * after the COMMIT, and is discarded on a rollback, even if the exception is caught. Savepoints, `REQUIRES_NEW` and `withoutTransaction()` are
+ * respected.
  *
- * @param from makes the client with which an outbox saves the tasks that go to an engine, such as `fromTypeOrm`. Needed with an outbox.
+ * @param from makes the client with which an outbox saves the tasks for an engine, such as `fromTypeOrm`. Required with an outbox.
  * @returns the adapter
- * @throws BackgroundTasksError `INVALID_OPTION` for something else than an adapter
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for anything but an adapter
  * @example
  * ```ts
  * new ClsPluginTransactional({ adapter: transactionalTasks(new TransactionalAdapterTypeOrm({ … }), fromTypeOrm) });
@@ -48,12 +48,17 @@ export function transactionalTasks<Given extends TransactionalAdapter>(
 ): Given {
   const given: unknown = adapter;
   if (!isAdapter<TxOf<Given>>(given)) {
-    throw invalid('INVALID_OPTION', 'the first argument of transactionalTasks()', 'an adapter of @nestjs-cls/transactional', adapter);
+    throw invalid(
+      'BACKGROUND_TASK_INVALID_OPTION',
+      'the first argument of transactionalTasks()',
+      'an adapter of @nestjs-cls/transactional',
+      adapter,
+    );
   }
   if (from !== undefined && typeof from !== 'function') {
-    throw invalid('INVALID_OPTION', 'the second argument of transactionalTasks()', 'a function such as fromTypeOrm', from);
+    throw invalid('BACKGROUND_TASK_INVALID_OPTION', 'the second argument of transactionalTasks()', 'a function such as fromTypeOrm', from);
   }
-  // In place, as its class may keep private fields.
+  // Patched in place, as its class may have private fields.
   const optionsFactory = given.optionsFactory.bind(given);
   given.optionsFactory = (connection, extraProviders) => {
     const modules = extraProviders.pop() as ModulesContainer;
@@ -91,7 +96,7 @@ function withTasks<Tx>(
       return result;
     },
   };
-  // An own property, as the plugin asks for one.
+  // An own property, as the plugin requires one.
   if (wrapWithNestedTransaction) {
     wrapped.wrapWithNestedTransaction = function (this: MergedOptions, settings, func, setTx, tx) {
       const outer = Transaction.innermostOf(sourceOf(modules, this));

@@ -19,15 +19,20 @@ import type { Lifetime } from './lifetime.js';
 import { CurrentRequest, lifetimeOf } from './lists.js';
 import { type HandlerOptions, HandlerRun, observeHandler, runHandler } from './run-handler.js';
 
-/** Opens the list of each request and tells it how the handler ended. The module installs it outside every other interceptor. */
+/** Opens the list of each request, and sets its outcome when the handler ends. The module installs it as the outermost interceptor. */
 @Injectable()
 export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit {
   /** @internal */
   readonly resolvers: Resolvers;
+  /**
+   * True once a message of a microservice has been received. Such an application has no HTTP server that listens.
+   * @internal
+   */
+  receivesMessages = false;
   readonly #runner: Runner;
   readonly #current: CurrentRequest;
   readonly #moduleRef: ModuleRef;
-  /** The list that a test has put in place of the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
+  /** The list of a test that replaces the provider, with `overrideProvider(BackgroundTasks).useValue(list)`. */
   #override: { readonly injected: BackgroundTasks } | undefined;
 
   /** @internal */
@@ -56,7 +61,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     const type = context.getType<string>();
     const request = requestOfContext(type, context.getArgs()) ?? (type === 'ws' ? beginGatewayMessage(context) : undefined);
     const lifetime = request && this.#open(request, type);
-    // The function around resolvers does the same for their guards and filters, too.
+    // The function around resolvers does this for them, and for their guards and filters.
     if (!lifetime || (type === 'graphql' && this.resolvers.areWrapped)) return next.handle();
     const handler = context.getHandler();
     const isEndless = type === 'http' && sendsEvents(handler);
@@ -96,6 +101,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   }
 
   #open(request: object, type: string): Lifetime | undefined {
+    if (type === 'rpc') this.receivesMessages = true;
     if (!this.#override) return lifetimeOf(request, type, this.#runner);
     lifetimes.set(request, this.#override);
     return undefined;

@@ -12,17 +12,17 @@ import { WorkLifetime } from './lifetime.js';
 import { CurrentRequest } from './lists.js';
 import { runHandler } from './run-handler.js';
 
-/** Whether what this process needs to send and to run tasks is there. */
+/** The health of everything that this process needs to send and to run tasks. */
 export interface BackgroundTasksHealth {
-  /** False if `engine` or `outbox` has something that is `false`. Without an engine, nothing can be missing. */
+  /** False if a value of `engine` or `outbox` is `false`. Always true without an engine. */
   readonly ok: boolean;
-  /** With an engine alone. */
+  /** Only with an engine. */
   readonly engine?: EngineHealth;
-  /** With an outbox alone. */
+  /** Only with an outbox. */
   readonly outbox?: {
     /** True if its table can be read. */
     readonly works: boolean;
-    /** The problem, for a log: it may name servers and users. */
+    /** The problem. For logs only, as it may name servers and users. */
     readonly problem?: string;
   };
 }
@@ -34,7 +34,7 @@ export class BackgroundTasksRunner {
   readonly #workerHost: WorkerHost | undefined;
   readonly #relay: Relay | undefined;
 
-  /** Made by `BackgroundTasksModule`: inject it. @internal */
+  /** Created by `BackgroundTasksModule`; inject it. @internal */
   constructor(runner = new Runner(), current = new CurrentRequest(runner), workerHost?: WorkerHost, relay?: Relay) {
     this.#runner = runner;
     this.#current = current;
@@ -42,32 +42,32 @@ export class BackgroundTasksRunner {
     this.#relay = relay;
   }
 
-  /** The tasks that run now. */
+  /** The number of running tasks. */
   get activeCount(): number {
     return this.#runner.counters.active;
   }
 
-  /** The tasks that were added and have not started, those of requests in flight included. */
+  /** The number of tasks that were added and have not started, including those of requests in flight. */
   get pendingCount(): number {
     return this.#runner.counters.pending;
   }
 
-  /** The tasks that were discarded since the application started: by the outcome of their request, behind a failed task, or cancelled. */
+  /** The number of tasks discarded since the application started: because of their request's outcome, after a failed task, or cancelled. */
   get discardedCount(): number {
     return this.#runner.counters.discarded;
   }
 
   /**
-   * Fires as the shutdown begins, before anything is waited for. End here what would keep requests open: event streams and long polls, for
-   * example with `takeUntil(fromEvent(runner.closing, 'abort'))`. `onModuleDestroy` comes after the wait for requests and tasks.
+   * Fires when the shutdown begins, before it waits for anything. Use it to end event streams and long polls, which would keep requests open, for
+   * example with `takeUntil(fromEvent(runner.closing, 'abort'))`. `onModuleDestroy` is called after the wait for requests and tasks.
    */
   get closing(): AbortSignal {
     return this.#runner.closing;
   }
 
   /**
-   * Tells whether what this process needs to send and to run tasks is there: for a readiness probe. Not for a liveness probe: a restart does not
-   * bring a server back, and the process needs none when it comes. It asks the engine, which sends its server a ping at most. Never rejects.
+   * Checks everything that this process needs to send and to run tasks. Use it for a readiness probe, not for a liveness probe: a restart does not
+   * bring a server back, and the process reconnects without one. The engine sends its server a ping at most. Never rejects.
    */
   async health(): Promise<BackgroundTasksHealth> {
     const [engine, problem] = await Promise.all([this.#workerHost?.health(), this.#relay?.problem()]);
@@ -78,26 +78,31 @@ export class BackgroundTasksRunner {
   }
 
   /**
-   * Calls a function with a list of its own, for work that is no request: a cron job, a listener, a consumer, a command.
+   * Calls a function with a new list. Use it outside requests: in a cron job, a listener, a consumer, a command.
    *
-   * The tasks of the list start when the function has settled. An exception is the failure of this work, and is thrown on. `app.close()` waits
-   * for the function, as it waits for a request. Under `Scope.DEFAULT`, what is injected is this list for as long as the function works.
+   * The tasks of the list start when the function has settled. If the function throws, the outcome is a failure, and the exception is rethrown.
+   * `app.close()` waits for the function as for a request. Under `Scope.DEFAULT`, the injected list is this one while the function runs.
    *
-   * @returns What the function returns. Under `flush: 'before-response'`, as soon as the engine has the tasks.
-   * @throws What the function throws; a `BackgroundTasksEngineError` if the engine does not take the tasks in time.
+   * @returns The result of the function. Under `flush: 'before-response'`, as soon as the engine has the tasks.
+   * @throws The exception of the function; a `BackgroundTasksEngineError` if the engine does not accept the tasks in time.
    */
   async within<Result>(func: (tasks: BackgroundTasks) => Result | PromiseLike<Result>): Promise<Result> {
-    if (typeof func !== 'function') throw invalid('INVALID_TASK', 'what within() calls', 'a function', func);
-    const lifetime = new WorkLifetime(this.#runner);
-    const options = { current: this.#current, waitsForEngine: true };
-    return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
+    if (typeof func !== 'function') throw invalid('BACKGROUND_TASK_INVALID_TASK', 'the argument of within()', 'a function', func);
+    const call = async (): Promise<Result> => {
+      const lifetime = new WorkLifetime(this.#runner);
+      const options = { current: this.#current, waitsForEngine: true };
+      return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
+    };
+    const transaction = Transaction.current(this.#runner);
+    // A savepoint, so that its failure discards its tasks even if the transaction commits.
+    return transaction ? transaction.savepoint(call) : call();
   }
 
   /**
-   * Adds a task of no request: it starts now, and is tracked, as any other. For a cache to warm during a login, or a value to refresh after it was
-   * served stale.
+   * Adds a task that belongs to no request. It starts immediately, and is tracked like any other: for example to warm a cache during a login, or
+   * to refresh a value that was served stale.
    *
-   * @throws BackgroundTasksError as `addTask()` of a list.
+   * @throws BackgroundTasksError See `BackgroundTasks#addTask`.
    */
   addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
     func: TheFunctionItself<Args>,
@@ -110,19 +115,19 @@ export class BackgroundTasksRunner {
   ): BackgroundTask;
   addTask(first: unknown, ...rest: unknown[]): BackgroundTask {
     const task = makeTask(first, rest);
-    // A list of its own, so that no other task holds it up.
+    // A list of its own, so that it waits for no other task.
     this.#runner.add(this.#runner.listOutsideRequest(), task);
     return task;
   }
 
   /**
-   * Calls a function that opens a transaction, and calls `join` around the work inside of it. Tasks that run on success and are added in that work
-   * are part of the transaction: they start after its COMMIT, whatever becomes of the request, and are discarded if it is rolled back, also if
-   * the exception is caught. In a request, they wait for the response all the same. With an outbox, those that go to an engine are saved in the
-   * transaction, and need its client.
+   * Calls a function that opens a transaction, and that wraps the work inside it in `join`. Tasks that are added in that work and run on success are
+   * part of the transaction: they start after its COMMIT, whatever the outcome of the request, and are discarded on a rollback, even if the exception
+   * is caught. In a request, they still wait for the response. With an outbox, tasks for an engine are saved in the transaction; pass `join` its
+   * client.
    *
-   * A call of `join` inside that work is for a savepoint. A further call after it is for another attempt of the transaction. The function returns
-   * when the COMMIT is over, and throws if there was none.
+   * Call `join` inside that work for a savepoint, and after it for another attempt of the transaction. The function has to return after the COMMIT,
+   * and to throw if there was none.
    *
    * @example
    * ```ts
@@ -130,46 +135,47 @@ export class BackgroundTasksRunner {
    *   this.dataSource.transaction((manager) => join(fromTypeOrm(manager), () => this.place(manager, id))),
    * );
    * ```
-   * @returns What the function returns.
-   * @throws What the function throws.
+   * @returns The result of the function.
+   * @throws The exception of the function.
    */
   async transaction<Result>(func: (join: JoinTransaction) => Result | PromiseLike<Result>): Promise<Result> {
-    if (typeof func !== 'function') throw invalid('INVALID_TASK', 'what transaction() calls', 'a function', func);
+    if (typeof func !== 'function') throw invalid('BACKGROUND_TASK_INVALID_TASK', 'the argument of transaction()', 'a function', func);
     const { log } = this.#runner;
     if (Transaction.current(this.#runner)) {
       log.warn(
-        '`runner.transaction()` was called inside of another one, and its tasks do not depend on that: for a savepoint, call the outer `join` again',
+        '`runner.transaction()` was called inside another one; its tasks do not depend on the outer transaction. For a savepoint, call the outer `join` again',
       );
     }
     const { result, isJoined } = await runTransaction(this.#runner, func);
-    if (!isJoined) log.warn('`runner.transaction()` has ended without a call of `join`, so that no task was part of the transaction');
+    if (!isJoined)
+      log.warn('`runner.transaction()` ended without calling `join`, so no task was part of the transaction; call `join` around the work');
     return result;
   }
 
   /**
-   * The task that has this id, while it waits or runs in this process. A task for an engine is found until the engine has it.
+   * The task with this id, while it waits or runs in this process. A task for an engine is found until the engine has it.
    */
   find(id: string): BackgroundTask | undefined {
     return this.#runner.tasksById.get(id);
   }
 
   /**
-   * The state of the task that has this id: from this process while the task waits or runs here, and from the engine once the engine has it,
-   * so that any process can answer for any task.
+   * The state of the task with this id: from this process while the task waits or runs here, and from the engine once the engine has it. Any process
+   * can look up the tasks of an engine.
    *
-   * In process, the states of the last 1000 tasks that have ended are kept, of those alone whose `id` was read. An engine keeps tasks that have
-   * ended for as long as it is configured to.
+   * In process, the states of the last 1000 ended tasks whose `id` was read are kept. An engine keeps ended tasks for as long as it is configured
+   * to.
    *
-   * @returns undefined for a task that nobody knows, or remembers
-   * @throws The error of the engine, if its server cannot be asked.
+   * @returns undefined for a task that is unknown, or no longer kept
+   * @throws The error of the engine, if its server cannot be reached.
    */
   state(id: string): Promise<TaskState | undefined> {
     return this.#runner.state(id);
   }
 
   /**
-   * Resolves when no task is pending or active, and every `onError` has ended. A test can call it as soon as it has the answer: tasks count from
-   * the moment they were added.
+   * Resolves when no task is pending or active and every `onError` has ended. A test can call it as soon as it has the response: tasks are pending
+   * from the moment they are added.
    */
   onIdle(): Promise<void> {
     this.#runner.idleRequested();

@@ -9,21 +9,20 @@ import { BackgroundTasksError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { registerCopy, tasksOf, tasksOfContext } from './context.js';
 
-/** The tasks of a request, as FastAPI's `BackgroundTasks`. */
+/** The tasks of a request, like FastAPI's `BackgroundTasks`. */
 export interface BackgroundTasks {
-  /** The tasks added so far. Those of a request leave its list when they start. */
+  /** The tasks added so far. A task of a request leaves the list when it starts. */
   readonly tasks: readonly BackgroundTask[];
 
   /**
-   * Adds a function, to be called with these arguments once the response is out. Returns the task, to hold on to: its `id`, how it `ended`, and
-   * `cancel()`.
+   * Adds a function to be called with these arguments after the response. Returns the task, to follow or cancel it: `id`, `ended`, `cancel()`.
    *
-   * A plain method goes into a closure, with its values as arguments: `addTask((to) => this.mail.send(to), dto.email)`. A bare
-   * `this.mail.send` has lost its `this`, which cannot be detected. A closure that takes no arguments reads what the handler may change later.
-   * A `@BackgroundTask()` method is passed itself: `addTask(this.mail.sendInvoice, dto.email)`.
+   * Wrap a plain method in a closure, and pass its values as arguments: `addTask((to) => this.mail.send(to), dto.email)`. A bare
+   * `this.mail.send` loses its `this`, which this package cannot detect. A closure without arguments sees later changes that the handler makes.
+   * Pass a `@BackgroundTask()` method as it is: `addTask(this.mail.sendInvoice, dto.email)`.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` without a function, `INVALID_OPTION` for a bad option, `OVERFLOW` beyond `maxPending`,
-   * `SHUTDOWN` once the application has closed.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option, `BACKGROUND_TASK_OVERFLOW` if `maxPending` tasks wait
+   * already, `BACKGROUND_TASK_SHUTDOWN` once the application has closed.
    */
   addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
     func: TheFunctionItself<Args>,
@@ -36,22 +35,22 @@ export interface BackgroundTasks {
   ): BackgroundTask;
 
   /**
-   * Runs the tasks of a list made by hand, in order, each once, whatever its `runOn`; tasks that they add run, too.
+   * Runs the tasks of a list made by hand, in order, once each. `runOn` is ignored. Tasks that they add run as well.
    *
    * @throws The error of the task that failed; an `AggregateError` if several did.
    */
   run(): Promise<void>;
 
-  /** What `JSON.stringify` makes of the list: its tasks, without their arguments. */
+  /** Used by `JSON.stringify`: the tasks, without their arguments. */
   toJSON(): readonly BackgroundTask[];
 }
 
 export interface BackgroundTasksConstructor {
   readonly prototype: BackgroundTasks;
   /**
-   * A list made by hand, for a unit test. Inject the list of a request instead.
+   * Makes a list by hand, for a unit test. To get the list of a request, inject it instead.
    *
-   * @throws BackgroundTasksError `INVALID_TASK` if it is given anything but an array of tasks.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if `tasks` is not an array of tasks.
    */
   new (tasks?: readonly BackgroundTask[]): BackgroundTasks;
   (): ParameterDecorator;
@@ -59,19 +58,19 @@ export interface BackgroundTasksConstructor {
    * The list of an execution context, of a request, or of a GraphQL context, without injection: for guards, interceptors, filters and middleware
    * that stay singletons.
    *
-   * @throws BackgroundTasksError `MODULE_NOT_IMPORTED` if no open application has the request, `UNSUPPORTED_CONTEXT` if there is none.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_MODULE_NOT_IMPORTED` if no open application has the request, `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if there is no request.
    */
   of(context: ExecutionContext | object): BackgroundTasks;
 }
 
-/** Where the tasks of a `BackgroundTasks` go: the list of a request, or one made by hand. */
+/** The target of a `BackgroundTasks`: the list of a request, or a list made by hand. */
 export interface TasksTarget {
   readonly tasks: readonly Task[];
   add(task: Task): void;
   run(): Promise<void>;
 }
 
-/** The key of the target. Code that freezes objects and all that they hold does not find it, and a proxy does, unlike a private field. */
+/** The key of the target. Unlike a private field, it works through a proxy; and code that deep-freezes objects does not see a symbol. */
 const TARGET = Symbol('target');
 
 /** The implementation behind `BackgroundTasks`. It is never written to, so that a frozen one works. */
@@ -111,10 +110,10 @@ class Tasks {
 }
 
 /**
- * The tasks that run once the response of the current request is out, as FastAPI's `BackgroundTasks`.
+ * The tasks that run after the response of the current request, like FastAPI's `BackgroundTasks`.
  *
- * Take it as a parameter of a handler, `@BackgroundTasks() tasks: BackgroundTasks`, or inject it by its type. Either way it is the one list of
- * the request. Injection makes a provider request-scoped; the parameter does not.
+ * Take it as a parameter of a handler, `@BackgroundTasks() tasks: BackgroundTasks`, or inject it by its type. Both give you the one list of the
+ * request. Injection makes a provider request-scoped; the parameter does not.
  */
 export const BackgroundTasks: BackgroundTasksConstructor = classAndDecorator(
   Tasks,
@@ -123,25 +122,25 @@ export const BackgroundTasks: BackgroundTasksConstructor = classAndDecorator(
   (tasks?: readonly Task[]) => new Tasks(new HandMadeList(tasks)),
 );
 
-/** A `BackgroundTasks` whose tasks go to a target. */
+/** Makes a `BackgroundTasks` that adds its tasks to a target. */
 export function tasksFor(target: TasksTarget): BackgroundTasks {
-  // Its types of tasks are the narrower ones of users.
+  // `BackgroundTasks` has narrower types, for users.
   return new Tasks(target) as unknown as BackgroundTasks;
 }
 
 Injectable({ scope: Scope.REQUEST })(BackgroundTasks);
-// If it is listed as a provider, Nest would make lists that nobody runs. As it finds no such dependency, it stops at boot, and says this.
+// If users list it as a provider, Nest would make lists that nothing runs. This dependency does not exist, so that Nest fails at boot with this text.
 Inject('the list of a request: import BackgroundTasksModule, and leave BackgroundTasks out of `providers`')(BackgroundTasks, undefined, 0);
 
 const HandlerParameter = createParamDecorator((_: unknown, context: ExecutionContext) => tasksOfContext(context));
 
 function decorateParameter(...decorated: unknown[]): ParameterDecorator {
-  if (decorated.length > 0) throw misplaced('has no parentheses', decorated);
+  if (decorated.length > 0) throw misplaced('is missing its parentheses', decorated);
   registerCopy();
   return (...where) => {
     const [target, method, index] = where;
-    // Where types are not checked, it may be on a property, a method or a class.
-    if (typeof index !== 'number') throw misplaced('is no parameter decorator there', where);
+    // Without type checks, it may be on a property, a method or a class.
+    if (typeof index !== 'number') throw misplaced('cannot be used here', where);
     if (method === undefined) return Inject(BackgroundTasks)(target, method, index);
     HandlerParameter()(target, method, index);
     // A global ValidationPipe with `validateCustomDecorators` validates, and clones, values whose type is a class. It leaves Object alone.
@@ -150,11 +149,11 @@ function decorateParameter(...decorated: unknown[]): ParameterDecorator {
   };
 }
 
-function misplaced(what: string, [target, key]: unknown[]): BackgroundTasksError {
+function misplaced(problem: string, [target, key]: unknown[]): BackgroundTasksError {
   const owner = typeof target === 'function' ? target.name : String(target?.constructor.name);
   return new BackgroundTasksError(
-    'UNSUPPORTED_CONTEXT',
-    `@BackgroundTasks ${what}, on ${owner}${key === undefined ? '' : `.${String(key)}`}: write \`@BackgroundTasks() tasks: BackgroundTasks\` for a ` +
+    'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+    `@BackgroundTasks ${problem}, on ${owner}${key === undefined ? '' : `.${String(key)}`}: write \`@BackgroundTasks() tasks: BackgroundTasks\` for a ` +
       'parameter of a handler or of a constructor, and `@Inject() tasks: BackgroundTasks` for a property',
   );
 }

@@ -3,12 +3,12 @@ import { type HttpRequest, PerRequest, rawRequest, responseOf } from '../nest-in
 import { BackgroundTasksError } from '../task/errors.js';
 
 /**
- * The lifetime of each request, or the override of a test, by the one object that all code of the request has in common: the raw request, or
- * an object that stands for the message.
+ * The lifetime of each request, or the override of a test, by the object that all code of a request shares: the raw request, or an object that
+ * represents the message.
  */
 export const lifetimes = new PerRequest<{ readonly injected: object }>('BackgroundTasks');
 
-/** That object, among the arguments of a handler, by the type of its execution context. */
+/** Finds that object among the arguments of a handler, by the type of the execution context. */
 const REQUEST_OF: Record<string, (args: readonly unknown[]) => object | undefined> = {
   http: ([request]) => rawRequest(request as object),
   graphql: (args) => requestOfOperation(graphqlContext(args)),
@@ -16,45 +16,48 @@ const REQUEST_OF: Record<string, (args: readonly unknown[]) => object | undefine
   ws: messageOfGateway,
 };
 
-/** The object that stands for the request of an execution context; undefined if the context, or its transport, has none. */
+/** The object that represents the request of an execution context; undefined if the context or its transport has none. */
 export function requestOfContext(type: string, args: readonly unknown[]): object | undefined {
   return REQUEST_OF[type]?.(args);
 }
 
-/** The advice where Nest leaves global interceptors out. */
+/** The advice for handlers that Nest calls without global interceptors. */
 export const BIND_INTERCEPTOR =
   'a hybrid application also needs `connectMicroservice(options, { inheritAppConfig: true })`, and a gateway on Nest 11 ' +
   '`@UseInterceptors(BackgroundTasksInterceptor)`';
 
 export const WITHOUT_CONTEXT = 'a message whose transport calls `handler(data)` without a context; let it call `handler(data, context)`';
 
-/** The `BackgroundTasks` that a handler's parameter gets. */
+/** The `BackgroundTasks` for a parameter of a handler. */
 export function tasksOfContext(context: ExecutionContext): object {
   const type = context.getType<string>();
   if (!REQUEST_OF[type]) {
     throw new BackgroundTasksError(
-      'UNSUPPORTED_CONTEXT',
-      `@BackgroundTasks() works in handlers of type ${Object.keys(REQUEST_OF).join(', ')}, and this one is of type "${type}"`,
+      'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+      `@BackgroundTasks() works in handlers of type ${Object.keys(REQUEST_OF).join(', ')}; this one has the type "${type}"`,
     );
   }
   const request = requestOfContext(type, context.getArgs());
   if (type === 'rpc' && !request) {
-    throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`);
+    throw new BackgroundTasksError(
+      'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+      `@BackgroundTasks() needs a context of type "rpc", and got ${WITHOUT_CONTEXT}`,
+    );
   }
   const holder = request && lifetimes.get(request);
   const others = otherCopies();
   if (!holder && others.length > 0) {
     throw new BackgroundTasksError(
-      'MODULE_NOT_IMPORTED',
-      `@BackgroundTasks() found no list in this handler of type "${type}": the decorator is of one copy of nestjs-background-tasks, and ` +
-        `BackgroundTasksModule may be of another. ${SEVERAL_COPIES}: ${others.join(', ')}`,
+      'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
+      `@BackgroundTasks() found no list in this handler of type "${type}": the decorator and BackgroundTasksModule may come from different copies ` +
+        `of nestjs-background-tasks. ${SEVERAL_COPIES}: ${others.join(', ')}`,
     );
   }
   if (!holder) {
-    const whatElse = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
+    const more = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
     throw new BackgroundTasksError(
-      'MODULE_NOT_IMPORTED',
-      `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${whatElse}`,
+      'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
+      `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${more}`,
     );
   }
   return holder.injected;
@@ -79,7 +82,7 @@ export function tasksOf(source: ExecutionContext | object): object {
   const application = request && applicationOf(request);
   if (application) return application.tasksOf(request, type);
   throw new BackgroundTasksError(
-    request ? 'MODULE_NOT_IMPORTED' : 'UNSUPPORTED_CONTEXT',
+    request ? 'BACKGROUND_TASK_MODULE_NOT_IMPORTED' : 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
     request
       ? 'BackgroundTasks.of() found no application that has this request: add BackgroundTasksModule to the imports of the root module'
       : `BackgroundTasks.of() found no request in this context of type "${type}": call it in the handler, or in an interceptor`,
@@ -91,17 +94,18 @@ function requestAndType(context: ExecutionContext): [request: object | undefined
   return [requestOfContext(type, context.getArgs()), type];
 }
 
-/** Of a request, or of a GraphQL context. */
+/** The request and its type, from a request or a GraphQL context. */
 function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
   const raw = rawRequest(source);
-  return responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
+  // The context of an application may have the response as `res`, as Express's requests do, and is no stream.
+  return 'pipe' in raw && responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
 }
 
 function isExecutionContext(source: object): source is ExecutionContext {
   return 'getType' in source && 'getArgs' in source && typeof source.getArgs === 'function';
 }
 
-/** The application that has a request: the one whose server got it, or the only one. */
+/** The application that handles a request: the one whose server received it, or the only one. */
 function applicationOf(request: object): OpenApplication | undefined {
   const [first, ...others] = applications;
   if (others.length === 0) return first;
@@ -120,18 +124,18 @@ interface ResolveInfo {
   readonly path: { readonly prev: object | undefined };
 }
 
-/** The context among the arguments of a resolver: in front of the info, wherever that is. */
+/** The context among the arguments of a resolver: the argument before the info. */
 export function graphqlContext(args: readonly unknown[]): GraphqlContext {
   return args[args.findIndex(isResolveInfo) - 1] as GraphqlContext;
 }
 
-/** The HTTP request that all the resolvers of a query, or of a batch of them, answer; for an operation that came through a WebSocket, its context. */
+/** The HTTP request that all resolvers of a query, or of a batch of queries, share; for an operation received through a WebSocket, its context. */
 export function requestOfOperation(context: GraphqlContext): object {
   const request = context.req && rawRequest(context.req);
   return request && responseOf(request) ? request : context;
 }
 
-/** True if a resolver starts a subscription: it returns the events, and they end when the subscription does. */
+/** True if a resolver starts a subscription. It returns the events, which end when the subscription does. */
 export function startsSubscription(args: readonly unknown[]): boolean {
   const info = args.find(isResolveInfo);
   return info?.operation.operation === 'subscription' && info.path.prev === undefined;
@@ -147,12 +151,12 @@ interface RequestContextHost {
   getPattern(): unknown;
 }
 
-/** The object that stands for a message of a microservice: its context. A transport makes one for each message, or gives none. */
+/** The object that represents a message of a microservice: its context. A transport creates one for each message, or none at all. */
 function contextOfRpc([, context]: readonly unknown[]): object | undefined {
   return objectOrNone(context);
 }
 
-/** That object, from the REQUEST that is injected. */
+/** The context of a message, from the REQUEST that Nest injects. */
 export function contextOfHost(request: object): object | undefined {
   return isRpcHost(request) ? objectOrNone(request.getContext()) : undefined;
 }
@@ -165,14 +169,14 @@ function objectOrNone(value: unknown): object | undefined {
   return typeof value === 'object' && value !== null ? value : undefined;
 }
 
-/** Stands for one message to a gateway: Nest has an object for the connection, but none for the message. */
+/** Represents one message to a gateway. Nest has an object for the connection, but none for the message. */
 class GatewayMessage {}
 
 function messageOfGateway(args: readonly unknown[]): object | undefined {
   return args.find((argument): argument is GatewayMessage => argument instanceof GatewayMessage);
 }
 
-/** Adds an object for the message to the arguments of a handler, where the factories of its parameters find it. */
+/** Adds an object for the message to the arguments of a handler, where its parameter decorators find it. */
 export function beginGatewayMessage(context: ExecutionContext): object {
   const message = new GatewayMessage();
   const args: unknown[] = context.getArgs();
@@ -181,14 +185,14 @@ export function beginGatewayMessage(context: ExecutionContext): object {
   return message;
 }
 
-/** The copies of this package in the process, by the folders that they are in. */
+/** The copies of this package in the process, by their folders. */
 const COPIES = Symbol.for('nestjs-background-tasks:copies');
 
 export const SEVERAL_COPIES =
-  'This process has several copies of nestjs-background-tasks, and each knows only its own decorators and modules: `npm ls ' +
-  'nestjs-background-tasks` finds them, `npm dedupe` or one version for all packages leaves one; and do not both import and require it. They are in';
+  'This process has several copies of nestjs-background-tasks, and each knows only its own decorators and modules. Find them with `npm ls ' +
+  'nestjs-background-tasks`, use `npm dedupe` or one version for all packages, and do not both import and require it. They are in';
 
-/** Takes note of this copy, where it is used. */
+/** Registers this copy. Called where it is used. */
 export function registerCopy(): void {
   copies().add(folderOfCopy());
 }
@@ -200,14 +204,14 @@ export function otherCopies(): readonly string[] {
 }
 
 function copies(): Set<string> {
-  const known: unknown = Reflect.get(globalThis, COPIES);
-  if (known instanceof Set) return known;
+  const registered: unknown = Reflect.get(globalThis, COPIES);
+  if (registered instanceof Set) return registered;
   const made = new Set<string>();
   Reflect.set(globalThis, COPIES, made);
   return made;
 }
 
-/** By its stack: ES modules and CommonJS know their paths by different names. */
+/** Read from a stack, as ES modules and CommonJS have different names for their own path. */
 function folderOfCopy(): string {
   try {
     return (

@@ -5,21 +5,21 @@ import type { Lifetime } from './lifetime.js';
 import type { CurrentRequest } from './lists.js';
 import { HandlerRun } from './run-handler.js';
 
-/** Runs the resolvers of GraphQL, their guards and filters included, as the interceptor runs a handler. */
+/** Runs GraphQL resolvers, including their guards and filters, as the interceptor runs a handler. */
 export class Resolvers {
   /** True once every resolver is called through `around`. */
   areWrapped = false;
   readonly #runner: Runner;
   readonly #current: CurrentRequest;
   readonly #open: (request: object) => Lifetime | undefined;
-  /** The runs of the subscriptions that are open. */
+  /** The runs of open subscriptions. */
   readonly #subscriptions = new Set<HandlerRun>();
 
   constructor(runner: Runner, current: CurrentRequest, open: (request: object) => Lifetime | undefined) {
     this.#runner = runner;
     this.#current = current;
     this.#open = open;
-    // GraphQL ends its subscriptions late in the shutdown, which would wait for them.
+    // GraphQL ends its subscriptions late in the shutdown, which would otherwise wait for them.
     runner.closing.addEventListener('abort', () => {
       for (const run of this.#subscriptions) run.settle();
     });
@@ -32,7 +32,7 @@ export class Resolvers {
     try {
       const result = await this.#current.runInRequest(lifetime, resolve);
       if (startsSubscription(args) && isAsyncIterable(result)) return this.#subscribed(run, result);
-      // A filter returns the error that GraphQL is to report.
+      // A filter returns the error for GraphQL to report.
       const failure = result instanceof Error ? { error: result } : undefined;
       const acknowledged = run.acknowledged(failure ? 'failure' : 'success');
       if (acknowledged) await acknowledged;
@@ -40,13 +40,13 @@ export class Resolvers {
       return result;
     } catch (error) {
       run.settle({ error });
-      // The message of an error goes to the client.
+      // GraphQL sends the message of an error to the client.
       throw error instanceof RefusedError ? error.toResponse() : error;
     }
   }
 
   #subscribed(run: HandlerRun, events: AsyncIterable<unknown>): AsyncIterable<unknown> {
-    // A subscription that begins while the application closes is not waited for either.
+    // The shutdown does not wait for a subscription that begins while the application closes, either.
     if (this.#runner.closing.aborted) run.settle();
     else this.#subscriptions.add(run);
     return onceEnded(
@@ -64,7 +64,7 @@ function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 }
 
-/** Wraps events: each step is made through a function, and the listener is called when there will be no more. */
+/** Wraps events: each step runs in the request, and the listener is called at their end. */
 function onceEnded(
   events: AsyncIterable<unknown>,
   runInRequest: RunInRequest,

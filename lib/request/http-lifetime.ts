@@ -17,23 +17,23 @@ import type { Task } from '../task/task.js';
 import { lifetimes } from './context.js';
 import { Lifetime } from './lifetime.js';
 
-/** Time after which a client that was refused may try again, in seconds. */
+/** Time after which a refused client may try again, in seconds. */
 const RETRY_AFTER_SECONDS = '1';
 
-/** Time that a request has to reach a handler, or to be answered, once its client has left. */
-const LEFT_ALONE_MS = 500;
+/** Once its client has left, a request has this time to reach a handler, or to be answered. */
+const CLIENT_LEFT_GRACE_MS = 500;
 
 /**
- * One HTTP request in one application. It is over once its response is over and none of its handlers is at work.
+ * One HTTP request in one application. It is over once its response is over and none of its handlers is running.
  *
- * The outcome is a failure if an exception has left the interceptors, has come up while their value was sent, or has reached the error handler
- * of the platform, or if the server has cut the response off. The status decides where no handler was reached, as nothing else tells
- * then: 400 or more, or no answer at all, is a failure.
+ * The outcome is a failure if an exception left the interceptors, occurred while their value was sent, or reached the error handler of the platform,
+ * or if the server cut the response off. If no handler was reached, the status decides, as there is nothing else to go by: 400 or more, or no
+ * answer at all, is a failure.
  */
 export class HttpLifetime extends Lifetime {
-  /** Let go of, like the response, once the request is over: a task may run for long. */
+  /** Released, like the response, once the request is over, as a task may run for a long time. */
   #request: object | undefined;
-  /** Looked up, and listened to, with the first task: a request without tasks pays for neither. */
+  /** Looked up and observed when the first task is added: a request without tasks pays for neither. */
   #response: ServerResponse | undefined;
   /** The lifetime in the application that this one is mounted in. */
   readonly #outer: HttpLifetime | undefined;
@@ -42,16 +42,16 @@ export class HttpLifetime extends Lifetime {
   #hasReachedHandler = false;
   /** True while the shutdown waits for the request. */
   #isAwaited = false;
-  /** True for a handler that lasts as long as its client: an event stream. */
+  /** True if the handler lasts as long as its client, as an event stream does. */
   #isEndless = false;
   /** True once the connection of the request has closed. */
   #isClientGone = false;
   #onShutdown: (() => void) | undefined;
   /** The status when the handler returned a stream; Nest reads its first chunk later. */
   #statusBefore: number | undefined;
-  /** True once somebody has answered the client, also if it had left. */
+  /** True once the client has been answered, even if it had left. */
   #isAnswered = false;
-  #leftAloneTimer: NodeJS.Timeout | undefined;
+  #graceTimer: NodeJS.Timeout | undefined;
 
   private constructor(runner: Runner, request: object, outer: HttpLifetime | undefined) {
     super(runner, 'waiting');
@@ -59,7 +59,7 @@ export class HttpLifetime extends Lifetime {
     this.#outer = outer;
   }
 
-  /** The lifetime of a raw request in an application: the same one for everybody who asks. */
+  /** The lifetime of a raw request in an application. Every call returns the same one. */
   static of(request: object, runner: Runner): HttpLifetime {
     const latest = HttpLifetime.latest(request);
     let lifetime = latest;
@@ -70,27 +70,27 @@ export class HttpLifetime extends Lifetime {
     return added;
   }
 
-  /** The lifetime of a raw request in the application that came to it last: the innermost, where one is mounted in another. */
+  /** The lifetime of a raw request in the application that received it last: the innermost, if one is mounted in another. */
   static latest(request: object): HttpLifetime | undefined {
     const latest = lifetimes.get(request);
     return latest instanceof HttpLifetime ? latest : undefined;
   }
 
-  /** Tells the lifetimes of a request in all applications that wait for its end that the server has cut its response off. */
+  /** Called when the server cuts a response off. Marks the request as failed in all applications that wait for its end. */
   static cutOff(request: object): void {
     for (let lifetime = HttpLifetime.latest(request); lifetime; lifetime = lifetime.#outer) {
       if (lifetime.#response) lifetime.markSendFailed();
     }
   }
 
-  /** Tells the lifetimes of a request in all applications that its connection has closed: without tasks, nothing is left to wait for. */
+  /** Called when the connection of a request closes. No application waits for the request any more if it has no tasks. */
   static clientGone(request: object): void {
     for (let lifetime = HttpLifetime.latest(request); lifetime; lifetime = lifetime.#outer) {
       lifetime.#clientHasGone();
     }
   }
 
-  /** Has the shutdown wait for a request that has not reached a handler: until one has ended, or the answer begins without one. */
+  /** Makes the shutdown wait for a request that has not reached a handler: until a handler ends, or the answer begins without one. */
   awaitHandler(response: ServerResponse): void {
     if (this.#hasReachedHandler || response.headersSent) return;
     this.#await(true);
@@ -104,7 +104,7 @@ export class HttpLifetime extends Lifetime {
   override handlerStarted(isEndless = false): void {
     if (!this.#hasReachedHandler) this.#watchHttp2Client();
     this.#hasReachedHandler = true;
-    // The request got here, so that a guard whose task was refused has caught the error.
+    // The request got here, so the guard whose task was refused has caught the error.
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#refusedEarly = undefined;
     this.#isEndless = isEndless;
@@ -137,7 +137,7 @@ export class HttpLifetime extends Lifetime {
     try {
       super.add(task, isFollowing);
     } catch (error) {
-      // The interceptor says whether a handler caught the error; nobody says that of a guard or of middleware.
+      // The interceptor sees an error that a handler does not catch. Nothing sees the errors of a guard or of middleware.
       if (error instanceof RefusedError && !this.hasHandlerAtWork) {
         this.#refusedEarly = error;
         this.#answerRetryAfter();
@@ -148,7 +148,7 @@ export class HttpLifetime extends Lifetime {
 
   protected override flush(): void {
     if (this.#refusedEarly) this.reportRefusal(this.#refusedEarly);
-    clearTimeout(this.#leftAloneTimer);
+    clearTimeout(this.#graceTimer);
     super.flush();
     if (this.#onShutdown) this.runner.closing.removeEventListener('abort', this.#onShutdown);
     this.#onShutdown = undefined;
@@ -163,7 +163,7 @@ export class HttpLifetime extends Lifetime {
     return this.state === 'waiting' || this.state === 'handling' || this.state === 'ending';
   }
 
-  /** An event stream may stay open for as long as the process. Its tasks run when the shutdown begins, after a turn in which it may end. */
+  /** An event stream may stay open for as long as the process. Its tasks run one turn after the shutdown begins, so that it may end first. */
   #flushAtShutdown(): void {
     if (this.#onShutdown) return;
     this.#onShutdown = () => setImmediate(() => this.on('shutdownBegan'));
@@ -184,7 +184,7 @@ export class HttpLifetime extends Lifetime {
     if (!this.list) this.#await(false);
   }
 
-  /** Over HTTP/2 a connection has many requests, and does not tell which ones its end, or the end of a stream, concerns. */
+  /** Over HTTP/2, many requests share a connection, whose end does not tell which requests it concerns. */
   #watchHttp2Client(): void {
     const response = this.#request && responseOf(this.#request);
     if (!response || !isHttp2(response)) return;
@@ -199,11 +199,15 @@ export class HttpLifetime extends Lifetime {
 
   #watchResponse(request: object): void {
     const response = responseOf(request);
-    if (!response) throw new BackgroundTasksError('UNSUPPORTED_CONTEXT', 'Expected an HTTP request: this one has no response to wait for');
+    if (!response)
+      throw new BackgroundTasksError(
+        'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+        'Expected an HTTP request, got one without a response to wait for',
+      );
     this.#response = response;
     if (isUpgrade(response)) onceHandshakeAnswered(response.req.socket, (status) => this.#handshakeAnswered(status));
     onceOver(response, () => this.#responseIsOver(response));
-    // Once the response is over, it is destroyed as a matter of course.
+    // Observed last: once the response is over, it is always destroyed.
     observeCutOff(response);
   }
 
@@ -212,21 +216,21 @@ export class HttpLifetime extends Lifetime {
     if (this.#isAnswered) return this.on('answered');
     this.on('clientLeft');
     if (this.state !== 'left') return;
-    this.#leftAloneTimer = setTimeout(() => this.on('leftAlone'), LEFT_ALONE_MS);
+    this.#graceTimer = setTimeout(() => this.on('graceEnded'), CLIENT_LEFT_GRACE_MS);
     onceAnswered(response, () => {
       this.#isAnswered = true;
       this.on('answered');
     });
   }
 
-  /** A handshake is over with its answer, and 101 is its success: the connection that follows is no part of the request. */
+  /** A handshake is over once it is answered, and 101 is a success. The connection that follows is not part of the request. */
   #handshakeAnswered(status: number): void {
     this.#isAnswered = true;
     if (status >= 400) this.markFailed();
     this.on('answered');
   }
 
-  /** True if the response is an error that nobody has told of. */
+  /** True if the response is an error that nothing has reported. */
   #hasFailedUnseen(): boolean {
     const status = this.#response?.statusCode ?? 0;
     if (!this.#hasReachedHandler) return status >= 400 || !this.#isAnswered;

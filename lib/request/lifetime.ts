@@ -12,42 +12,42 @@ import { BIND_INTERCEPTOR, lifetimes } from './context.js';
  * The states of a request, a message or a unit of work, and the events that lead from one to the next. Its tasks run when it enters `flushed`.
  *
  * - `waiting`: no handler was reached, and the response is open.
- * - `handling`: a handler is at work, and the response is open. An event stream ends here when the shutdown begins.
+ * - `handling`: a handler is running, and the response is open. An event stream ends here when the shutdown begins.
  * - `ending`: the handlers have settled, and the response is open.
- * - `left`: the client left before a handler was reached. The request may reach one all the same, or be answered, or neither.
- * - `closing`: the response is over, and a handler is at work. A message, which has no response to wait for, begins in `left`.
- * - `settling`: the response is over and the handlers have settled. One that follows, such as the resolver of a field, starts in this turn.
+ * - `left`: the client left before a handler was reached. The request may still reach one, or be answered, or neither.
+ * - `closing`: the response is over, and a handler is running. A message, which has no response to wait for, begins in `left`.
+ * - `settling`: the response is over, and the handlers have settled. A handler that follows, such as a field's resolver, starts in this turn.
  * - `flushed`: the outcome is known. A handler that starts after that withdraws it.
  */
 const TRANSITIONS = {
   waiting: { handlerStarted: 'handling', answered: 'flushed', clientLeft: 'left' },
   handling: { handlersSettled: 'ending', answered: 'closing', clientLeft: 'closing', shutdownBegan: 'flushed' },
   ending: { handlerStarted: 'handling', answered: 'flushed', clientLeft: 'flushed' },
-  left: { handlerStarted: 'closing', answered: 'flushed', leftAlone: 'flushed' },
+  left: { handlerStarted: 'closing', answered: 'flushed', graceEnded: 'flushed' },
   closing: { handlersSettled: 'settling' },
   settling: { handlerStarted: 'closing', turnEnded: 'flushed' },
   flushed: { handlerStarted: 'closing' },
 } as const satisfies Record<string, Partial<Record<LifetimeEvent, string>>>;
 
 export type LifetimeState = keyof typeof TRANSITIONS;
-export type LifetimeEvent = 'handlerStarted' | 'handlersSettled' | 'answered' | 'clientLeft' | 'leftAlone' | 'turnEnded' | 'shutdownBegan';
+export type LifetimeEvent = 'handlerStarted' | 'handlersSettled' | 'answered' | 'clientLeft' | 'graceEnded' | 'turnEnded' | 'shutdownBegan';
 
-/** The call of `within()` that the current code is part of; entered on Node 24 and later only, for a line in the log. */
+/** The call of `within()` that the current code is part of. Entered only on Node 24 and later, for a warning. */
 const withinStorage = new AsyncLocalStorage<WorkLifetime>();
 
 let lifetimesBegun = 0;
 
-/** When a request, a message or a unit of work is over, and how it ended. It has the list of its tasks. */
+/** The lifetime of a request, a message or a unit of work: when it is over, and how it ended. It has the list of its tasks. */
 export abstract class Lifetime implements TasksTarget {
   readonly runner: Runner;
   state: LifetimeState;
-  /** In the order of their beginnings. */
+  /** The order in which lifetimes began. */
   readonly #number = ++lifetimesBegun;
-  /** Made with the first task. */
+  /** Created with the first task. */
   protected list: TaskList | undefined;
   protected hasFailed = false;
   #handlersAtWork = 0;
-  /** The tasks of a run of the handler that failed. If another run follows, that one decides for its own tasks only. */
+  /** The tasks added in a failed run of the handler. If another run follows, its outcome does not apply to them. */
   #ofFailedRun: readonly Task[] = [];
   #injected: BackgroundTasks | undefined;
   /** Undefined unless the state is `flushed`. */
@@ -71,7 +71,7 @@ export abstract class Lifetime implements TasksTarget {
     return runsByItself();
   }
 
-  /** @param isFollowing true for code that has followed its request here, by its async context, and may well outlive it */
+  /** @param isFollowing true if the code found its request through the async context, and may outlive it */
   add(task: Task, isFollowing = false): void {
     this.#warnIfPastWithin(task);
     const list = (this.list ??= this.#makeList());
@@ -79,7 +79,7 @@ export abstract class Lifetime implements TasksTarget {
     else this.runner.add(list, task);
   }
 
-  /** Code in a call of `within()` that adds a task to the list of the request around it most likely wants the list of that call. */
+  /** Warns if code inside `within()` adds a task to the list of the surrounding request: it most likely wants the list of that call. */
   #warnIfPastWithin(task: Task): void {
     const work: Lifetime | undefined = withinStorage.getStore();
     if (!work || work === this || work.state === 'flushed' || work.runner !== this.runner) return;
@@ -87,7 +87,7 @@ export abstract class Lifetime implements TasksTarget {
     if (this.#number < work.#number) this.runner.log.addedPastWithin(task);
   }
 
-  /** The list of a request that is over already takes late tasks. */
+  /** Makes the list. If the request is already over, the list accepts late tasks. */
   #makeList(): TaskList {
     const list = new TaskList(this.runner);
     if (this.#finalOutcome) this.runner.flush(list, this.#finalOutcome);
@@ -106,8 +106,8 @@ export abstract class Lifetime implements TasksTarget {
   }
 
   /**
-   * To be called as the handler itself is called, which an interceptor may do several times, as `retry()` of rxjs does. Returns a function to
-   * call if this run fails: the outcome of its tasks is a failure if another run follows.
+   * Call it before each call of the handler itself: an interceptor may call the handler several times, for example with `retry()` of rxjs. Returns
+   * a function to call if this run fails. If another run follows, the tasks of the failed run have the outcome failure.
    */
   runStarted(): () => void {
     for (const task of this.#ofFailedRun) task.markFailedRun();
@@ -128,7 +128,7 @@ export abstract class Lifetime implements TasksTarget {
     if (error instanceof RefusedError) this.reportRefusal(error);
   }
 
-  /** Takes note that Nest reads the first part of a handler's result when the interceptors are through. */
+  /** Marks the result of a handler as a stream, whose first chunk Nest reads after the interceptors have run. */
   markStreaming(): void {}
 
   /** The flushes to the engine in flight. A handler that starts now need not wait for them. */
@@ -136,7 +136,7 @@ export abstract class Lifetime implements TasksTarget {
     return this.list?.engineFlush?.unacknowledged;
   }
 
-  /** Flushes tasks to the engine that it is to have before the answer. Rejects if it does not take in time those flushed since `before`. */
+  /** Flushes the tasks that the engine must have before the answer. Rejects if it does not take all that were flushed since `before` in time. */
   flushBeforeResponse(outcome: Outcome, before?: ReadonlySet<Promise<void>>): Promise<void> | undefined {
     return this.list?.engineFlush?.flushBeforeResponse(outcome, before);
   }
@@ -147,12 +147,12 @@ export abstract class Lifetime implements TasksTarget {
     if (next === undefined) return;
     if (this.state === 'flushed') this.#withdrawOutcome();
     this.state = next;
-    // The result of a handler may be an Observable, which is at work as soon as Nest subscribes to it.
+    // The result of a handler may be an Observable, to which Nest subscribes in this turn.
     if (next === 'settling') setImmediate(() => this.on('turnEnded'));
     if (next === 'flushed') this.flush();
   }
 
-  /** Called once, in state `flushed`, when the request is over. */
+  /** Called when the request enters the state `flushed`. */
   protected flush(): void {
     this.#finalOutcome = this.outcome;
     if (this.list) this.runner.flush(this.list, this.#finalOutcome);
@@ -167,18 +167,18 @@ export abstract class Lifetime implements TasksTarget {
     return this.hasFailed ? 'failure' : 'success';
   }
 
-  /** Logs the refusal of a task that no code caught: Nest logs no `HttpException`. The refusals of an engine have been reported. */
+  /** Logs the refusal of a task that nothing caught, as Nest does not log an `HttpException`. Refusals by an engine are already reported. */
   protected reportRefusal(error: RefusedError): void {
-    if (error.code !== 'ENGINE') this.runner.log.refused(error);
+    if (error.code !== 'BACKGROUND_TASK_ENGINE') this.runner.log.refused(error);
   }
 }
 
-/** The rejection of `run()` for a list that is not made by hand. */
+/** The result of `run()` for a list that was not made by hand. */
 export function runsByItself(): Promise<never> {
   return Promise.reject(
     new BackgroundTasksError(
-      'LIST_OF_A_REQUEST',
-      'The list of a request runs by itself once the response is out; `run()` is for a list made by hand with `new BackgroundTasks()`',
+      'BACKGROUND_TASK_LIST_OF_A_REQUEST',
+      'The list of a request runs by itself after the response; `run()` is for a list made by hand with `new BackgroundTasks()`',
     ),
   );
 }
@@ -213,18 +213,18 @@ export class WorkLifetime extends Lifetime {
 }
 
 /**
- * One message of a microservice or a gateway, or one GraphQL subscription. There is no response to wait for, only handlers to end: the transport
- * has the reply by then, and the runner starts nothing in the middle of the current event.
+ * One message of a microservice or a gateway, or one GraphQL subscription. There is no response to wait for: it is over when its handlers have ended.
+ * By then the transport has the reply, and the runner starts nothing during the current event.
  */
 export class MessageLifetime extends Lifetime {
   private constructor(runner: Runner) {
     super(runner, 'left');
   }
 
-  /** The lifetime of a message, by the object that stands for it: the same one for everybody who asks. */
+  /** The lifetime of a message, by the object that represents it. Every call returns the same one. */
   static of(message: object, runner: Runner): MessageLifetime {
-    const known = lifetimes.get(message);
-    if (known instanceof MessageLifetime) return known;
+    const existing = lifetimes.get(message);
+    if (existing instanceof MessageLifetime) return existing;
     const lifetime = new MessageLifetime(runner);
     lifetimes.set(message, lifetime);
     return lifetime;
@@ -241,7 +241,7 @@ export class MessageLifetime extends Lifetime {
   }
 
   override add(task: Task, isFollowing?: boolean): void {
-    // Nothing would tell when the message is over: the task would never run.
+    // The end of the message would go unnoticed, and the task would never run.
     if (this.state === 'left') throw unseenMessage(task);
     super.add(task, isFollowing);
   }
@@ -249,8 +249,8 @@ export class MessageLifetime extends Lifetime {
 
 function unseenMessage(task: Task): BackgroundTasksError {
   return new BackgroundTasksError(
-    'UNSUPPORTED_CONTEXT',
-    `${taskCalled(task.name)} was refused: BackgroundTasksInterceptor has not seen its message. Guards run before it: add the task ` +
+    'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+    `${taskCalled(task.name)} was refused: BackgroundTasksInterceptor has not seen its message. Guards run before the interceptor: add the task ` +
       `in the handler, or in an interceptor; ${BIND_INTERCEPTOR}`,
   );
 }

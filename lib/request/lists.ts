@@ -13,10 +13,10 @@ export function lifetimeOf(request: object, type: string, runner: Runner): Lifet
   return type === 'http' || responseOf(request) ? HttpLifetime.of(request, runner) : MessageLifetime.of(request, runner);
 }
 
-/** The `BackgroundTasks` that is injected for the REQUEST of Nest, which is undefined where something was resolved outside of any request. */
+/** The `BackgroundTasks` to inject for a REQUEST of Nest. REQUEST is undefined if the provider was resolved outside any request. */
 export function tasksOfRequest(injected: unknown, runner: Runner): BackgroundTasks {
   if (injected === undefined) return tasksFor(new ListOutsideRequest(runner));
-  // A listener of `@nestjs/event-emitter` gets the payload of its event.
+  // For a listener of `@nestjs/event-emitter`, REQUEST is the payload of the event.
   if (typeof injected !== 'object' || injected === null) return tasksFor(new UnsupportedTarget(injected));
   const raw = rawRequest(injected);
   if (responseOf(raw)) return lifetimeOf(raw, 'http', runner).injected;
@@ -27,7 +27,7 @@ export function tasksOfRequest(injected: unknown, runner: Runner): BackgroundTas
   return tasksFor(new UnsupportedTarget(injected));
 }
 
-/** Tasks that belong to no request: each starts as soon as it is added. */
+/** The list for tasks that belong to no request. Each starts as soon as it is added. */
 class ListOutsideRequest implements TasksTarget {
   readonly #runner: Runner;
   readonly #list;
@@ -43,7 +43,7 @@ class ListOutsideRequest implements TasksTarget {
 
   add(task: Task): void {
     this.#runner.add(this.#list, task);
-    // With a handler at work, a request may be what the code meant.
+    // While a handler is running, the code may have meant its request.
     if (this.#runner.counters.hasHandlers) this.#runner.log.addedToNoRequest(task);
   }
 
@@ -52,10 +52,10 @@ class ListOutsideRequest implements TasksTarget {
   }
 }
 
-/** Follows the request that the current code belongs to. Under `Scope.DEFAULT`, this is where the injected singleton hands its tasks. */
+/** Adds tasks to the request that the current code belongs to. The target of the singleton that is injected under `Scope.DEFAULT`. */
 export class CurrentRequest implements TasksTarget {
   readonly #runner: Runner;
-  /** The singleton that is injected. */
+  /** The injected singleton. */
   readonly injected = tasksFor(this);
   readonly #storage = new AsyncLocalStorage<Lifetime>();
   #isFollowed = false;
@@ -67,10 +67,10 @@ export class CurrentRequest implements TasksTarget {
   /** Follows requests from now on. Only `Scope.DEFAULT` needs it: on Node 20 and 22, a store costs every promise of the process. */
   follow(): void {
     this.#isFollowed = true;
-    this.#runner.holdCurrentTask();
+    this.#runner.keepCurrentTask();
   }
 
-  /** Calls a function, and all that it sets off, as part of a request. */
+  /** Calls a function, including all async work that it starts, as part of a request. */
   runInRequest<Result>(lifetime: Lifetime, func: () => Result): Result {
     return !this.#isFollowed || this.#storage.getStore() === lifetime ? func() : this.#storage.run(lifetime, func);
   }
@@ -82,7 +82,7 @@ export class CurrentRequest implements TasksTarget {
   add(task: Task): void {
     const lifetime = this.#storage.getStore();
     if (lifetime) return lifetime.add(task, true);
-    // Outside of any request, each task has a list of its own: one that takes its time must not hold up the others.
+    // Outside any request, each task has a list of its own, so that a slow task does not delay the others.
     this.#runner.add(this.#runner.listOutsideRequest(), task);
   }
 
@@ -91,7 +91,7 @@ export class CurrentRequest implements TasksTarget {
   }
 }
 
-/** Injected where there is nothing to wait for: to inject it is no error, to add a task to it is. */
+/** The target if there is nothing to wait for. Injecting it is allowed; adding a task to it is an error. */
 class UnsupportedTarget implements TasksTarget {
   readonly tasks: readonly Task[] = [];
   readonly #injected: unknown;
@@ -102,8 +102,8 @@ class UnsupportedTarget implements TasksTarget {
 
   add(task: Task): void {
     throw new BackgroundTasksError(
-      'UNSUPPORTED_CONTEXT',
-      `${taskCalled(task.name)} was refused: expected the REQUEST that Nest injects to be one of HTTP, of GraphQL, or the message of a ` +
+      'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+      `${taskCalled(task.name)} was refused: expected the REQUEST that Nest injects to be an HTTP request, a GraphQL context, or a message of a ` +
         `microservice, got ${describe(this.#injected)}`,
     );
   }
@@ -112,17 +112,17 @@ class UnsupportedTarget implements TasksTarget {
 }
 
 function describe(injected: unknown): string {
-  if (typeof injected !== 'object' || injected === null) return `${injected === null ? 'null' : `a ${typeof injected}`}; ${WHAT_TO_DO}`;
+  if (typeof injected !== 'object' || injected === null) return `${injected === null ? 'null' : `a ${typeof injected}`}; ${ADVICE}`;
   if (isRpcHost(injected)) return `${WITHOUT_CONTEXT} (type "rpc")`;
   if ('on' in injected && ('handshake' in injected || 'readyState' in injected)) {
     return (
-      'the client of a gateway (type "ws"), one for all of its messages; take `@BackgroundTasks()` as a parameter of the handler, or use ' +
+      'the client of a gateway (type "ws"), which all of its messages share; take `@BackgroundTasks()` as a parameter of the handler, or use ' +
       '`forRoot({ scope: Scope.DEFAULT })`'
     );
   }
-  return `an object of type "${injected.constructor?.name ?? 'Object'}"; ${WHAT_TO_DO}`;
+  return `an object of type "${injected.constructor?.name ?? 'Object'}"; ${ADVICE}`;
 }
 
-const WHAT_TO_DO =
+const ADVICE =
   'in a listener of events, a command or a job, inject `BackgroundTasksRunner` and add the task in `within()`; in a handler, take ' +
   '`@BackgroundTasks()` as a parameter';

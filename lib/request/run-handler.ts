@@ -4,7 +4,7 @@ import { isStreaming } from '../nest-internals/handlers.js';
 import type { Lifetime } from './lifetime.js';
 import type { CurrentRequest } from './lists.js';
 
-/** How a handler is run. */
+/** The options of running a handler. */
 export interface HandlerOptions {
   readonly current: CurrentRequest;
   /** True if the answer waits for the engine. */
@@ -17,7 +17,7 @@ export interface HandlerOptions {
   readonly needsValue?: boolean;
 }
 
-/** One run of a handler, from its start until it has settled, in the lifetime that it belongs to. */
+/** One run of a handler in its lifetime, from its start until it has settled. */
 export class HandlerRun {
   readonly lifetime: Lifetime;
   readonly #waitsForEngine: boolean;
@@ -31,14 +31,14 @@ export class HandlerRun {
     lifetime.handlerStarted(isEndless);
   }
 
-  /** A promise to await before the answer, if tasks go to the engine first. It rejects only for a success, as the error of a failure comes first. */
+  /** The promise to await before the answer, if tasks go to the engine first. It rejects only for a success: the error of a failure takes precedence. */
   acknowledged(outcome: Outcome): Promise<void> | undefined {
     if (!this.#waitsForEngine) return undefined;
     const flushed = this.lifetime.flushBeforeResponse(outcome, this.#before);
     return outcome === 'failure' ? flushed?.catch(() => undefined) : flushed;
   }
 
-  /** Ends the run, with a failure if there is one. Further calls are ignored. */
+  /** Ends the run, with its failure if it failed. Further calls are ignored. */
   settle(failure?: { readonly error: unknown }): void {
     if (this.#isSettled) return;
     this.#isSettled = true;
@@ -53,7 +53,7 @@ export async function runHandler(lifetime: Lifetime, options: HandlerOptions, ca
   try {
     const result = await options.current.runInRequest(lifetime, call);
     if (options.subscribes && isObservable(result)) {
-      // The values are another run, which begins when Nest subscribes, and Nest may not.
+      // The values belong to another run, which begins when Nest subscribes. Nest may never do so.
       run.settle();
       return observeHandler(lifetime, options, () => result);
     }
@@ -69,14 +69,14 @@ export async function runHandler(lifetime: Lifetime, options: HandlerOptions, ca
   }
 }
 
-/** The sequence around a handler that answers with an Observable. Its end may be an early one: a client leaves an event stream. */
+/** The sequence around a handler that answers with an Observable. It may end early, for example when a client leaves an event stream. */
 export function observeHandler(lifetime: Lifetime, options: HandlerOptions, handle: () => Observable<unknown>): Observable<unknown> {
   const { current, waitsForEngine, needsValue = false } = options;
   return new Observable((subscriber) => {
     const run = new HandlerRun(lifetime, options);
     let isEmpty = needsValue;
     const subscription = current.runInRequest(lifetime, () =>
-      (waitsForEngine ? heldBack(handle(), run) : handle()).subscribe({
+      (waitsForEngine ? afterAcknowledgement(handle(), run) : handle()).subscribe({
         next: (value) => {
           isEmpty = false;
           if (isStreaming(value)) lifetime.markStreaming();
@@ -87,7 +87,7 @@ export function observeHandler(lifetime: Lifetime, options: HandlerOptions, hand
           subscriber.error(error);
         },
         complete: () => {
-          // Nest fails without a value to send.
+          // Nest fails if there is no value to send.
           if (isEmpty) lifetime.markFailed();
           subscriber.complete();
         },
@@ -100,10 +100,10 @@ export function observeHandler(lifetime: Lifetime, options: HandlerOptions, hand
   });
 }
 
-/** Holds back each value and the end of a handler until the engine has the tasks that go before the answer. */
-function heldBack(result: Observable<unknown>, run: HandlerRun): Observable<unknown> {
+/** Delays every value and the end of a handler until the engine has the tasks that go before the answer. */
+function afterAcknowledgement(result: Observable<unknown>, run: HandlerRun): Observable<unknown> {
   const answers = result.pipe(
-    // The client hears of the handler's own failure, even if the engine is away, too.
+    // The client gets the handler's own error, even if the engine is down, too.
     catchError((error: unknown) =>
       concat(
         flushed(run.acknowledged('failure')),

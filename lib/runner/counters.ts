@@ -1,21 +1,21 @@
-/** Counts the work of an application, and tells those that wait for its end. Each verb is one thing that happens to a task, or a handler. */
+/** Counts the work of an application, and resolves promises for its end. Each method is an event of a task or a handler. */
 export class Counters {
-  /** Tasks that have not started. */
+  /** Tasks that have not started yet. */
   #pending = 0;
-  /** Tasks that run. */
+  /** Running tasks. */
   #active = 0;
-  /** Handlers at work, with tasks or without: each may still add one. */
+  /** Running handlers, including those without tasks: each may still add one. */
   #handlers = 0;
-  /** Reports under way, such as calls of `onError`. */
+  /** Reports in progress, such as calls of `onError`. */
   #reports = 0;
-  /** Tasks, and calls of `onError`, that wait for the shutdown themselves. */
+  /** Tasks and calls of `onError` that themselves wait for the shutdown. */
   #closers = 0;
-  /** Aborted tasks whose functions have not ended. */
-  #lingering = 0;
+  /** Aborted tasks whose functions are still running. */
+  #abandoned = 0;
   #discarded = 0;
   readonly #onAllSettled: (() => void)[] = [];
   readonly #onCanClose: (() => void)[] = [];
-  readonly #onNoneLingers: (() => void)[] = [];
+  readonly #onAbandonedEnded: (() => void)[] = [];
 
   get pending(): number {
     return this.#pending;
@@ -34,7 +34,7 @@ export class Counters {
     return this.#pending === 0 && this.#active === 0 && this.#reports === 0;
   }
 
-  /** True if a shutdown can go on: besides, no handler may add a task. It does not wait for what waits for it. */
+  /** True if a shutdown can proceed: no handler may add a task, either. It does not wait for work that waits for it. */
   get canClose(): boolean {
     return this.#pending === 0 && this.#handlers === 0 && this.#active + this.#reports <= this.#closers;
   }
@@ -61,12 +61,12 @@ export class Counters {
     this.#active -= 1;
   }
 
-  /** For tasks that will not start. */
+  /** For tasks that will never start. */
   tasksDropped(count: number): void {
     this.#pending -= count;
   }
 
-  /** For a task that will not start, by an outcome, behind a failed task, or because it was cancelled. */
+  /** For a task that will never start because of an outcome, a failed task before it, or `cancel()`. */
   taskDiscarded(): void {
     this.#pending -= 1;
     this.#discarded += 1;
@@ -98,12 +98,12 @@ export class Counters {
     this.#closers -= 1;
   }
 
-  taskLingers(): void {
-    this.#lingering += 1;
+  taskAbandoned(): void {
+    this.#abandoned += 1;
   }
 
-  lingeringTaskEnded(): void {
-    this.#lingering -= 1;
+  abandonedTaskEnded(): void {
+    this.#abandoned -= 1;
     this.notify();
   }
 
@@ -115,13 +115,13 @@ export class Counters {
     return this.canClose ? Promise.resolve() : new Promise((resolve) => this.#onCanClose.push(resolve));
   }
 
-  /** Resolves when the functions of aborted tasks have ended, too. */
-  onNoneLingers(): Promise<void> {
-    return this.#noneLingers ? Promise.resolve() : new Promise((resolve) => this.#onNoneLingers.push(resolve));
+  /** Resolves when all work has settled and the functions of aborted tasks have ended. */
+  onAbandonedEnded(): Promise<void> {
+    return this.#noneAbandoned ? Promise.resolve() : new Promise((resolve) => this.#onAbandonedEnded.push(resolve));
   }
 
-  get #noneLingers(): boolean {
-    return this.allSettled && this.#lingering === 0;
+  get #noneAbandoned(): boolean {
+    return this.allSettled && this.#abandoned === 0;
   }
 
   /** Calls the listeners whose condition holds, after a count has changed. */
@@ -130,7 +130,7 @@ export class Counters {
     if (this.canClose) callAll(this.#onCanClose);
     if (!this.allSettled) return;
     callAll(this.#onAllSettled);
-    if (this.#lingering === 0) callAll(this.#onNoneLingers);
+    if (this.#abandoned === 0) callAll(this.#onAbandonedEnded);
   }
 }
 

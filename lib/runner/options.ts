@@ -4,42 +4,42 @@ import type { OnError } from '../task/log.js';
 import type { RunOn } from '../task/background-task.js';
 import { BOOLEAN, type Expectation, type Expectations, FUNCTION, milliseconds, oneOf, RUN_ON, TIMEOUT } from '../task/validation.js';
 
-/** Keeps a serverless function awake until a promise is settled. */
+/** Keeps a serverless function running until a promise has settled. */
 export type WaitUntil = (promise: Promise<void>) => unknown;
 
-/** How an application runs its tasks. */
+/** The options for running the tasks of an application. */
 export interface RunnerOptions {
-  /** How many tasks run at once in the application. @default Infinity */
+  /** The number of tasks that run at once in the application. @default Infinity */
   concurrency?: number | undefined;
-  /** How many tasks may wait in the application; `addTask` beyond it throws a `BackgroundTasksOverflowError`. @default Infinity */
+  /** The number of tasks that may wait in the application. Beyond it, `addTask` throws a `BackgroundTasksOverflowError`. @default Infinity */
   maxPending?: number | undefined;
-  /** Milliseconds after which a task is given up: its signal fires and the next one starts. @default none */
+  /** Time after which a task is aborted, in ms: its signal fires, and the next task starts. @default none */
   timeout?: number | undefined;
-  /** Milliseconds that `app.close()` waits for requests in flight and for tasks; what is left is given up. @default 30000 */
+  /** Time that `app.close()` waits for requests in flight and for tasks, in ms. Tasks left after that are aborted. @default 30000 */
   shutdownTimeout?: number | undefined;
   /**
-   * For platforms that freeze a process once it has answered. It is called once for each request that has tasks, when the first is added, with a
-   * promise that is fulfilled when all of them have ended, and `onError` with them. The promise never rejects.
+   * For platforms that freeze a process once it has answered. Called once for each request with tasks, when the first task is added, with a promise
+   * that resolves when all of them, and their calls of `onError`, have ended. The promise never rejects.
    *
-   * It is called in the async context of the code that adds the task, so `waitUntil` of `@vercel/functions` goes in as it is. What it throws,
-   * `addTask` throws. @default none
+   * It is called in the async context of the code that adds the task, so you can pass `waitUntil` of `@vercel/functions` as it is. If it throws,
+   * `addTask` throws that error. @default none
    */
   waitUntil?: WaitUntil | undefined;
-  /** Called with the error of each task that failed, after it was logged. What this throws or rejects with is logged, too. */
+  /** Called with the error of each failed task, after it has been logged. Its own errors are logged, too. */
   onError?: OnError | undefined;
   /**
-   * Called around each run of a task, in process and in a worker, in the async context of the code that added the task. It may leave that
-   * code's transaction, for example, or enter the scope of an error tracker. It calls `next()` once, which resolves with the result of the task,
-   * and returns it. To make an error that a task returns its failure, it throws.
+   * Called around each run of a task, in process and in a worker, in the async context of the code that added the task. Use it, for example, to leave
+   * that code's transaction, or to enter the scope of an error tracker. Call `next()` once, which resolves with the result of the task, and return
+   * that. Throw to turn an error that a task returns into its failure.
    *
-   * What it throws is the task's failure. It cannot hide a failure of the task. The `timeout` of the task covers both. @default none
+   * If it throws, the task has failed with that error. It cannot hide a failure of the task. The `timeout` of the task covers both. @default none
    */
   around?: Around | undefined;
-  /** The outcome of a request on which its tasks run; with another they are discarded. @default 'success', as in FastAPI */
+  /** The outcome of a request that makes its tasks run. On any other outcome they are discarded. @default 'success', as in FastAPI */
   runOn?: RunOn | undefined;
-  /** When a task fails, the remaining tasks of its request run (`'continue'`) or are discarded (`'stop'`, as in Starlette). @default 'continue' */
+  /** After a failed task, the remaining tasks of its request run (`'continue'`) or are discarded (`'stop'`, as in Starlette). @default 'continue' */
   onTaskFailure?: 'continue' | 'stop' | undefined;
-  /** Whether the tasks of a request run side by side, and not one after the other. @default false, as in FastAPI */
+  /** If true, the tasks of a request run in parallel, not one after the other. @default false, as in FastAPI */
   parallel?: boolean | undefined;
 }
 

@@ -3,7 +3,7 @@ import { EngineFlush } from '../engine/flush.js';
 import type { OutboxClient } from '../engine/outbox.js';
 import type { Relay } from '../engine/relay.js';
 import type { Sender } from '../engine/sender.js';
-import { type HeldTask, Transaction, type TransactionRunner } from '../engine/transactions.js';
+import { Transaction, type TransactionRunner, type UncommittedTask } from '../engine/transactions.js';
 import { LinkedSet } from '../list/queue.js';
 import { type ListRunner, type Outcome, ParallelTurn, TaskList } from '../list/task-list.js';
 import type { BackgroundTask, TaskState } from '../task/background-task.js';
@@ -17,11 +17,11 @@ import { Counters } from './counters.js';
 import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
 import { Turns, inSlices } from './turns.js';
 
-/** Time after which a promise that waits for itself is warned of, in ms. */
+/** Time before the warning about a promise that waits for itself, in ms. */
 const SELF_WAIT_MS = 10_000;
 
-/** How many waiting tasks are looked at for the names in a line of the log. */
-const MOST_NAMED = 1_000;
+/** The number of waiting tasks whose names a log line considers. */
+const MAX_NAMED = 1_000;
 
 /** Admits, runs and reports the tasks of an application. */
 export class Runner implements ListRunner, TransactionRunner {
@@ -32,19 +32,20 @@ export class Runner implements ListRunner, TransactionRunner {
   readonly #sender: Sender | undefined;
   readonly #relay: Relay | undefined;
   readonly #closing = new AbortController();
-  /** The lists that hold tasks, or run one. */
+  /** The lists with waiting or running tasks. */
   readonly #lists = new LinkedSet<TaskList>();
   /** The tasks that wait for the end of their transaction. */
-  readonly #held = new Set<Task>();
-  /** Those of them that are saved in the outbox: they may be committed at any time. */
+  readonly #uncommitted = new Set<Task>();
+  /** The tasks that are saved in the outbox. Their transaction may commit at any time. */
   readonly #saved = new Set<Task>();
   /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TaskList | ParallelTurn>;
-  /** The tasks, and the calls of `onError`, that asked for the shutdown. */
+  /** The tasks and calls of `onError` that requested the shutdown. */
   readonly #closers = new Set<BackgroundTask | OnErrorCall>();
-  /** The tasks that a shutdown has aborted, and whose functions have not ended. */
+  /** The tasks that a shutdown has aborted and whose functions are still running. */
   readonly #abandoned = new Set<Task>();
   #caller: TaskCaller | undefined;
+  #check: (() => boolean) | undefined;
   #hasTransactions = false;
   #isClosed = false;
 
@@ -60,9 +61,14 @@ export class Runner implements ListRunner, TransactionRunner {
     );
   }
 
-  /** Has `currentTask()` hold to the end of each task on every version of Node. */
-  holdCurrentTask(): void {
+  /** Keeps `currentTask()` set to the end of each task on every version of Node. */
+  keepCurrentTask(): void {
     this.#caller = taskCaller(true, this.options.around);
+  }
+
+  /** Sets a function to call for each admitted task until it returns true. */
+  checkTasks(check: () => boolean): void {
+    this.#check = check;
   }
 
   /** Fires when the application begins to shut down. */
@@ -75,16 +81,16 @@ export class Runner implements ListRunner, TransactionRunner {
     return this.#sender?.hasEngine ?? false;
   }
 
-  /** The state of a task of this process, or of one that the engine has. Rejects if the engine cannot be asked. */
+  /** The state of a task of this process, or of the engine. Rejects if the engine cannot be reached. */
   async state(id: string): Promise<TaskState | undefined> {
-    // In this order: a task that is handed over in between is found by the engine.
+    // In this order, as the engine finds a task that it gets meanwhile.
     return this.tasksById.stateOf(id) ?? (await this.#relay?.find(id)) ?? this.#sender?.find(id);
   }
 
   /**
    * Adds a task to a list. It runs once the outcome of the list is known.
    *
-   * @throws BackgroundTasksOverflowError beyond `maxPending`, BackgroundTasksShutdownError once closed, BackgroundTasksError `INVALID_TASK` for a
+   * @throws BackgroundTasksOverflowError if `maxPending` tasks wait, BackgroundTasksShutdownError once closed, BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a
    * `@BackgroundTask()` method that cannot be run.
    */
   add(list: TaskList, task: Task): void {
@@ -96,11 +102,11 @@ export class Runner implements ListRunner, TransactionRunner {
       if (Transaction.isOver(this)) this.log.addedAfterTransaction(task);
       return this.#join(list, task);
     }
-    this.#held.add(task);
-    transaction.hold(this, { list, task });
+    this.#uncommitted.add(task);
+    transaction.add(this, { list, task });
   }
 
-  /** Calls each task outside of the transaction that it was added in, from the first one on that was added in a transaction. */
+  /** From the first task that is added in a transaction on, calls each task outside the transaction in which it was added. */
   #leaveTransactions(): void {
     if (this.#hasTransactions) return;
     this.#hasTransactions = true;
@@ -114,49 +120,54 @@ export class Runner implements ListRunner, TransactionRunner {
     if (isForEngine(task)) (list.engineFlush ??= new EngineFlush(list, this)).added();
   }
 
-  async save(held: readonly HeldTask[], client: OutboxClient | undefined): Promise<void> {
-    // A shutdown may have dropped some.
-    const tasks = held.map(({ task }) => task).filter((task) => isForEngine(task) && this.#held.has(task));
-    if (!this.#relay || tasks.length === 0) return;
-    if (!client) return this.log.savedWithoutClient();
+  async save(uncommitted: readonly UncommittedTask[], client: OutboxClient | undefined): Promise<boolean> {
+    // A shutdown may have dropped some tasks.
+    const tasks = uncommitted.map(({ task }) => task).filter((task) => isForEngine(task) && this.#uncommitted.has(task));
+    if (!this.#relay || tasks.length === 0) return false;
+    if (!client) {
+      this.log.savedWithoutClient();
+      return false;
+    }
     for (const task of tasks) {
-      this.#held.delete(task);
+      this.#uncommitted.delete(task);
       this.#saved.add(task);
       task.sent();
     }
     await this.#relay.save(tasks, client);
+    return true;
   }
 
-  /** Hands over the tasks that are saved, and has the others join their lists. */
-  committed(held: readonly HeldTask[]): void {
+  /** Sends the saved tasks to the engine, and adds the others to their lists. */
+  committed(tasks: readonly UncommittedTask[]): void {
     const saved: Task[] = [];
-    for (const { list, task } of held) {
+    for (const { list, task } of tasks) {
       if (this.#saved.delete(task)) {
         task.queued();
         saved.push(task);
-      } else if (this.#held.delete(task) && task.state === 'pending') {
+      } else if (this.#uncommitted.delete(task) && task.state === 'pending') {
         task.markCommitted();
         this.#join(list, task);
       }
     }
-    if (saved.length > 0) void this.#handOver(saved);
+    if (saved.length > 0) void this.#enqueueSaved(saved);
   }
 
-  async #handOver(saved: readonly Task[]): Promise<void> {
-    await this.#relay?.handOver(saved);
+  async #enqueueSaved(saved: readonly Task[]): Promise<void> {
+    await this.#relay?.enqueue(saved);
     this.counters.tasksDropped(saved.length);
     for (const task of saved) task.release();
     this.counters.notify();
   }
 
   /** Discards the tasks of a transaction. */
-  rolledBack(held: readonly HeldTask[]): void {
-    for (const { task } of held) {
-      if ((this.#held.delete(task) || this.#saved.delete(task)) && task.discard()) this.discarded(task, 'its transaction was rolled back');
+  rolledBack(tasks: readonly UncommittedTask[]): void {
+    for (const { task } of tasks) {
+      if ((this.#uncommitted.delete(task) || this.#saved.delete(task)) && task.discard())
+        this.discarded(task, 'its transaction was rolled back');
     }
   }
 
-  /** Adds a task to a list that has run already: nobody waits for the code that adds it, and nobody may catch its errors. */
+  /** Adds a task to a list that has already run. Does not throw a refusal: nothing waits for the code that adds the task, or catches its errors. */
   addLate(list: TaskList, task: Task, isFollowing: boolean): void {
     try {
       this.add(list, task);
@@ -170,14 +181,14 @@ export class Runner implements ListRunner, TransactionRunner {
     }
   }
 
-  /** Lets the tasks of a list run: those that it holds, and from now on each one as it is added. */
+  /** Runs the tasks of a list: those in its queue, and from now on each task as it is added. */
   flush(list: TaskList, outcome: Outcome): void {
     list.settle(outcome);
     if (!list.isEmpty) this.#schedule(list);
     list.keepPromise();
   }
 
-  /** The list of tasks that no request adds. Each starts as soon as it is added. */
+  /** Makes a list for tasks outside any request. Each starts as soon as it is added. */
   listOutsideRequest(): TaskList {
     const list = new TaskList(this);
     this.flush(list, 'success');
@@ -191,9 +202,10 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#sender?.prepare(task);
     if (waitUntil) list.promiseEnd(waitUntil, (error) => this.log.waitUntilRejected(error));
     this.counters.taskAdmitted();
+    if (this.#check?.()) this.#check = undefined;
   }
 
-  /** Asks for a turn for the list, and for one for each of its parallel tasks. */
+  /** Requests a turn for the list, and one for each of its parallel tasks. */
   #schedule(list: TaskList): void {
     for (const task of list.takeParallel(this.#isParallel)) this.#turns.request(new ParallelTurn(list, task));
     if (list.isScheduled || list.isEmpty) return;
@@ -231,7 +243,7 @@ export class Runner implements ListRunner, TransactionRunner {
       this.log.cancelled(task, error);
       this.#settled(task);
     } else {
-      // The tasks that a shutdown has aborted are logged in one line.
+      // All tasks that a shutdown has aborted are logged in one line.
       if (!this.#abandoned.has(task)) this.log.failed(task, error);
       this.#settledAfterOnError(task, error);
     }
@@ -247,7 +259,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.counters.notify();
   }
 
-  /** Returns whether the list needs another turn. */
+  /** Returns true if the list needs another turn. */
   #turnEnded(list: TaskList): boolean {
     list.running = undefined;
     list.isScheduled = !list.isEmpty;
@@ -260,7 +272,7 @@ export class Runner implements ListRunner, TransactionRunner {
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
     this.log.endedLate(task, how, error);
-    this.#noLongerLingers(task);
+    this.#abandonedEnded(task);
   }
 
   discarded(task: Task, reason: string): void {
@@ -269,7 +281,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#settled(task);
   }
 
-  /** Warns of code that awaits the end of a task which waits for that code. */
+  /** Warns if code awaits the end of a task that itself waits for that code. */
   endedRequested(list: TaskList, task: Task): void {
     this.#warnOfSelfWait(
       'task.ended',
@@ -278,7 +290,7 @@ export class Runner implements ListRunner, TransactionRunner {
     );
   }
 
-  /** Warns of code that awaits the end of all tasks, of which some wait for that code. */
+  /** Warns if code awaits the end of all tasks while some of them wait for that code. */
   idleRequested(): void {
     const { counters } = this;
     this.#warnOfSelfWait(
@@ -296,17 +308,17 @@ export class Runner implements ListRunner, TransactionRunner {
       if (isUnsettled() && (isCalledByTask || mayWaitForCaller())) this.log.waitsForItself(promise, SELF_WAIT_MS / 1_000);
     };
     const timer = runOutside(() => setTimeout(warn, SELF_WAIT_MS));
-    // A number in jsdom.
+    // In jsdom, a timer is a number.
     if (typeof timer === 'object') timer.unref();
   }
 
-  /** Hands the error of a task to `onError`, and lets go of the task after that. */
+  /** Calls `onError` with the error of a task, and releases the task after that. */
   #settledAfterOnError(task: Task, error: unknown): void {
     const call = new OnErrorCall(this);
-    const told = this.log.callOnError(task, error, call);
-    if (!told) return this.#settled(task);
+    const reported = this.log.callOnError(task, error, call);
+    if (!reported) return this.#settled(task);
     this.counters.reportStarted();
-    void told.then(() => {
+    void reported.then(() => {
       this.counters.reportEnded();
       call.caller = undefined;
       this.#closerEnded(call);
@@ -324,9 +336,9 @@ export class Runner implements ListRunner, TransactionRunner {
   }
 
   /**
-   * Hands tasks that their list has let go of to the engine.
+   * Sends tasks that have left their list to the engine.
    *
-   * @throws The error of the engine, once each task that it did not take has been reported.
+   * @throws The error of the engine, once every task that it did not accept has been reported.
    */
   async enqueue(list: TaskList, tasks: readonly Task[]): Promise<void> {
     this.#forgetIfIdle(list);
@@ -363,7 +375,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#closing.abort();
   }
 
-  /** Takes note of the task, or the call of `onError`, that asks for the shutdown and may wait for it: the shutdown cannot wait for that, too. */
+  /** Registers the task, or the call of `onError`, that requests the shutdown. It may wait for the shutdown, which then cannot wait for it. */
   closeRequested(): void {
     const work = currentWork();
     if (!work || !this.#isAtWork(work) || this.#closers.has(work)) return;
@@ -380,28 +392,28 @@ export class Runner implements ListRunner, TransactionRunner {
     if (this.#closers.size > 0 && this.#closers.delete(work)) this.counters.closerEnded();
   }
 
-  /** The names of the tasks that have not ended; of those that wait, the first thousand are looked at. */
+  /** The names of the tasks that have not ended. Of the waiting ones, only the first thousand are considered. */
   names(): ReadonlySet<string> {
-    const names = new Set([...this.#held, ...this.#saved].slice(0, MOST_NAMED).map(({ name }) => name));
-    let looked = 0;
+    const names = new Set([...this.#uncommitted, ...this.#saved].slice(0, MAX_NAMED).map(({ name }) => name));
+    let considered = 0;
     for (const list of this.#lists) {
       for (const task of list.active) names.add(task.name);
       for (const task of list) {
-        if (looked++ === MOST_NAMED) return names;
+        if (considered++ === MAX_NAMED) return names;
         if (task.state === 'pending') names.add(task.name);
       }
     }
     return names;
   }
 
-  /** Takes out the tasks that wait for the end of their transaction: nobody would run them after it. */
-  takeHeld(): readonly Task[] {
-    const held = [...this.#held];
-    this.#held.clear();
-    return held;
+  /** Takes out the tasks that wait for the end of their transaction: they would not run after it. */
+  takeUncommitted(): readonly Task[] {
+    const tasks = [...this.#uncommitted];
+    this.#uncommitted.clear();
+    return tasks;
   }
 
-  /** Refuses tasks from now on, and stops sending. Returns the lists that hold tasks, or run one; they get no more turns. */
+  /** Refuses tasks from now on, and stops sending. Returns the lists with waiting or running tasks, which get no more turns. */
   refuseTasks(reason: string): readonly TaskList[] {
     this.#isClosed = true;
     this.#relay?.stop();
@@ -412,12 +424,12 @@ export class Runner implements ListRunner, TransactionRunner {
     return lists;
   }
 
-  /** Aborts a running task at the end of a shutdown, which logs it. Returns false if it does not run. */
+  /** Aborts a running task at the end of a shutdown, which logs it. Returns false if the task is not running. */
   abandon(task: Task, error: Error): boolean {
     this.#abandoned.add(task);
-    this.counters.taskLingers();
+    this.counters.taskAbandoned();
     if (task.abort(error)) return true;
-    this.#noLongerLingers(task);
+    this.#abandonedEnded(task);
     return false;
   }
 
@@ -428,7 +440,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#settledAfterOnError(task, error);
   }
 
-  #noLongerLingers(task: Task): void {
-    if (this.#abandoned.delete(task)) this.counters.lingeringTaskEnded();
+  #abandonedEnded(task: Task): void {
+    if (this.#abandoned.delete(task)) this.counters.abandonedTaskEnded();
   }
 }

@@ -11,12 +11,12 @@ import { inSlices } from './turns.js';
 /** Grace period after the deadline, in ms: for tasks to end when their signals fire, for `onError`, and for an engine to take back its tasks. */
 const GRACE_MS = 1_000;
 
-/** Time for a task that asked for the shutdown, once all others have ended. It may have work left, or wait for the shutdown itself. */
+/** Grace period for a task that requested the shutdown, once all others have ended. It may have work left, or wait for the shutdown itself. */
 const CLOSER_GRACE_MS = 500;
 
 /**
- * Waits, while the application closes, for requests in flight and for tasks. Each hook drains, and all under one deadline: while the server
- * is open, requests come in and add tasks, and Nest 11 runs every hook again when `close()` is called twice.
+ * Waits for requests in flight and for tasks while the application closes. Every hook drains, all under one deadline: while the server is open,
+ * requests come in and add tasks, and Nest 11 runs every hook again when `close()` is called twice.
  */
 export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
   readonly #runner: Runner;
@@ -51,13 +51,13 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   async #drain(): Promise<void> {
     const { shutdownTimeout } = this.#runner.options;
     this.#deadline ??= this.#begin(shutdownTimeout);
-    const worker = all(this.#workerHost.drain(this.#giveBack.signal), this.#relay?.stopSweeping());
+    const worker = all(this.#workerHost.drain(this.#giveBack.signal), this.#relay?.stopSweeping() ?? Promise.resolve());
     const left = Math.max(0, this.#deadline - performance.now());
     if (await atMost(left, this.#canClose(worker))) return;
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
     const closed = abortAll(this.#runner, reason);
     this.#giveBack.abort(reason);
-    await (this.#grace ??= atMost(GRACE_MS, all(closed, worker, this.#runner.counters.onNoneLingers())));
+    await (this.#grace ??= atMost(GRACE_MS, all(closed, worker, this.#runner.counters.onAbandonedEnded())));
   }
 
   /** Returns the deadline. */
@@ -75,17 +75,17 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   async #canClose(worker: Promise<void>): Promise<void> {
     const { counters } = this.#runner;
     await worker;
-    // Without a turn of the event loop where there is nothing to wait for: code that does not await `app.close()`, as for a hot reload, may listen
-    // on the same port right after.
+    // If there is nothing to wait for, this must not take a turn of the event loop: code that does not await `app.close()`, for example in a hot
+    // reload, may listen on the same port right after.
     while (!counters.canClose) {
       await counters.onCanClose();
-      // In this turn, the work of a request right after its handler, such as an exception filter that adds a task, has been done.
+      // After this turn, the work of a request that follows its handler, such as an exception filter that adds a task, is done.
       await setImmediate();
     }
     if (counters.hasClosers) await this.#leaveClosers();
   }
 
-  /** A task that asked for the shutdown, and still runs, most likely awaits it. */
+  /** A task that requested the shutdown and is still running most likely awaits it. */
   async #leaveClosers(): Promise<void> {
     if (this.#hasWarnedOfClosers || (await atMost(CLOSER_GRACE_MS, this.#runner.counters.onAllSettled()))) return;
     this.#hasWarnedOfClosers = true;
@@ -94,24 +94,24 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
 }
 
 /**
- * Has a runner refuse tasks from now on, aborts those that run, and drops those that wait. However many they are, the event loop lives, and the
- * log has one line for those that ran and one for those that waited.
+ * Makes a runner refuse new tasks, aborts the running ones, and drops the waiting ones. It works in slices, so that many tasks do not block the
+ * event loop, and logs one line for the running tasks and one for the waiting ones.
  */
 async function abortAll(runner: Runner, reason: string): Promise<void> {
   const lists = runner.refuseTasks(reason);
-  const held = runner.takeHeld();
-  if (lists.length === 0 && held.length === 0) return;
-  // Off their lists at once, or the next one would start in the place of one that is aborted.
+  const uncommitted = runner.takeUncommitted();
+  if (lists.length === 0 && uncommitted.length === 0) return;
+  // All waiting tasks leave their lists first. Otherwise the next one would start when a running task is aborted.
   const waiting = lists.map((list) => list.takeAll());
   const running = new Map<string, number>();
   const active = lists.flatMap((list) => list.active);
   await inSlices(active, (task) => {
-    if (runner.abandon(task, new BackgroundTasksShutdownError(task.name, `was given up: ${reason}`))) count(running, task.name);
+    if (runner.abandon(task, new BackgroundTasksShutdownError(task.name, `was aborted: ${reason}`))) count(running, task.name);
   });
-  runner.log.lost(running, 'was given up', 'were given up', reason);
+  runner.log.lost(running, 'was aborted', 'were aborted', reason);
   const neverStarted = new Map<string, number>();
   const dropped: Task[] = [];
-  await inSlices(each([held, ...waiting]), (task) => {
+  await inSlices(each([uncommitted, ...waiting]), (task) => {
     // The signal of another task may have cancelled it.
     if (!task.discard()) return;
     count(neverStarted, task.name);
@@ -127,7 +127,7 @@ async function abortAll(runner: Runner, reason: string): Promise<void> {
   });
 }
 
-/** Many errors that are made in one place say no more with a stack each, and stacks take most of the time. */
+/** Creates an error without a stack. The stacks of many errors from one place add nothing, and take most of the time. */
 function withoutStack(make: () => Error): Error {
   const limit = stackTraceLimit();
   stackTraceLimit(0);
@@ -136,13 +136,13 @@ function withoutStack(make: () => Error): Error {
   return error;
 }
 
-/** Returns the limit, or sets it. An application may have frozen `Error`, or put an accessor there that throws. */
+/** Returns or sets the limit. An application may have frozen `Error`, or defined an accessor that throws. */
 function stackTraceLimit(limit?: number): number | undefined {
   try {
     if (limit === undefined) return Error.stackTraceLimit;
     Reflect.set(Error, 'stackTraceLimit', limit);
   } catch {
-    // The errors have stacks then.
+    // The errors keep their stacks.
   }
   return undefined;
 }
@@ -155,11 +155,11 @@ function count(names: Map<string, number>, name: string): void {
   names.set(name, (names.get(name) ?? 0) + 1);
 }
 
-async function all(...promises: (Promise<unknown> | undefined)[]): Promise<void> {
+async function all(...promises: Promise<unknown>[]): Promise<void> {
   await Promise.all(promises);
 }
 
-/** Whether the promise is fulfilled within a time, in ms. */
+/** Resolves with true if the promise resolves within a time, in ms. */
 async function atMost(milliseconds: number, promise: Promise<void>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => {

@@ -3,10 +3,10 @@ import { setImmediate } from 'node:timers';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Queue, type Queued } from '../list/queue.js';
 
-/** Synchronous work after which the event loop gets its turn, in ms. */
+/** Duration of synchronous work after which the event loop gets a turn, in ms. */
 const TIME_SLICE_MS = 5;
 
-/** Calls a function with each item, and lets the event loop live meanwhile. */
+/** Calls a function with each item, without blocking the event loop. */
 export async function inSlices<Item>(items: Iterable<Item>, func: (item: Item) => void): Promise<void> {
   let sliceEnd = performance.now() + TIME_SLICE_MS;
   for (const item of items) {
@@ -18,7 +18,7 @@ export async function inSlices<Item>(items: Iterable<Item>, func: (item: Item) =
   }
 }
 
-/** Hands out turns, first come first served, while there is room, and without holding the event loop up. */
+/** Hands out turns, first come, first served, while there is room, and without blocking the event loop. */
 export class Turns<Item extends Queued<Item>> {
   readonly #waiting = new Queue<Item>();
   readonly #hasRoom: () => boolean;
@@ -32,13 +32,13 @@ export class Turns<Item extends Queued<Item>> {
     this.#take = take;
   }
 
-  /** Asks for a turn after the current event, and never in the middle of it, when a response may have work left. */
+  /** Requests a turn after the current event. Never during it, as a response may have work left. */
   request(item: Item): void {
     this.#waiting.push(item);
     this.#wakeUp ??= setImmediate(this.#onWakeUp);
   }
 
-  /** Ends the turn of an item, asks for its next one if it needs one, and passes the free room on. */
+  /** Ends the turn of an item, requests its next one if it needs one, and hands out the free room. */
   end(item: Item, again: boolean): void {
     if (again) this.#waiting.push(item);
     this.#handOut();
@@ -50,7 +50,7 @@ export class Turns<Item extends Queued<Item>> {
     this.#handOut(true);
   };
 
-  /** Hands out one turn at least after a wake-up, even if the process had to wait for its own turn meanwhile. */
+  /** Hands out at least one turn after a wake-up, even if the process was suspended meanwhile. */
   #handOut(wokenUp = false): void {
     if (this.#isHandingOut || this.#wakeUp) return;
     this.#isHandingOut = true;

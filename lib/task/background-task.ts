@@ -1,9 +1,9 @@
-/** A function as a task holds it: the types of its arguments were checked where the task was made. */
+/** The function of a task. The types of its arguments were checked where the task was made. */
 export type AnyFunction = (...args: never[]) => unknown;
 
 /**
- * The function of a task itself, `addTask(send, to)`, and not its result, `addTask(send(to))`. Its arguments follow it; the parameters of a
- * closure have their types from them: `addTask((to) => this.mail.send(to), dto.email)`.
+ * The function itself, `addTask(send, to)`, not its result, `addTask(send(to))`. Its arguments follow it. A closure infers the types of its
+ * parameters from them: `addTask((to) => this.mail.send(to), dto.email)`.
  */
 export type TheFunctionItself<Args extends unknown[]> = (...args: Args) => unknown;
 
@@ -16,7 +16,7 @@ export type Primitive = string | number | bigint | boolean;
  */
 export type Argument<Literal> = Literal | Argument<Literal>[] | [] | { [key: string]: Argument<Literal> } | {} | null | undefined;
 
-/** The arguments themselves. Inferred through this mapping, they decide on `Args` only if the function declares no parameters of its own. */
+/** The arguments of a function. Inferred through this mapping, they determine `Args` only if the function declares no parameters of its own. */
 export type ArgumentsFor<Args extends unknown[]> = { [Index in keyof Args]: Args[Index] };
 
 /** The outcome of a request on which a task runs. */
@@ -24,88 +24,88 @@ export type RunOn = 'success' | 'failure' | 'always';
 
 /** Options of one task. */
 export interface TaskOptions {
-  /** What logs and errors call the task. @default the function's own name */
+  /** The name of the task in logs and errors. @default the function's own name */
   name?: string | undefined;
-  /** Milliseconds after which the task is given up: its signal fires and the next one starts. @default the module's `timeout` */
+  /** Time after which the task is aborted, in ms: its signal fires, and the next task starts. @default the module's `timeout` */
   timeout?: number | undefined;
-  /** The outcome of the request on which the task runs; with another it is discarded. @default the module's `runOn` */
+  /** The outcome of the request that makes the task run. On any other outcome it is discarded. @default the module's `runOn` */
   runOn?: RunOn | undefined;
   /**
-   * Whether the task waits for none before it in its list, and none after it waits for it. Its outcome, failures, limits and the shutdown are those
-   * of any task. @default the module's `parallel`
+   * If true, the task does not wait for the tasks before it in its list, and the tasks after it do not wait for it. Outcomes, failures, limits and
+   * the shutdown apply as to any task. @default the module's `parallel`
    */
   parallel?: boolean | undefined;
 }
 
 /**
- * How a task ended. `'failed'`: it threw, or it was given up at its timeout or at the shutdown deadline. `'discarded'`: it never started, and
- * will not. `'cancelled'`: by `cancel()`, whether it had started or not. `'queued'`: an engine has it now.
+ * How a task ended. `'failed'`: it threw, or was aborted at its timeout or at the shutdown deadline. `'discarded'`: it never started, and never
+ * will. `'cancelled'`: `cancel()` was called, before or after its start. `'queued'`: an engine has it now.
  */
 export type TaskEnd = 'completed' | 'failed' | 'discarded' | 'cancelled' | 'queued';
 
-/** What JSON can hold. */
+/** Any value that JSON can represent. */
 export type JsonValue = string | number | boolean | null | { readonly [key: string]: JsonValue | undefined } | readonly JsonValue[];
 
-/** The state of a task, as `BackgroundTasksRunner#state` finds it. */
+/** The state of a task, as returned by `BackgroundTasksRunner#state`. */
 export interface TaskState {
   readonly id: string;
   readonly name: string;
-  /** `'waiting'`: it has not started, or waits for another attempt. `'discarded'`: it never started, and will not. */
+  /** `'waiting'`: it has not started, or waits for another attempt. `'discarded'`: it never started, and never will. */
   readonly state: 'waiting' | 'running' | 'completed' | 'failed' | 'discarded' | 'cancelled';
-  /** The attempt that runs, ran last, or comes next, from 1. */
+  /** The number of the current attempt, counted from 1; of the last one if the task has ended, of the next one if it waits. */
   readonly attempt: number;
-  /** The last value of `updateProgress()`, if there is one. */
+  /** The last value passed to `updateProgress()`, if any. */
   readonly progress?: JsonValue | undefined;
-  /** The message of the error that the last attempt failed with. It may hold people's data: check it before you show it. */
+  /** The error message of the last failed attempt. It may contain personal data: check it before you show it. */
   readonly failure?: string | undefined;
 }
 
 /**
- * One task: a function and its arguments, as Starlette's `BackgroundTask`. It may be kept: once it has ended, a task of a request lets go of
- * its function, its arguments and its async context.
+ * One task: a function and its arguments, like Starlette's `BackgroundTask`. You may keep it: a task of a request releases its function, its
+ * arguments and its async context when it ends.
  */
 export interface BackgroundTask {
-  /** One that does nothing, once the task of a request has ended. */
+  /** A function that does nothing once the task of a request has ended. */
   readonly func: AnyFunction;
-  /** None, once the task of a request has ended. */
+  /** Empty once the task of a request has ended. */
   readonly args: readonly unknown[];
   readonly options: Readonly<TaskOptions>;
-  /** What logs and errors call the task: the name of a `@BackgroundTask()` method, the option `name`, the function's own name, or `anonymous`. */
+  /** The name in logs and errors: that of a `@BackgroundTask()` method, the option `name`, the function's own name, or `anonymous`. */
   readonly name: string;
-  /** A UUID, made when it is first read. `BackgroundTasksRunner#find` finds the task by it. For a task of an engine it is the id of the job. */
+  /** A UUID, generated when it is first read. `BackgroundTasksRunner#find` looks the task up by it. On an engine it is also the id of the job. */
   readonly id: string;
-  /** Which attempt of an engine this is, from 1. In process there is only one. */
+  /** The number of the engine's attempt, counted from 1. In process there is only one. */
   readonly attempt: number;
-  /** In a worker, what the option `carry` returned where the task was added; each time a copy of its own. */
+  /** In a worker, the value that the option `carry` returned when the task was added. Every read returns a new copy. */
   readonly carried: unknown;
-  /** The last value of `updateProgress()`; undefined before the first one. */
+  /** The last value passed to `updateProgress()`; undefined before the first call. */
   readonly progress: JsonValue | undefined;
   /**
-   * Says how far the task is: any JSON. `BackgroundTasksRunner#state` has it, in a worker's case from every process.
+   * Reports the progress of the task, as any JSON value. `BackgroundTasksRunner#state` returns it; if a worker runs the task, in every process.
    *
-   * @returns A promise that resolves once it is written down. It never rejects: a failure to write is logged, and the task goes on.
-   * @throws BackgroundTasksError `INVALID_TASK`, at once, for a value that JSON cannot hold.
+   * @returns A promise that resolves once the value is stored. It never rejects: a failure to store it is logged, and the task goes on.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK`, at once, for a value that JSON cannot represent.
    */
   updateProgress(value: JsonValue): Promise<void>;
-  /** Fires when the task is given up: at its timeout, at the shutdown deadline, or cancelled. Its reason is the error that says why. */
+  /** Fires when the task is aborted: at its timeout, at the shutdown deadline, or by `cancel()`. The reason is the error that says why. */
   readonly signal: AbortSignal;
-  /** How the task ended, as soon as it has. It never rejects: errors go to the log and to `onError`. */
+  /** Resolves when the task ends, with how it ended. It never rejects: errors go to the log and to `onError`. */
   readonly ended: Promise<TaskEnd>;
   /**
-   * Takes the task back. A task that waits is discarded. One that runs has its signal fired, with a `BackgroundTasksCancelledError`, and is
-   * given up: the next one starts. That is no failure: it is logged at the level `debug`, and `onError` does not hear of it.
+   * Withdraws the task. A waiting task never starts. A running task is aborted: its signal fires with a `BackgroundTasksCancelledError`, and the
+   * next task starts. A cancelled task has not failed: it is logged at the level `debug`, and `onError` is not called.
    *
    * @param reason for the log
    * @returns `false` if the task has ended already, or if an engine has it
    */
   cancel(reason?: string): boolean;
   /**
-   * Runs a task that was made by hand, now. Tasks of a request run by themselves.
+   * Runs a task that was made by hand, immediately. Tasks of a request run by themselves.
    *
-   * @throws The error of the task; a `BackgroundTasksTimeoutError` or `BackgroundTasksCancelledError`; a BackgroundTasksError `INVALID_TASK` while
-   * the task runs, `LIST_OF_A_REQUEST` for one of a request.
+   * @throws The error of the task; a `BackgroundTasksTimeoutError` or `BackgroundTasksCancelledError`; a BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if the
+   * task is running already, `BACKGROUND_TASK_LIST_OF_A_REQUEST` if it belongs to a request.
    */
   run(): Promise<void>;
-  /** What `JSON.stringify` makes of the task: nothing of its arguments, which are people's data. */
+  /** Used by `JSON.stringify`. Arguments are left out, as they may be personal data. */
   toJSON(): { name: string };
 }

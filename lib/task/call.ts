@@ -6,7 +6,7 @@ import { BackgroundTasksError, taskCalled } from './errors.js';
 /** The option `around` of an application. */
 export type Around = (task: BackgroundTask, next: () => Promise<unknown>) => unknown;
 
-/** How an application calls its tasks. Returns the part that has to be awaited. */
+/** Calls the tasks of an application. Returns the part of the result that has to be awaited. */
 export type TaskCaller = (task: CallableTask) => PromiseLike<unknown> | undefined;
 
 interface CallableTask extends BackgroundTask {
@@ -15,17 +15,17 @@ interface CallableTask extends BackgroundTask {
 }
 
 /**
- * How an application calls its tasks: inside a store, so that `currentTask()` holds to the end of the task on every version of Node, and
- * through its option `around`. Undefined where a plain call is enough, which costs nothing.
+ * Makes the caller for the tasks of an application: through the option `around`, and inside a store, which keeps `currentTask()` set to the end of
+ * the task on every version of Node. Returns undefined if a plain call is enough, which costs nothing.
  */
-export function taskCaller(holdsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
-  // On Node 24 and later, each call of a function enters a store.
-  if (!around) return holdsCurrentTask && !STORES_ARE_FREE ? (task) => runWithStore(task, () => callPlainly(task)) : undefined;
+export function taskCaller(keepsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
+  // On Node 24 and later, `runAs` enters a store for every call.
+  if (!around) return keepsCurrentTask && !STORES_ARE_FREE ? (task) => runWithStore(task, () => callPlainly(task)) : undefined;
   const throughAround: TaskCaller = (task) => callAround(around, task, () => callToEnd(task));
-  return holdsCurrentTask || STORES_ARE_FREE ? (task) => runWithStore(task, () => throughAround(task)) : throughAround;
+  return keepsCurrentTask || STORES_ARE_FREE ? (task) => runWithStore(task, () => throughAround(task)) : throughAround;
 }
 
-/** Calls the function of a task, and returns the part that has to be awaited. */
+/** Calls the function of a task, and returns the part of its result that has to be awaited. */
 export function callTask(task: CallableTask, caller: TaskCaller | undefined): PromiseLike<unknown> | undefined {
   return caller ? caller(task) : callPlainly(task);
 }
@@ -35,14 +35,14 @@ function callPlainly(task: CallableTask): PromiseLike<unknown> | undefined {
 }
 
 /**
- * Calls the function for a caller that waits for all of its work, as a promise may resolve with an Observable, and gets its result: that of a
- * promise is its value, and an Observable has none.
+ * Calls the function, waits for all of its work, and returns its result: the value of a promise, nothing for an Observable. A promise may resolve
+ * with an Observable, hence the loop.
  */
 async function callToEnd(task: CallableTask): Promise<unknown> {
   let result = runAs(task, () => task.call());
   while (isObject(result)) {
     const object = result;
-    // In the context that `around` has set.
+    // The context that `around` has set up.
     const unfinished = runAs(task, () => unfinishedPart(task, object));
     if (!unfinished) break;
     result = await unfinished;
@@ -60,25 +60,25 @@ export function isObject(value: unknown): value is object {
 }
 
 /**
- * The part of a function's result that has to be awaited: a promise, or the end of an Observable, which is subscribed to, as Nest does with
- * the result of a handler.
+ * The part of a function's result that has to be awaited: a promise, or the end of an Observable. The Observable is subscribed to, as Nest does
+ * with the result of a handler.
  *
- * @throws BackgroundTasksError `INVALID_TASK` for an iterator: nobody iterates it, and the task would silently do nothing.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for an iterator: nothing iterates it, and the task would silently do nothing.
  */
 export function unfinishedPart(task: BackgroundTask, result: object): PromiseLike<unknown> | undefined {
   if ('then' in result && typeof result.then === 'function') return result as PromiseLike<unknown>;
   if (isObservable(result)) return endOfObservable(result, task.signal);
   if (isIterator(result)) {
     throw new BackgroundTasksError(
-      'INVALID_TASK',
-      `${taskCalled(task.name)} returned an iterator, which nobody iterates, so that nothing, or not all of it, has been done: ` +
-        'iterate it in the task, `for await (const item of items()) { … }`, or return a promise',
+      'BACKGROUND_TASK_INVALID_TASK',
+      `${taskCalled(task.name)} returned an iterator, which nothing iterates, so its work was not done, or not all of it. ` +
+        'Iterate it in the task, `for await (const item of items()) { … }`, or return a promise',
     );
   }
   return undefined;
 }
 
-/** Subscribes to an Observable, until the signal fires. */
+/** Subscribes to an Observable until it ends or the signal fires. */
 function endOfObservable(observable: Observable<unknown>, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason);
@@ -88,7 +88,7 @@ function endOfObservable(observable: Observable<unknown>, signal: AbortSignal): 
         subscription.unsubscribe();
         reject(signal.reason);
       } catch (error) {
-        // Thrown on, the error of a teardown would end the process: this is a listener.
+        // This is a listener: an error that it throws would end the process.
         reject(error);
       }
     });
@@ -105,7 +105,7 @@ async function callAround(around: Around, task: BackgroundTask, call: () => Prom
   const next = (): Promise<unknown> => {
     if (!end) {
       end = isOver || task.signal.aborted ? Promise.reject(tooLate(task)) : call();
-      // Nobody may wait for it, or not yet.
+      // `around` need not await it. Without this handler, a rejection would be unhandled.
       end.catch(() => undefined);
     }
     return end;
@@ -115,7 +115,7 @@ async function callAround(around: Around, task: BackgroundTask, call: () => Prom
     if (!end) throw notCalled(task);
   } finally {
     isOver = true;
-    // An error of `around` comes first. It need not have waited for the task, whose failure counts all the same.
+    // An error of `around` takes precedence. If it did not await the task, the task is awaited here, and its failure still counts.
     await end?.catch(() => undefined);
   }
   await end;
@@ -127,7 +127,7 @@ function tooLate(task: BackgroundTask): unknown {
 
 function notCalled({ name }: BackgroundTask): BackgroundTasksError {
   return new BackgroundTasksError(
-    'INVALID_TASK',
-    `${taskCalled(name)} was not run: the option \`around\` of BackgroundTasksModule ended without a call of \`next()\`; have it return \`next()\``,
+    'BACKGROUND_TASK_INVALID_TASK',
+    `${taskCalled(name)} was not run: the option \`around\` of BackgroundTasksModule ended without calling \`next()\`. Return \`next()\` from it`,
   );
 }

@@ -1,13 +1,13 @@
 import { inspect, types } from 'node:util';
 
-/** How deep causes are followed, how many errors of one are told of, and how many in all. */
+/** The maximum depth of causes, which is also that of the errors inside one error, and the maximum number of errors in all. */
 const [MOST_CAUSES, MOST_ERRORS] = [5, 20];
-/** The characters that are written of a message, of a stack with those of its causes, and of a name. */
+/** The maximum number of characters of a message, of a stack with those of its causes, and of a name. */
 const [LONGEST_MESSAGE, LONGEST_STACK, LONGEST_NAME] = [2_000, 4_000, 200];
 
-// A task may throw anything, such as an error whose properties throw themselves: none of these does.
+// A task may throw anything, including an error whose properties throw. The functions below never throw.
 
-/** What errors are counted under: their name, or what OpenTelemetry has for a value that is no error. */
+/** The type under which errors are counted: their name, or OpenTelemetry's `_OTHER` for a value that is not an error. */
 export function typeOf(error: unknown): string {
   try {
     return isError(error) ? String(error.name) : '_OTHER';
@@ -16,7 +16,7 @@ export function typeOf(error: unknown): string {
   }
 }
 
-/** The name of a function; one may have any value for its `name`. */
+/** The name of a function. Its property `name` may have any value. */
 export function nameOf(func: { readonly name: unknown }): string {
   try {
     return typeof func.name === 'string' && func.name !== '' ? func.name : 'anonymous';
@@ -33,18 +33,53 @@ export function messageOf(error: unknown): string {
   }
 }
 
-/** Node's error for a host that refuses on all its addresses has a code, and no message. */
+/** The message for a line that is followed by the stack: only its first line, if the stack contains all of them. */
+export function headlineOf(error: unknown): string {
+  try {
+    if (isError(error) && error.message.includes('\n') && error.stack?.includes(error.message)) {
+      const line = error.message.split('\n').find((text) => text.trim() !== '');
+      if (line !== undefined) return bounded(`${line.trim()} …`, LONGEST_MESSAGE);
+    }
+  } catch {
+    // An error whose properties throw.
+  }
+  return messageOf(error);
+}
+
+/**
+ * A copy of an error for a logger that prints all properties: with its class, name, message, code and stack, including the causes. Other properties of
+ * drivers' errors may quote what was sent. `undefined` for a value that is not an error.
+ */
+export function shownError(error: unknown): Error | undefined {
+  if (!isError(error)) return undefined;
+  try {
+    const shown = Object.create(Object.getPrototypeOf(error) as object, {
+      message: { value: messageOf(error) },
+      stack: { value: stackOf(error) },
+    }) as Error;
+    for (const key of ['name', 'code']) {
+      const value: unknown = Object.hasOwn(error, key) && Reflect.get(error, key);
+      const short = typeof value === 'string' ? bounded(value, LONGEST_NAME) : value;
+      if (typeof short === 'string' || typeof short === 'number') Object.defineProperty(shown, key, { value: short, enumerable: true });
+    }
+    return shown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Node's error for a host that refuses connections on all of its addresses has a code, but no message. */
 function textOf(error: Error): string {
   return String(error.message) || String('code' in error ? error.code : error.name);
 }
 
-/** The stack of an error, with those of its causes, and of the errors that it gathers. */
+/** The stack of an error, with those of its causes and of the errors that it aggregates. */
 export function stackOf(error: unknown): string | undefined {
   const stack = stackWithCauses(error, 0, new Set());
   return stack && bounded(stack, LONGEST_STACK);
 }
 
-/** Each error once: they may hold each other. */
+/** Includes each error once, as errors may refer to each other. */
 function stackWithCauses(error: unknown, depth: number, seen: Set<unknown>): string | undefined {
   try {
     if (!isError(error) || error.stack === undefined) return undefined;
@@ -63,12 +98,12 @@ function stackWithCauses(error: unknown, depth: number, seen: Set<unknown>): str
   }
 }
 
-/** A name in quotes, so that it stays on its line and says where it ends, whatever is in it. */
+/** A name in quotes and on one line, so that its end is clear, whatever it contains. */
 export function quoted(name: string): string {
   return `"${inOneLine(name.replaceAll(/["\\]/g, String.raw`\$&`))}"`;
 }
 
-/** Other text, on one line: control characters, and those that change the direction of text, are written as JSON writes them. */
+/** A text on one line. Control characters, and those that change the direction of text, are escaped as in JSON. */
 export function inOneLine(text: string): string {
   const shown = text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}…` : text;
   return shown.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/gu, (character) =>
@@ -80,12 +115,12 @@ function bounded(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, most)}… (${text.length - most} more characters)` : text;
 }
 
-/** Also of another realm: under Jest, for one, Node's own errors are no instances of `Error`. A `DOMException`, in turn, is no native error. */
+/** True for errors of any realm: under Jest, for example, Node's own errors are not instances of `Error`. A `DOMException` is not a native error. */
 export function isError(value: unknown): value is Error {
   return types.isNativeError(value) || value instanceof Error;
 }
 
-/** How many names a line about many tasks has. */
+/** The maximum number of names in a line about many tasks. */
 const MOST_NAMES = 10;
 
 /** The names of many tasks, each with the number of tasks that have it. */
@@ -105,7 +140,7 @@ function listed(names: readonly string[]): string {
   return shown.join(', ');
 }
 
-/** What drivers put on their errors of what they were sent: ioredis' command, and the fields of Postgres that quote a statement, a row or a value. */
+/** The properties of drivers' errors that quote what was sent: ioredis' command, and the Postgres fields with a statement, a row or a value. */
 const SENT = [
   'command',
   'args',
@@ -120,8 +155,8 @@ const SENT = [
 ] as const;
 
 /**
- * An error of a driver without what the driver was sent: the arguments of tasks. Its class, message, code and stack stay, as do its causes and
- * the errors that it gathers, which lose the same.
+ * Removes the data that was sent, which has the arguments of tasks, from an error of a driver. Its class, message, code and stack stay. Its causes and
+ * the errors that it aggregates are cleaned, too.
  */
 export function withoutArguments<Value>(error: Value, seen = new Set<unknown>()): Value {
   if (!isError(error) || seen.has(error)) return error;
@@ -132,7 +167,7 @@ export function withoutArguments<Value>(error: Value, seen = new Set<unknown>())
     withoutArguments(cause, seen);
     if (Array.isArray(errors)) for (const one of errors) withoutArguments(one, seen);
   } catch {
-    // An error whose properties throw has nothing that can be printed.
+    // An error whose properties throw cannot be printed anyway.
   }
   return error;
 }

@@ -1,32 +1,32 @@
 import { channel, tracingChannel } from 'node:diagnostics_channel';
 import type { BackgroundTask } from './background-task.js';
 
-/** A trace as its propagator writes it into headers: `traceparent` and others, of W3C Trace Context. */
+/** The headers that a propagator writes for a trace, such as `traceparent` of W3C Trace Context. */
 export type TraceHeaders = Readonly<Record<string, string>>;
 
 /**
- * What the tracing channel `nestjs-background-tasks:task` publishes: one object per task that starts, the same in each of its events.
+ * The message of the tracing channel `nestjs-background-tasks:task`. All events of one run share one object.
  *
- * `start` and `end` are published around the call. If the call returned a promise, `asyncStart` and `asyncEnd` follow when the task has settled,
- * or was given up. `error` comes before `end`, or before `asyncStart`. All are published in the async context of the code that added the task.
+ * `start` and `end` are published around the call. If the call returned a promise, `asyncStart` and `asyncEnd` follow when the task has settled or
+ * was aborted. `error` comes before `end`, or before `asyncStart`. All are published in the async context of the code that added the task.
  */
 export interface BackgroundTaskTraceMessage {
   readonly task: BackgroundTask;
-  /** What the task threw or rejected with, or the error it was given up with; from the event `error` on. */
+  /** The error that the task threw, rejected with, or was aborted with. Set from the event `error` on. */
   error?: unknown;
 }
 
-/** What the channel `tracing:nestjs-background-tasks:task:discard` publishes for each task that never starts. */
+/** The message of the channel `tracing:nestjs-background-tasks:task:discard`, published for each task that never starts. */
 export interface BackgroundTaskDiscardMessage {
   readonly task: BackgroundTask;
-  /** Why, in the words of the log. */
+  /** The reason, worded as in the log. */
   readonly reason: string;
 }
 
-/** Calls a task, and returns a promise only where the task did. */
+/** Calls a task. Returns a promise only if the task did. */
 type Call = () => Promise<void> | undefined;
 
-/** What activates a span must be around the call of a task, and cannot be a subscriber. */
+/** Traces tasks. To activate a span, a tracer has to wrap the call of the task, which a subscriber of a channel cannot do. */
 export interface TaskTracer {
   /** Calls a task, in process or in a worker. */
   around(task: BackgroundTask, call: Call): Promise<void> | undefined;
@@ -39,7 +39,7 @@ export const DISCARDS = 'tracing:nestjs-background-tasks:task:discard';
 const discards = channel(DISCARDS);
 let tracer: TaskTracer | undefined;
 
-/** Has every task of the process traced by this tracer, or by none. */
+/** Sets the tracer for all tasks of the process, or removes it. */
 export function traceTasks(by: TaskTracer | undefined): void {
   tracer = by;
 }
@@ -49,17 +49,17 @@ export function traceHeaders(): TraceHeaders | undefined {
   return tracer?.headers();
 }
 
-/** Whether anybody wants to know about tasks. Ask this first: nobody pays for `traced` then. */
+/** True if there is a tracer or a subscriber. Check this before you call `traced()`: an application without either then pays nothing. */
 export function observed(): boolean {
   return tracer !== undefined || tasks.hasSubscribers;
 }
 
-/** Calls a task for all who want to know about it. */
+/** Calls a task for the tracer and the subscribers. */
 export function traced(task: BackgroundTask, call: Call): Promise<void> | undefined {
   return tracer ? tracer.around(task, () => published(task, call)) : published(task, call);
 }
 
-/** Node's `traceSync` for a call that returns nothing, and its `tracePromise` for one that returns a promise. */
+/** Publishes what Node's `traceSync` does if the call returns nothing, and what its `tracePromise` does if it returns a promise. */
 function published(task: BackgroundTask, call: Call): Promise<void> | undefined {
   if (!tasks.hasSubscribers) return call();
   const message: BackgroundTaskTraceMessage = { task };
@@ -94,12 +94,12 @@ function settled(message: BackgroundTaskTraceMessage): void {
   tasks.asyncEnd.publish(message);
 }
 
-/** Tells of a task that will not run. */
+/** Publishes that a task will never run. */
 export function publishDiscard(task: BackgroundTask, reason: string): void {
   discards.publish({ task, reason } satisfies BackgroundTaskDiscardMessage);
 }
 
-/** Whether anybody wants to know about those. */
+/** True if the channel for discards has subscribers. */
 export function discardsObserved(): boolean {
   return discards.hasSubscribers;
 }

@@ -1,22 +1,23 @@
 import { HttpException } from '@nestjs/common';
 import { countedNames, inOneLine, quoted } from './describe.js';
 
-/** What went wrong, stable across releases: switch on this, not on the message. */
+/** The code of an error. Codes are stable across releases: switch on them, not on the message. */
 export type BackgroundTasksErrorCode =
-  | 'INVALID_OPTION'
-  | 'INVALID_TASK'
-  | 'CONFLICTING_OPTIONS'
-  | 'MODULE_NOT_IMPORTED'
-  | 'MISSING_PACKAGE'
-  | 'UNSUPPORTED_CONTEXT'
-  | 'LIST_OF_A_REQUEST'
-  | 'CANCELLED'
-  | 'TIMEOUT'
-  | 'OVERFLOW'
-  | 'ENGINE'
-  | 'SHUTDOWN';
+  | 'BACKGROUND_TASK_INVALID_OPTION'
+  | 'BACKGROUND_TASK_INVALID_TASK'
+  | 'BACKGROUND_TASK_CONFLICTING_OPTIONS'
+  | 'BACKGROUND_TASK_MODULE_NOT_IMPORTED'
+  | 'BACKGROUND_TASK_MISSING_PACKAGE'
+  | 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT'
+  | 'BACKGROUND_TASK_LIST_OF_A_REQUEST'
+  | 'BACKGROUND_TASK_CANCELLED'
+  | 'BACKGROUND_TASK_TIMEOUT'
+  | 'BACKGROUND_TASK_OVERFLOW'
+  | 'BACKGROUND_TASK_ENGINE'
+  | 'BACKGROUND_TASK_OUTBOX'
+  | 'BACKGROUND_TASK_SHUTDOWN';
 
-/** What every error of this package has, of whichever copy of it. */
+/** Marks every error of this package, including those of another copy of it. */
 const BRAND = Symbol.for('nestjs-background-tasks:error');
 
 /** Base of every error that this package throws: a stable `code`, and a message that says what to do. */
@@ -31,7 +32,7 @@ export class BackgroundTasksError extends Error {
   }
 
   /**
-   * What answers 503 extends `HttpException`, and is an instance of this class all the same: a class has one parent.
+   * Makes `instanceof` true for errors that answer 503. They extend `HttpException`, and a class has only one parent.
    * @internal
    */
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -42,12 +43,12 @@ export class BackgroundTasksError extends Error {
 
 Object.defineProperty(BackgroundTasksError.prototype, BRAND, { value: true });
 
-/** A task as errors and logs call it. */
+/** The words for a task in errors and logs. */
 export function taskCalled(name: string): string {
   return `Background task ${quoted(name)}`;
 }
 
-/** The same for several: each name with how many have it. */
+/** The words for several tasks: each name, with the number of tasks that have it. */
 export function tasksCalled(names: readonly string[]): string {
   const [first] = names;
   if (first !== undefined && names.length === 1) return taskCalled(first);
@@ -56,7 +57,7 @@ export function tasksCalled(names: readonly string[]): string {
   return `Background tasks ${countedNames(counts)}`;
 }
 
-/** A task was cancelled while it ran: the reason of its signal. */
+/** A task was cancelled while it ran. This is the reason of its signal. */
 export class BackgroundTasksCancelledError extends BackgroundTasksError {
   override readonly name = 'BackgroundTasksCancelledError';
 
@@ -64,11 +65,11 @@ export class BackgroundTasksCancelledError extends BackgroundTasksError {
     readonly task: string,
     readonly reason: string,
   ) {
-    super('CANCELLED', `${taskCalled(task)} was cancelled while it ran: ${inOneLine(reason)}`);
+    super('BACKGROUND_TASK_CANCELLED', `${taskCalled(task)} was cancelled while it ran: ${inOneLine(reason)}`);
   }
 }
 
-/** A task was given up because it took longer than its `timeout`. Its function cannot be stopped from outside: let it watch the signal. */
+/** A task was aborted because it took longer than its `timeout`. Its function cannot be stopped from outside: let it watch the signal. */
 export class BackgroundTasksTimeoutError extends BackgroundTasksError {
   override readonly name = 'BackgroundTasksTimeoutError';
 
@@ -77,19 +78,19 @@ export class BackgroundTasksTimeoutError extends BackgroundTasksError {
     readonly timeout: number,
   ) {
     super(
-      'TIMEOUT',
-      `${taskCalled(task)} did not end within its timeout of ${timeout} ms and was given up; pass \`currentTask()?.signal\` to what it waits for, or raise \`timeout\``,
+      'BACKGROUND_TASK_TIMEOUT',
+      `${taskCalled(task)} did not end within its timeout of ${timeout} ms and was aborted; pass \`currentTask()?.signal\` to the calls that it awaits, or raise \`timeout\``,
     );
   }
 }
 
-/** What a client gets to know: neither the names of tasks nor the limits. */
+/** The response for a client. It reveals neither the names of tasks nor the limits. */
 const UNAVAILABLE = { statusCode: 503, message: 'Service Unavailable' };
 
-/** A task that was not taken: an `HttpException` with status 503, whose response has nothing of the message. */
+/** A task was refused. An `HttpException` with status 503, whose response does not include the message. */
 export abstract class RefusedError extends HttpException implements BackgroundTasksError {
   override readonly name: string = 'RefusedError';
-  // Of the package http-errors, for what is thrown past Nest: Express and Fastify understand it.
+  // Properties of the package http-errors, which Express and Fastify understand: for an error that bypasses Nest.
   readonly statusCode = 503;
   readonly expose = false;
 
@@ -99,12 +100,12 @@ export abstract class RefusedError extends HttpException implements BackgroundTa
   ) {
     super({ ...UNAVAILABLE }, UNAVAILABLE.statusCode);
     this.message = message;
-    // `HttpException` makes it before there is a message.
+    // `HttpException` captures the stack before the message is set.
     Error.captureStackTrace(this, new.target);
   }
 
   /**
-   * The same for a client that is shown the message of whatever is thrown, as that of GraphQL is.
+   * The error for a client that sees the message of every error, as with GraphQL.
    * @internal
    */
   toResponse(): HttpException {
@@ -114,7 +115,7 @@ export abstract class RefusedError extends HttpException implements BackgroundTa
 
 Object.defineProperty(RefusedError.prototype, BRAND, { value: true });
 
-/** `addTask` was refused because `maxPending` tasks were waiting. Nest answers 503 for it unless it is caught. */
+/** `addTask` refused a task because `maxPending` tasks were waiting. Nest answers 503 unless you catch it. */
 export class BackgroundTasksOverflowError extends RefusedError {
   override readonly name = 'BackgroundTasksOverflowError';
 
@@ -122,31 +123,34 @@ export class BackgroundTasksOverflowError extends RefusedError {
     readonly task: string,
     readonly maxPending: number,
   ) {
-    super('OVERFLOW', `${taskCalled(task)} was refused: ${maxPending} tasks are waiting already; try again later, or raise \`maxPending\``);
+    super(
+      'BACKGROUND_TASK_OVERFLOW',
+      `${taskCalled(task)} was refused: ${maxPending} tasks are already waiting; try again later, or raise \`maxPending\``,
+    );
   }
 }
 
-/** A task was refused, or given up, because the application shuts down. Nest answers 503 for it unless it is caught. */
+/** A task was refused or aborted because the application is shutting down. Nest answers 503 unless you catch it. */
 export class BackgroundTasksShutdownError extends RefusedError {
   override readonly name = 'BackgroundTasksShutdownError';
 
   constructor(
     readonly task: string,
-    what: string,
+    predicate: string,
   ) {
-    super('SHUTDOWN', `${taskCalled(task)} ${what}`);
+    super('BACKGROUND_TASK_SHUTDOWN', `${taskCalled(task)} ${predicate}`);
   }
 }
 
-/** The engine did not take tasks in time. Nest answers 503 for it under `flush: 'before-response'`. Its `cause` is the last error of the engine. */
+/** The engine did not accept tasks in time. Under `flush: 'before-response'`, Nest answers 503. The `cause` is the last error of the engine. */
 export class BackgroundTasksEngineError extends RefusedError {
   override readonly name = 'BackgroundTasksEngineError';
 
   constructor(
     readonly tasks: readonly string[],
-    what: string,
+    predicate: string,
     override readonly cause: unknown,
   ) {
-    super('ENGINE', `${tasksCalled(tasks)} ${what}`);
+    super('BACKGROUND_TASK_ENGINE', `${tasksCalled(tasks)} ${predicate}`);
   }
 }

@@ -9,22 +9,22 @@ import { observed, traced } from './diagnostics.js';
 import { BackgroundTasksCancelledError, BackgroundTasksError, BackgroundTasksTimeoutError, taskCalled } from './errors.js';
 import { PENDING, type State, type TaskPhase } from './states.js';
 
-/** The list of an application that a task is in. */
+/** The list that a task belongs to. */
 export interface TaskOwner {
-  /** The tasks of the application that were asked for their ids. */
+  /** The tasks of the application whose ids have been read. */
   readonly tasksById: TasksById;
-  /** Told of a task that was cancelled before it started. */
+  /** Called when a task is cancelled before it starts. */
   cancelled(task: Task, reason: string): void;
-  /** Told when code asks for the promise of a task's end. */
+  /** Called when `ended` of a task is read. */
   endedRequested(task: Task): void;
-  /** Told when a task has ended and been reported, so that nothing is left to do for it. */
+  /** Called when a task has ended and been reported, so that nothing is left to do for it. */
   onTaskSettled(): void;
 }
 
-/** How many states of tasks that have ended are kept. */
-const MOST_ENDED = 1_000;
+/** The number of ended tasks whose states are kept. */
+const MAX_ENDED = 1_000;
 
-/** The tasks of an application that were asked for their ids: those that have not ended, and the states of the last ones that have. */
+/** The tasks of an application whose ids have been read: all that have not ended, and the states of the latest that have. */
 export class TasksById {
   readonly #tasks = new Map<string, Task>();
   readonly #ended = new Map<string, TaskState>();
@@ -37,12 +37,12 @@ export class TasksById {
     this.#tasks.set(id, task);
   }
 
-  /** Lets go of a task that has ended. Its state is kept, unless an engine has the task now. */
+  /** Releases a task that has ended. Its state is kept, unless an engine has the task now. */
   end(id: string, state: TaskState | undefined): void {
     this.#tasks.delete(id);
     if (!state) return;
     this.#ended.set(id, state);
-    if (this.#ended.size > MOST_ENDED) this.#ended.delete(this.#ended.keys().next().value!);
+    if (this.#ended.size > MAX_ENDED) this.#ended.delete(this.#ended.keys().next().value!);
   }
 
   stateOf(id: string): TaskState | undefined {
@@ -50,7 +50,7 @@ export class TasksById {
   }
 }
 
-/** Told how one run of a task ends. */
+/** Called at the end of a run of a task. */
 export interface RunObserver {
   completed(task: Task): void;
   /** Also called for a task that was cancelled while it ran; its state says so. */
@@ -59,24 +59,24 @@ export interface RunObserver {
   endedLate(task: Task, how: 'completed' | 'failed', error?: unknown): void;
 }
 
-/** What a `@BackgroundTask()` method adds to its task. */
+/** The additional data of a task of a `@BackgroundTask()` method. */
 export interface TaskBinding {
   readonly name: string;
-  /** The id that an engine knows the task by, if it has one. */
+  /** The id of the task in the engine, if it has one. */
   readonly id: string | undefined;
   readonly attempt: number;
   readonly attempts: number;
   readonly carried: unknown;
-  /** The id of the job, in a worker: only the engine can withdraw the task there. */
+  /** In a worker, the id of the job. Only the engine can withdraw such a task. */
   readonly jobId: string | undefined;
-  /** Writes the progress down where other processes find it, if there is such a place. Never rejects. */
+  /** Stores the progress where other processes find it, if there is such a place. Never rejects. */
   writeProgress(value: JsonValue): Promise<void> | undefined;
   call(args: readonly unknown[]): unknown;
-  /** Lets go of what belongs to the request. */
+  /** Releases everything that belongs to the request. */
   release(): void;
 }
 
-/** What only some tasks need. Many may wait, so that it is not on each. */
+/** Data that only some tasks need. Many tasks may wait, so it is allocated on demand. */
 interface Details {
   id?: string;
   ended?: Promise<TaskEnd>;
@@ -85,8 +85,8 @@ interface Details {
   timer?: NodeJS.Timeout;
   abortError?: Error | undefined;
   /** True while the function of an aborted task still runs. */
-  isLingering?: boolean;
-  /** True if the task was added in a run of its handler that failed, and that was tried again. */
+  isAbandoned?: boolean;
+  /** True if the task was added in a run of its handler that failed and was retried. */
   isOfFailedRun?: boolean;
   progress?: JsonValue;
   /** The message of the error that the task failed with. */
@@ -102,7 +102,7 @@ const NO_ARGS: readonly unknown[] = Object.freeze([]);
 /** Replaces the list of a task that has ended. */
 const RELEASED: TaskOwner = { tasksById: new TasksById(), cancelled() {}, endedRequested() {}, onTaskSettled() {} };
 
-/** What callers see of each state. A task that an engine has is not known here any more. */
+/** The state that callers see. A task that an engine has is no longer tracked in this process. */
 const SHOWN_STATES: Readonly<Record<TaskPhase, TaskState['state'] | undefined>> = {
   pending: 'waiting',
   sending: 'waiting',
@@ -114,7 +114,7 @@ const SHOWN_STATES: Readonly<Record<TaskPhase, TaskState['state'] | undefined>> 
   queued: undefined,
 };
 
-/** A copy of what a task says of its progress: the task may go on to change it. */
+/** A copy of the progress that a task reports: the task may change the original later. */
 function jsonCopy(name: string, value: JsonValue): JsonValue {
   let text: string | undefined;
   try {
@@ -123,7 +123,10 @@ function jsonCopy(name: string, value: JsonValue): JsonValue {
     // The error may quote the value.
   }
   if (text !== undefined) return JSON.parse(text) as JsonValue;
-  throw new BackgroundTasksError('INVALID_TASK', `${taskCalled(name)} has set its progress to a value that JSON cannot hold`);
+  throw new BackgroundTasksError(
+    'BACKGROUND_TASK_INVALID_TASK',
+    `${taskCalled(name)} set its progress to a value that JSON cannot represent; pass plain data`,
+  );
 }
 
 /**
@@ -134,23 +137,23 @@ function jsonCopy(name: string, value: JsonValue): JsonValue {
  */
 export class Task implements BackgroundTask {
   /**
-   * A task that is always there. When a full garbage collection finds none, V8 throws away the code that it has optimised for tasks, and the next
-   * ones take almost twice as long (400 and 700 ns each on Node 20).
+   * An instance that is never collected. If a full garbage collection finds no task, V8 discards the code that it has optimised for tasks, and the
+   * next tasks take almost twice as long (700 instead of 400 ns each on Node 20).
    */
   static readonly kept = new Task(DONE, NO_ARGS, {});
 
   readonly options: Readonly<TaskOptions>;
-  /** The function, or its name once the task has let go of it. */
+  /** The function, or its name once the task has released it. */
   #funcOrName: AnyFunction | string;
   #args: readonly unknown[];
   #binding: TaskBinding | undefined;
-  /** The async context of the code that made the task. Capturing it turns no async hooks on; entering a store would on Node 20 and 22. */
+  /** The async context of the code that made the task. Capturing it does not turn on async hooks; entering a store would, on Node 20 and 22. */
   #scope: AsyncResource | undefined = new AsyncResource('BackgroundTask');
   #state: State = PENDING;
   #owner: TaskOwner | undefined;
   #next: Task | undefined;
   #details: Details | undefined;
-  /** Set while the end of the function is awaited. */
+  /** Set while the function's promise is awaited. */
   #observer: RunObserver | undefined;
 
   constructor(func: AnyFunction, args: readonly unknown[], options: Readonly<TaskOptions>, binding?: TaskBinding) {
@@ -160,7 +163,7 @@ export class Task implements BackgroundTask {
     this.#binding = binding;
   }
 
-  /** True for a task of this class, and false for a proxy of one, which has none of its private fields. */
+  /** True for an instance of this class. False for a proxy of one, which has none of its private fields. */
   static isTask(value: unknown): value is Task {
     return typeof value === 'object' && value !== null && #state in value;
   }
@@ -219,7 +222,7 @@ export class Task implements BackgroundTask {
     return this.#binding?.writeProgress(progress) ?? Promise.resolve();
   }
 
-  /** The state of the task for callers; undefined once an engine has it. */
+  /** The state of the task for callers; undefined once an engine has the task. */
   snapshot(id: string): TaskState | undefined {
     const state = SHOWN_STATES[this.#state.name];
     if (state === undefined) return undefined;
@@ -263,12 +266,12 @@ export class Task implements BackgroundTask {
     return this.#state.end !== undefined;
   }
 
-  /** True once the task was aborted, at its timeout, by `cancel()` or by a shutdown. */
+  /** True once the task has been aborted, at its timeout, by `cancel()` or by a shutdown. */
   get isAborted(): boolean {
     return this.#details?.abortError !== undefined;
   }
 
-  /** True if the task was added in a run of its handler that failed, and that was tried again. */
+  /** True if the task was added in a run of its handler that failed and was retried. */
   get isOfFailedRun(): boolean {
     return this.#details?.isOfFailedRun === true;
   }
@@ -277,7 +280,7 @@ export class Task implements BackgroundTask {
     this.ensureDetails().isOfFailedRun = true;
   }
 
-  /** True if the task was added in a transaction that was committed: it runs whatever becomes of its request. */
+  /** True if the task was added in a transaction that was committed. It runs whatever the outcome of its request. */
   get isCommitted(): boolean {
     return this.#details?.isCommitted === true;
   }
@@ -314,7 +317,7 @@ export class Task implements BackgroundTask {
   }
 
   cancel(reason = 'no reason was given'): boolean {
-    // First of all: a value that is no text may throw here.
+    // Comes first, as converting a value that is not a string may throw.
     const why = String(reason);
     if (this.jobId !== undefined) return false;
     if (this.#state.name === 'active') return this.abort(new BackgroundTasksCancelledError(this.name, why));
@@ -326,34 +329,34 @@ export class Task implements BackgroundTask {
   async run(): Promise<void> {
     if (this.#owner) {
       throw new BackgroundTasksError(
-        'LIST_OF_A_REQUEST',
-        `${taskCalled(this.name)} runs by itself once the response is out; \`run()\` is for a task made by hand`,
+        'BACKGROUND_TASK_LIST_OF_A_REQUEST',
+        `${taskCalled(this.name)} runs by itself after the response; \`run()\` is for a task made by hand`,
       );
     }
     const { name: state } = this.#state;
     if (state === 'active' || state === 'cancelled') {
-      const why = state === 'active' ? 'runs already: await its first run()' : 'was cancelled: make another one';
-      throw new BackgroundTasksError('INVALID_TASK', `${taskCalled(this.name)} ${why}`);
+      const why = state === 'active' ? 'is already running: await the first run()' : 'was cancelled: create a new one';
+      throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_TASK', `${taskCalled(this.name)} ${why}`);
     }
     await this.runToEnd(this.options.timeout, () => {});
   }
 
-  /** Takes note that the task is on its way to an engine. */
+  /** Marks the task as on its way to an engine. */
   sent(): void {
     this.enter(this.#state.send);
   }
 
-  /** Takes note that an engine has the task. */
+  /** Marks the task as taken by an engine. */
   queued(): void {
     this.enter(this.#state.queue);
   }
 
-  /** Ends a task that will not start. Returns false for one that has started, or ended. */
+  /** Ends a task that will never start. Returns false if the task has started or ended. */
   discard(): boolean {
     return this.enter(this.#state.discard);
   }
 
-  /** Enters the state that follows on an event. Returns false, and changes nothing, if the table has none. */
+  /** Enters the state that follows on an event. Returns false, and changes nothing, if the table has no such state. */
   enter(next: State | undefined): boolean {
     if (!next) return false;
     this.#state = next;
@@ -377,14 +380,14 @@ export class Task implements BackgroundTask {
     return func(...(this.#args as never[]));
   }
 
-  /** Runs the task. Settles as its function does, or rejects as soon as the task is aborted. */
+  /** Runs the task. The promise settles as the function does, or rejects as soon as the task is aborted. */
   runToEnd(timeout: number | undefined, endedLate: RunObserver['endedLate'], caller?: TaskCaller): Promise<void> {
     return new Promise((resolve, reject) =>
       this.start(timeout, { completed: () => resolve(), failed: (_, error) => reject(error), endedLate }, caller),
     );
   }
 
-  /** Runs the task. The observer is told how it ends: before this returns, unless there is something to wait for. */
+  /** Runs the task. The observer is called at its end: before this method returns, unless there is a promise to wait for. */
   start(timeout: number | undefined, observer: RunObserver, caller?: TaskCaller): void {
     this.enter(this.#state.start);
     // A task made by hand may be run again.
@@ -400,7 +403,7 @@ export class Task implements BackgroundTask {
     else this.completed(observer);
   }
 
-  /** Runs the task where it is traced: a tracer needs a promise of its end. */
+  /** Runs the task if it is traced. A tracer needs a promise for the end of the task. */
   startTraced(timeout: number | undefined, observer: RunObserver, caller: TaskCaller | undefined): void {
     let end: Promise<void> | undefined;
     try {
@@ -424,11 +427,11 @@ export class Task implements BackgroundTask {
     });
   }
 
-  /** Waits for the end of the running function. Only with `await`: the methods of a foreign promise may throw, or call back twice. */
+  /** Waits for the end of the running function. Uses only `await`, as the methods of a foreign promise may throw, or call back twice. */
   async waitForResult(result: PromiseLike<unknown>, timeout: number | undefined, observer: RunObserver): Promise<void> {
     const details = this.#details;
     if (details?.abortError) {
-      details.isLingering = true;
+      details.isAbandoned = true;
       observer.failed(this, details.abortError);
     } else {
       this.#observer = observer;
@@ -465,43 +468,43 @@ export class Task implements BackgroundTask {
       observer.failed(this, this.#details.abortError);
       return observer.endedLate(this, 'failed', error);
     }
-    this.fail(error);
+    this.markFailed(error);
     observer.failed(this, error);
   }
 
-  fail(error: unknown): void {
+  markFailed(error: unknown): void {
     if (this.#details?.id !== undefined) this.#details.failure = messageOf(error);
     this.enter(this.#state.fail);
   }
 
   endedLate(failure: { readonly error: unknown } | undefined, observer: RunObserver): void {
     observer.endedLate(this, failure ? 'failed' : 'completed', failure?.error);
-    this.ensureDetails().isLingering = false;
+    this.ensureDetails().isAbandoned = false;
     if (typeof this.#funcOrName === 'string') this.#scope = undefined;
   }
 
-  /** Fires the signal of a running task, and stops waiting for it. Returns whether it ran. */
+  /** Fires the signal of a running task, and stops waiting for it. Returns false if the task was not running. */
   abort(error: Error): boolean {
     if (this.#state.name !== 'active') return false;
     if (error instanceof BackgroundTasksCancelledError) this.enter(this.#state.cancel);
-    else this.fail(error);
+    else this.markFailed(error);
     const details = this.ensureDetails();
     details.abortError = error;
     const { controller } = details;
     if (controller) this.runInScope(() => controller.abort(error));
-    // None while the function has not even returned.
+    // Undefined while the function has not returned yet.
     const observer = this.#observer;
     this.stopWaiting();
     if (observer) {
-      details.isLingering = true;
+      details.isAbandoned = true;
       observer.failed(this, error);
     }
     return true;
   }
 
   /**
-   * Lets go of all that belongs to the request, once nobody will run or report the task any more: callers may keep the task. Only a function
-   * that still runs keeps its async context, for the line in the log about its end.
+   * Releases everything that belongs to the request once the task will no longer be run or reported, as callers may keep the task. A function that is
+   * still running keeps its async context, for the log line about its end.
    */
   release(): void {
     if (this.#binding) {
@@ -510,7 +513,7 @@ export class Task implements BackgroundTask {
     }
     this.#funcOrName = this.name;
     this.#args = NO_ARGS;
-    if (!this.#details?.isLingering) this.#scope = undefined;
+    if (!this.#details?.isAbandoned) this.#scope = undefined;
     this.#owner?.onTaskSettled();
     if (this.#owner) this.#owner = RELEASED;
   }

@@ -1,7 +1,7 @@
 import type { TaskOptions } from './background-task.js';
 import { BackgroundTasksError } from './errors.js';
 
-/** What makes the value of an option valid. */
+/** The rule for the value of an option. */
 export interface Expectation {
   readonly expected: string;
   readonly accepts: (value: unknown) => boolean;
@@ -14,10 +14,10 @@ export const oneOf = (...values: string[]): Expectation => ({
   accepts: (value) => typeof value === 'string' && values.includes(value),
 });
 
-/** The longest delay of a Node timer: a longer one would fire at once. */
-const MAX_DELAY = 2 ** 31 - 1;
+/** The longest delay of a Node timer. A timer with a longer delay fires at once. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
 
-export const milliseconds = (min: number, max = MAX_DELAY): Expectation => ({
+export const milliseconds = (min: number, max = MAX_DELAY_MS): Expectation => ({
   expected: `milliseconds, an integer from ${min} to ${max}`,
   accepts: (value) => Number.isInteger(value) && Number(value) >= min && Number(value) <= max,
 });
@@ -27,9 +27,9 @@ export const BOOLEAN: Expectation = { expected: 'true or false', accepts: (value
 export const FUNCTION: Expectation = { expected: 'a function', accepts: (value) => typeof value === 'function' };
 
 /**
- * The options that are given, each of them checked.
+ * Checks each option that is set, and returns those.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function validated<Options>(
   owner: string,
@@ -37,34 +37,43 @@ export function validated<Options>(
   expectations: Expectations<Options>,
   hint: (unknownOption: string) => string = () => '',
 ): Partial<Options> {
-  if (typeof options !== 'object' || options === null) throw invalid('INVALID_OPTION', `the options of ${owner}`, 'an object', options);
+  if (typeof options !== 'object' || options === null)
+    throw invalid('BACKGROUND_TASK_INVALID_OPTION', `the options of ${owner}`, 'an object', options);
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
   for (const [name, value] of given) {
     if (!Object.hasOwn(expectations, name)) {
       const known = Object.keys(expectations).join('`, `');
-      throw new BackgroundTasksError('INVALID_OPTION', `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\`${hint(name)}`);
+      throw new BackgroundTasksError(
+        'BACKGROUND_TASK_INVALID_OPTION',
+        `Unknown option \`${name}\` of ${owner}, expected one of \`${known}\`${hint(name)}`,
+      );
     }
     const { expected, accepts } = expectations[name as keyof Options];
-    if (!accepts(value)) throw invalid('INVALID_OPTION', `the option \`${name}\` of ${owner}`, expected, value);
+    if (!accepts(value)) throw invalid('BACKGROUND_TASK_INVALID_OPTION', `the option \`${name}\` of ${owner}`, expected, value);
   }
-  // Each value has just been checked against the expectation of its name.
+  // Each value has just been checked.
   return Object.fromEntries(given) as Partial<Options>;
 }
 
-/** The error for a bad value: names the option or argument, the value with its type, and what was expected. */
-export function invalid(code: 'INVALID_OPTION' | 'INVALID_TASK', what: string, expected: string, value: unknown): BackgroundTasksError {
+/** The error for a bad value. It names the option or argument, the expected values, and the actual value with its type. */
+export function invalid(
+  code: 'BACKGROUND_TASK_INVALID_OPTION' | 'BACKGROUND_TASK_INVALID_TASK',
+  subject: string,
+  expected: string,
+  value: unknown,
+): BackgroundTasksError {
   return new BackgroundTasksError(
     code,
-    `Expected ${what} to be ${expected}, got ${code === 'INVALID_TASK' ? describeArgument(value) : describe(value)}`,
+    `Expected ${subject} to be ${expected}, got ${code === 'BACKGROUND_TASK_INVALID_TASK' ? describeArgument(value) : describe(value)}`,
   );
 }
 
-/** Names what may be an argument of a task, and then people's data: by its type alone. */
+/** Describes a value that may be an argument of a task, hence personal data: by its type alone. */
 export function describeArgument(value: unknown): string {
   return typeof value === 'string' || typeof value === 'bigint' || typeof value === 'symbol' ? `a ${typeof value}` : describe(value);
 }
 
-/** Names a value with its type; objects and functions by their type alone: their text may hold people's data. */
+/** Describes a value with its type. Objects and functions are described by their type alone, as their text may contain personal data. */
 function describe(value: unknown): string {
   if (value === null || value === undefined) return `\`${value}\``;
   if (Array.isArray(value)) return 'an array';
@@ -74,7 +83,7 @@ function describe(value: unknown): string {
   return `\`${Object.is(value, -0) ? '-0' : String(value)}\` (${typeof value})`;
 }
 
-/** Those of a task that was given none. */
+/** The options of a task without options. */
 export const NO_OPTIONS: Readonly<TaskOptions> = Object.freeze({});
 
 export const RUN_ON = oneOf('success', 'failure', 'always');
@@ -88,9 +97,9 @@ export const TASK_EXPECTATIONS: Expectations<TaskOptions> = {
 };
 
 /**
- * The options of one task, validated.
+ * Checks the options of one task, and returns those that are set.
  *
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function checkTaskOptions<Options>(options: unknown, expectations: Expectations<Options>): Partial<Options> {
   return validated('addTask()', options, expectations);

@@ -6,25 +6,25 @@ import { type Expectations, validated } from '../task/validation.js';
 
 /** Options of `inProcessEngine()`. */
 export interface InProcessEngineOptions {
-  /** How many tasks run at once, or `false` to run none: for a test that only looks at `tasks`. @default 10 */
+  /** The number of tasks that run at once, or `false` to run none, for a test that only checks `tasks`. @default 10 */
   worker?: false | number | undefined;
 }
 
 /** A task that an application has handed over to an `inProcessEngine()`. */
 export interface HandedOverTask extends TaskState {
   readonly args: readonly unknown[];
-  /** `attempts`, `backoff`, `delay`, `priority` and `deduplication`, the method's and those of the call. */
+  /** `attempts`, `backoff`, `delay`, `priority` and `deduplication`, merged from the method and the call. */
   readonly options: EngineEntryOptions;
 }
 
-/** An engine in the process of a test, or of development. Its tasks die with the process. */
+/** An engine in the current process, for tests and development. Its tasks die with the process. */
 export interface InProcessEngine extends BackgroundTasksEngine {
-  /** The tasks that were handed over, in that order, as they are now. Those that `deduplication` has ignored or replaced are not among them. */
+  /** The tasks handed over so far, in order, with their current states. Tasks that `deduplication` ignored or replaced are left out. */
   readonly tasks: readonly HandedOverTask[];
   find(id: string): Promise<TaskState | undefined>;
   /**
-   * Resolves when no task runs or could run now. A task that waits for its `delay` or its `backoff` is not waited for: let the time pass with the
-   * timers of your test runner. A task that fails does not make it reject: see `tasks`.
+   * Resolves when no task is running or ready to run. It does not wait for a task's `delay` or `backoff`: advance the time with the fake timers of
+   * your test runner. It does not reject if a task fails: see `tasks`.
    */
   onIdle(): Promise<void>;
 }
@@ -37,15 +37,15 @@ const EXPECTATIONS: Expectations<InProcessEngineOptions> = {
 };
 
 /**
- * An engine for tests, and for development without a server: it runs `@BackgroundTask()` methods in this process, with their attempts, backoff,
- * delay, priority and deduplication, as a queue would. Delays use the timers of the moment, so that fake ones control them.
+ * Creates an engine for tests, and for development without a server. It runs `@BackgroundTask()` methods in this process, with their attempts,
+ * backoff, delay, priority and deduplication, like a queue. Delays use the current global timers, so fake timers control them.
  *
  * @example
  * ```ts
  * const engine = inProcessEngine();
  * BackgroundTasksModule.forRoot({ engine });
  * ```
- * @throws BackgroundTasksError `INVALID_OPTION`, naming the option, its value and what was expected.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected.
  */
 export function inProcessEngine(options: InProcessEngineOptions = {}): InProcessEngine {
   const { worker = 10 } = validated<InProcessEngineOptions>('inProcessEngine()', options, EXPECTATIONS);
@@ -71,11 +71,11 @@ interface Taken {
 class MemoryEngine implements InProcessEngine {
   readonly #concurrency: number;
   readonly #jobs = new Map<string, Job>();
-  /** The tasks that may run now. */
+  /** The tasks that are ready to run. */
   readonly #ready: Job[] = [];
   readonly #running = new Set<Promise<void>>();
   readonly #keys = new Map<string, Taken>();
-  /** The applications that are open, each with the async context that its tasks run in: that of no request. */
+  /** The open applications, each with the async context of its tasks, which belongs to no request. */
   readonly #hosts = new Map<EngineHost, AsyncResource>();
   readonly #closing = new Set<EngineHost>();
   readonly #idle = new Set<() => void>();
@@ -125,7 +125,7 @@ class MemoryEngine implements InProcessEngine {
 
   async #drain(host: EngineHost, deadline: AbortSignal): Promise<void> {
     this.#closing.add(host);
-    // Another application of this engine goes on with its tasks.
+    // Another application of this engine continues with its tasks.
     if (this.#closing.size < this.#hosts.size) return;
     const giveBack = (): void => this.#deadline.abort(deadline.reason);
     if (deadline.aborted) giveBack();
@@ -135,7 +135,7 @@ class MemoryEngine implements InProcessEngine {
   }
 
   #add(entry: EngineEntry): void {
-    // Handed over again.
+    // The entry was handed over again.
     if (this.#jobs.has(entry.id)) return;
     const job: Job = { entry, state: 'waiting', attempt: 1 };
     if (!this.#takeKey(job)) return;
@@ -190,7 +190,7 @@ class MemoryEngine implements InProcessEngine {
     this.#runSoon();
   }
 
-  /** Once all entries of one call are there, so that their priorities count. Not with `queueMicrotask`, which fake timers replace. */
+  /** Waits until all entries of one call are added, so that their priorities count. Not with `queueMicrotask`, which fake timers replace. */
   #runSoon(): void {
     void Promise.resolve().then(() => this.#runReady());
   }
@@ -226,7 +226,7 @@ class MemoryEngine implements InProcessEngine {
       job.failure = undefined;
     } catch (error) {
       job.state = 'waiting';
-      // What was given back has used no attempt.
+      // A task that was given back has used no attempt.
       if (signal.aborted) return void this.#ready.unshift(job);
       job.failure = messageOf(error);
       if (attempt < attempts && typeOf(error) !== 'UnrecoverableError') {
@@ -250,7 +250,7 @@ function stateOf({ entry: { id, name }, state, attempt, progress, failure }: Job
   return { id, name, state, attempt, ...(progress !== undefined && { progress }), ...(failure !== undefined && { failure }) };
 }
 
-/** Tasks without a priority come before all others. */
+/** Tasks without a priority run before all others. */
 function priorityOf({ entry }: Job): number {
   return entry.options.priority ?? 0;
 }
@@ -260,10 +260,10 @@ function pauseAfter(attempt: number, backoff: NonNullable<EngineEntryOptions['ba
   return backoff.type === 'fixed' ? backoff.delay : backoff.delay * 2 ** (attempt - 1);
 }
 
-/** The global timers, looked up now: a test may have replaced them. They keep no process alive. */
+/** Starts a timer that does not keep the process alive. Looks up the global function at each call, as a test may have replaced it. */
 function later(func: () => void, milliseconds: number): ReturnType<typeof setTimeout> {
   const timer = setTimeout(func, milliseconds);
-  // A number in jsdom.
+  // In jsdom, a timer is a number.
   if (typeof timer === 'object') timer.unref();
   return timer;
 }

@@ -19,6 +19,7 @@ const app = await NestFactory.create(AppModule, { logger: ['warn', 'error'] });
 const runner = app.get(BackgroundTasksRunner);
 
 try {
+  app.enableShutdownHooks();
   await app.listen(0, '127.0.0.1');
   const url = await app.getUrl();
 

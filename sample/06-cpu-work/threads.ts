@@ -8,7 +8,7 @@ export class Threads implements OnModuleDestroy {
   readonly #pool = new Piscina<number, number>({ filename: new URL('count-primes.js', import.meta.url).href, maxThreads: 2 });
 
   async countPrimes(below: number): Promise<number> {
-    // Given up, at its timeout or at shutdown, a computation is stopped together with its thread.
+    // A computation that is aborted, at its timeout or at shutdown, is stopped together with its thread.
     const signal = currentTask()?.signal;
     return this.#pool.run(below, signal && { signal });
   }

@@ -1,9 +1,11 @@
-import { ClsPluginTransactional, TransactionHost } from '@nestjs-cls/transactional';
+import { ClsPluginTransactional } from '@nestjs-cls/transactional';
 import { TransactionalAdapterTypeOrm } from '@nestjs-cls/transactional-adapter-typeorm';
 import { type DynamicModule, Scope } from '@nestjs/common';
 import { TypeOrmModule, getDataSourceToken } from '@nestjs/typeorm';
 import { BackgroundTasksModule, type BackgroundTasksRootOptions } from 'nestjs-background-tasks';
+import { fromTypeOrm, sqlOutbox, transactionalTasks } from 'nestjs-background-tasks/outbox';
 import { ClsModule, ClsService } from 'nestjs-cls';
+import { DataSource } from 'typeorm';
 import { Order } from './order.entity.js';
 import { databaseUrl } from './settings.js';
 import type { Caller } from './caller.js';
@@ -19,16 +21,17 @@ export function backend(engine: BackgroundTasksRootOptions['engine'], role: 'api
       plugins: [
         new ClsPluginTransactional({
           imports: [TypeOrmModule],
-          adapter: new TransactionalAdapterTypeOrm({ dataSourceToken: getDataSourceToken() }),
+          adapter: transactionalTasks(new TransactionalAdapterTypeOrm({ dataSourceToken: getDataSourceToken() }), fromTypeOrm),
         }),
       ],
     }),
     BackgroundTasksModule.forRootAsync({
       // A Passport strategy, listeners and jobs are singletons, and so is all that they inject.
       scope: Scope.DEFAULT,
-      inject: [ClsService, TransactionHost],
-      useFactory: (cls: ClsService<Caller>, transactions: TransactionHost) => ({
+      inject: [ClsService, DataSource],
+      useFactory: (cls: ClsService<Caller>, dataSource: DataSource) => ({
         engine,
+        outbox: sqlOutbox(fromTypeOrm(dataSource), { migrate: true }),
         carry: (): Caller => ({ tenant: cls.get('tenant'), user: cls.get('user') }),
         around: (task, next) =>
           cls.run(() => {
@@ -38,7 +41,7 @@ export function backend(engine: BackgroundTasksRootOptions['engine'], role: 'api
               cls.set('tenant', caller.tenant);
               cls.set('user', caller.user);
             }
-            return transactions.withoutTransaction(next);
+            return next();
           }),
       }),
     }),

@@ -15,7 +15,7 @@ export class MailTasks {
     private readonly cls: ClsService<Caller>,
   ) {}
 
-  @BackgroundTask('order-mail', { attempts: 3, backoff: 1_000 })
+  @BackgroundTask('order-mail', { attempts: 3, backoff: 1_000, once: true })
   @Transactional()
   async send(id: string): Promise<void> {
     const { tenant, user } = this.cls.get();

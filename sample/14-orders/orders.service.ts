@@ -18,11 +18,11 @@ export class OrdersService {
     private readonly cls: ClsService<Caller>,
   ) {}
 
-  /** An order that is there already stays as it is: a client that was answered 503 may send it again. */
+  /** The order and the tasks that the event leads to are committed together. */
   @Transactional()
   async place(id: string): Promise<void> {
     const { tenant, user } = this.cls.get();
-    await this.transactions.tx.createQueryBuilder().insert().into(Order).values({ id, tenant, user }).orIgnore().execute();
+    await this.transactions.tx.insert(Order, { id, tenant, user });
     this.events.emit('order.placed', id);
     if (id.startsWith('unpaid')) throw new Error('The payment failed');
   }

@@ -37,7 +37,7 @@ describe('bullmqEngine()', () => {
     [
       'tasks that are forgotten too soon',
       { connection, keep: { completed: 60_000 } },
-      '`completed` of `keep` of bullmqEngine() to be milliseconds, an integer from 300000, as a task that is forgotten sooner may be handed over, and run, again',
+      '`completed` of `keep` of bullmqEngine() to be milliseconds, an integer from 300000, as a task that is removed sooner may be handed over and run again',
     ],
     ['failed tasks that are forgotten too soon', { connection, keep: { failed: 0 } }, '`failed` of `keep` of bullmqEngine()'],
     [
@@ -66,15 +66,15 @@ describe('bullmqEngine()', () => {
     ],
     ['a prefix in the URL', { connection: `${connection}?keyPrefix=staging:` }, 'The option `keyPrefix` of `connection`'],
     [
-      'numbers as text, with which a worker takes no task for a task',
+      'numbers as text, with which a worker mistakes the reply of an empty queue for a task',
       { connection: { host: '127.0.0.1', stringNumbers: true } },
-      'The option `stringNumbers` of `connection` of bullmqEngine() is refused: BullMQ would take the answer that no task waits for a task',
+      'The option `stringNumbers` of `connection` of bullmqEngine() is refused: BullMQ would mistake the reply of an empty queue for a task',
     ],
     [
-      'types of pg, with which tasks that were acknowledged fail',
+      'types of pg, with which acknowledged tasks fail',
       { connection: { connectionString: postgres, types: { getTypeParser: () => String } }, backend: () => ({}) },
-      'The option `types` of `connection` of bullmqEngine() is refused: BullMQ would not get its data as it reads them, and tasks that were ' +
-        'acknowledged would fail',
+      'The option `types` of `connection` of bullmqEngine() is refused: BullMQ would misread the arguments of tasks, and acknowledged ' +
+        'tasks would fail',
     ],
     [
       'answers of pg in binary',
@@ -86,7 +86,7 @@ describe('bullmqEngine()', () => {
   ])('refuses %s', (_, options, message) => {
     const make = () => Reflect.apply(bullmqEngine, undefined, [options]);
     expect(make).toThrow(BackgroundTasksError);
-    expect(make).toThrow(expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }));
+    expect(make).toThrow(expect.objectContaining({ code: 'BACKGROUND_TASK_INVALID_OPTION', message: expect.stringContaining(message) }));
   });
 
   it('shows no password in what it says', () => {
@@ -96,16 +96,16 @@ describe('bullmqEngine()', () => {
   });
 
   it.each([
-    ['6.0.0', {}, '6.3.3 or later, as the worker of an earlier 6 never comes back', 'bullmq@^6.3.3'],
+    ['6.0.0', {}, '6.3.3 or later, as the workers of earlier 6 versions never recover', 'bullmq@^6.3.3'],
     ['6.3.2', {}, '6.3.3 or later', 'bullmq@^6.3.3'],
     ['5.63.2', {}, '5.64.0 or later, or 6', 'bullmq@6'],
     ['5.81.2', { sentinels: [{ host: 'a' }] }, '5.81.3 or later for `sentinels`', 'bullmq@^5.81.3'],
   ])('refuses BullMQ %s with %j, and says what to install', (version, options, needed, install) => {
     expect(() => assertBullmq(options, version)).toThrow(
       expect.objectContaining({
-        code: 'MISSING_PACKAGE',
+        code: 'BACKGROUND_TASK_MISSING_PACKAGE',
         message: expect.stringMatching(
-          new RegExp(`needs BullMQ ${needed}.*, and finds ${version}: npm install ${install.replace('^', '\\^')}$`),
+          new RegExp(`needs BullMQ ${needed}.*, but found ${version}: npm install ${install.replace('^', '\\^')}$`),
         ),
       }),
     );

@@ -91,7 +91,7 @@ describe.each(ownBackends)('an API and its workers on $name', (backend) => {
     // Twice beside the others, and once alone.
     expect(deaths).toBe(3);
     expect(failed.all).toEqual([
-      expect.stringMatching(/^its worker died 3 times while it ran, the last time with no other task beside it/),
+      expect.stringMatching(/^its worker died 3 times while it ran, the last time without any other task beside it/),
     ]);
     expect(ran.all.toSorted()).toEqual(['long-a', 'long-b', 'long-c', 'long-d']);
   }, 90_000);

@@ -67,12 +67,12 @@ const hasRedis = ownBackends.some(({ name }) => name === 'Redis');
 
   it('refuses a queue whose keys would be on several nodes', async () => {
     await expect(start({ queue: 'tasks' })).rejects.toMatchObject({
-      code: 'INVALID_OPTION',
+      code: 'BACKGROUND_TASK_INVALID_OPTION',
       message:
         'The queue "tasks" is on a Redis Cluster, which keeps its keys on one node only if its name has a part in braces: name it "{tasks}"',
     });
     await expect(start({}, [ThumbnailTasks])).rejects.toMatchObject({
-      code: 'INVALID_OPTION',
+      code: 'BACKGROUND_TASK_INVALID_OPTION',
       message: expect.stringContaining('name it "{thumbnails}"'),
     });
   });

@@ -354,7 +354,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     await reported.atLeast(1);
     await worker.close();
     expect(reported.all).toEqual([
-      expect.stringMatching(/^mail, attempt 1: Background task "mail" came from the engine with data that this package has not written/),
+      expect.stringMatching(/^mail, attempt 1: Background task "mail" came from the engine with data that this package did not write/),
     ]);
     const [job] = await queue.getFailed();
     expect(job).toMatchObject({ name: 'mail', attemptsMade: 1 });
@@ -383,9 +383,9 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       await ran.atLeast(1);
       await worker.close();
       const why = 'the application shuts down, and its shutdownTimeout of 10 ms is over';
-      expect(ran.all).toEqual(['started', `stopped: Background task "held" was given up: ${why}`]);
+      expect(ran.all).toEqual(['started', `stopped: Background task "held" was aborted: ${why}`]);
       const [{ id }] = (await queue.getJobs()) as [Job];
-      expect(logs.of('warn')).toEqual([`Background task "held" (job ${id}) is left to the engine, which will have it run again: ${why}`]);
+      expect(logs.of('warn')).toEqual([`Background task "held" (job ${id}) was given back to the engine, which will run it again: ${why}`]);
       expect(reported.all).toEqual([]);
 
       held.open();

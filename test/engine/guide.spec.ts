@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { Module, type Type } from '@nestjs/common';
 import { BackgroundTasksModule } from 'nestjs-background-tasks';
 import { engine } from '../../sample/13-engine/queues.js';
+import { SearchTasks } from '../../sample/13-engine/search.tasks.js';
 import { ThumbnailTasks } from '../../sample/13-engine/thumbnail.tasks.js';
 import { createApp } from '../support/app.js';
 import { backends, notTested } from '../support/backends.js';
@@ -43,6 +44,31 @@ describe.each(backends)('the first steps of docs/engine.md on $name', (backend) 
       jest.spyOn(logs, 'log').mockImplementation((line) => lines.add(line));
       await runner.within((tasks) => void tasks.addTask(ThumbnailTasks.prototype.makeThumbnail, 'cat.png'));
       await lines.containing('Made a thumbnail of cat.png');
+    } finally {
+      await app.close();
+      await server.remove();
+    }
+  });
+
+  it('index a document once, with its last text, when it has not changed for a while', async () => {
+    const server = await backend.start();
+    @Module({
+      imports: [BackgroundTasksModule.forRoot({ engine: engine(backend.settings(server.url)) })],
+      providers: [SearchTasks],
+    })
+    class AppModule {}
+    const { app, runner, logs } = await createApp('Express', AppModule);
+    try {
+      const lines = new Recorder<unknown>();
+      jest.spyOn(logs, 'log').mockImplementation((line) => lines.add(line));
+      const change = (id: string, text: string) =>
+        runner.within((tasks) => void tasks.addTask(SearchTasks.prototype.indexDocument, id, text));
+      await change('plan', 'first');
+      await change('plan', 'second');
+      await change('plan', 'third');
+      await change('other', 'first');
+      await lines.containing('Indexed other: first');
+      expect(lines.all.filter((line) => String(line).startsWith('Indexed'))).toEqual(['Indexed plan: third', 'Indexed other: first']);
     } finally {
       await app.close();
       await server.remove();

@@ -284,7 +284,11 @@ describe('@BackgroundTask() refuses at boot', () => {
   }
 
   it.each<[string, Type[], RegExp]>([
-    ['a name that is taken twice', [First, Second], /^@BackgroundTask\("same"\) is there twice: First\.run and Second\.run have the name/],
+    [
+      'a name that is taken twice',
+      [First, Second],
+      /^@BackgroundTask\("same"\) is registered twice: First\.run and Second\.run have this name/,
+    ],
     [
       'a request-scoped provider',
       [PerRequest],
@@ -303,7 +307,7 @@ describe('@BackgroundTask() refuses at boot', () => {
     class OtherModule {}
 
     await expect(boot([First], () => ({ module: OtherModule, imports: [BackgroundTasksModule] }))).rejects.toThrow(
-      '@BackgroundTask("same") is there twice: it is a method of two providers, in AppModule and in OtherModule; provide the class in one module, and export it',
+      '@BackgroundTask("same") is registered twice: it is a method of two providers, in AppModule and in OtherModule; provide the class in one module, and export it',
     );
   });
 
@@ -400,16 +404,16 @@ describe('addTask() with a @BackgroundTask() method', () => {
   it.each([
     [
       'no-provider',
-      '@BackgroundTask("NoProvider.run") is a method of NoProvider, which is no provider of this application: add it to the `providers` of a module',
+      '@BackgroundTask("NoProvider.run") is a method of NoProvider, which is not a provider of this application: add it to the `providers` of a module',
     ],
     [
       'controller',
-      '@BackgroundTask("RefusedController.controller") is a method of RefusedController, which is no provider of this application: add it to the `providers` of a module',
+      '@BackgroundTask("RefusedController.controller") is a method of RefusedController, which is not a provider of this application: add it to the `providers` of a module',
     ],
     ['flush', 'Expected a task with the option `flush` to be a @BackgroundTask() method, got a function'],
     [
       'flush-without-engine',
-      'The option `flush` of addTask() for the task "provided" needs an engine, as a crash of this process would forget it: ' +
+      'The option `flush` of addTask() for the task "provided" needs an engine, as a crash of this process would lose it: ' +
         'configure `engine` in BackgroundTasksModule.forRoot(), or leave the option out',
     ],
   ])('is refused: %s', async (path, message) => {

@@ -163,7 +163,7 @@ describe.each(platforms)('tasks that the engine does not take, on %s,', (platfor
     };
     const { http } = await createApp(platform, moduleWith(away, [MailController], 10));
     await http.post('/mail/somebody').expect(503);
-    const why = 'Background tasks "mail" (2) did not get to the engine within the flushTimeout of 10 ms; it said last: connection refused';
+    const why = 'Background tasks "mail" (2) did not get to the engine within the flushTimeout of 10 ms; last error: connection refused';
     expect(events).toEqual([`mail discard ${why}`, `mail discard ${why}`]);
     expect(reported.all).toEqual([`mail: BackgroundTasksEngineError: ${why}`, `mail: BackgroundTasksEngineError: ${why}`]);
     const measured = await telemetry.collect();
@@ -184,7 +184,7 @@ describe.each(platforms)('tasks that a worker gives back, on %s,', (platform) =>
     const job = { id: 'a job', name: 'endless', provider: 'MailTasks', args: '[]', timeout: undefined, trace: undefined, attempt: 1 };
     const run = host.run(job, closing.signal);
     closing.abort('the worker closes');
-    await expect(run).rejects.toMatchObject({ code: 'SHUTDOWN' });
+    await expect(run).rejects.toMatchObject({ code: 'BACKGROUND_TASK_SHUTDOWN' });
     const [{ attributes, status, events }] = telemetry.spans as [ReadableSpan];
     expect(attributes).toEqual({ 'background_task.name': 'endless', 'background_task.attempt': 1, 'background_task.given_back': true });
     expect({ status, events }).toEqual({ status: { code: SpanStatusCode.UNSET }, events: [] });

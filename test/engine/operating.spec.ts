@@ -139,7 +139,7 @@ describe.each(ownBackends)('an engine of BullMQ on $name', (backend) => {
       @Module({ imports: [BackgroundTasksModule.forRoot(options)], providers: [OddTasks] })
       class OddModule {}
       await expect(NestFactory.createApplicationContext(OddModule, { logger: false, abortOnError: false })).rejects.toMatchObject({
-        code: 'INVALID_OPTION',
+        code: 'BACKGROUND_TASK_INVALID_OPTION',
         message: expect.stringContaining(message),
       });
     }
@@ -230,7 +230,9 @@ describe.each(ownBackends)('an engine of BullMQ on $name', (backend) => {
       const { runner } = await start({ worker: false }, 500);
       await saysOk(runner, true);
       await admin.config('SET', 'maxmemory', '1');
-      await expect(runner.within((tasks) => void tasks.addTask(WorkTasks.prototype.mail, 'ada'))).rejects.toMatchObject({ code: 'ENGINE' });
+      await expect(runner.within((tasks) => void tasks.addTask(WorkTasks.prototype.mail, 'ada'))).rejects.toMatchObject({
+        code: 'BACKGROUND_TASK_ENGINE',
+      });
       const health = await runner.health();
       expect(health.engine).toMatchObject({ sends: false, problem: expect.stringContaining('OOM') });
       await admin.config('SET', 'maxmemory', '0');
@@ -273,7 +275,7 @@ describe.each(ownBackends)('an engine of BullMQ on $name', (backend) => {
       ],
     ])('refuses a function that returns %s', async (_, connection, message) => {
       await expect(start({ connection: connection as () => Redis })).rejects.toMatchObject({
-        code: 'INVALID_OPTION',
+        code: 'BACKGROUND_TASK_INVALID_OPTION',
         message: expect.stringContaining(message),
       });
     });

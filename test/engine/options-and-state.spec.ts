@@ -52,7 +52,7 @@ describe('options of one call', () => {
   it('are refused for a function that is no @BackgroundTask() method', () => {
     expect(() => new BackgroundTask({ delay: 1_000 }, () => undefined)).toThrow(
       expect.objectContaining({
-        code: 'INVALID_TASK',
+        code: 'BACKGROUND_TASK_INVALID_TASK',
         message: 'Expected a task with the option `delay` to be a @BackgroundTask() method, got a function',
       }),
     );
@@ -69,7 +69,7 @@ describe('options of one call', () => {
     const add = (): Promise<unknown> =>
       app.get(BackgroundTasksRunner).within((tasks) => tasks.addTask({ delay: 1_000 }, PlainTasks.prototype.plain));
     await expect(add()).rejects.toMatchObject({
-      code: 'INVALID_OPTION',
+      code: 'BACKGROUND_TASK_INVALID_OPTION',
       message: expect.stringContaining('The option `delay` of addTask() for the task "alone" needs an engine'),
     });
     await app.close();
@@ -178,7 +178,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     expect(again).toBeUndefined();
     expect([await cancelQueued(queue, ids[1]!), await runner.state(ids[1]!)]).toEqual([true, undefined]);
     await expect(runner.within((tasks) => tasks.addTask({ priority: 2 ** 21 }, reports.plain))).rejects.toMatchObject({
-      code: 'INVALID_OPTION',
+      code: 'BACKGROUND_TASK_INVALID_OPTION',
       message: expect.stringContaining('the option `priority` of background task "plain"'),
     });
     await app.close();
@@ -212,7 +212,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     const { app, runner, tasks: reports } = await start({});
     const id = await runner.within((tasks) => tasks.addTask(reports.noJson).id);
     expect(await until(runner, id, 'failed')).toMatchObject({
-      failure: 'Background task "no-json" has set its progress to a value that JSON cannot hold',
+      failure: 'Background task "no-json" set its progress to a value that JSON cannot represent; pass plain data',
     });
     await app.close();
   });

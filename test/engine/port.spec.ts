@@ -347,13 +347,13 @@ describe.each(platforms)('an engine on %s', (platform) => {
   });
 
   it.each([
-    ['refuses', 'it said last: not now', () => (engine.refusals = Infinity)],
+    ['refuses', 'last error: not now', () => (engine.refusals = Infinity)],
     [
       'refuses with what cannot be put into text',
-      'it said last: [Object: null prototype] {}',
+      'last error: [Object: null prototype] {}',
       () => Object.assign(engine, { refusals: Infinity, refusal: Object.create(null) }),
     ],
-    ['does not answer', 'it did not answer', () => undefined],
+    ['does not answer', 'no answer', () => undefined],
   ])('that %s in time makes the request fail, and none of its tasks run', async (_how, what, misbehave) => {
     const { http, runner, logs } = await createApp(platform, moduleOf({ flushTimeout: 30 }));
     misbehave();
@@ -410,7 +410,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
     await engine.attempts.atLeast(1);
     await app.close();
     const error =
-      'Background tasks "mail" (2) did not get to the engine: the application shuts down, and its shutdownTimeout of 10 ms is over; it did not answer';
+      'Background tasks "mail" (2) did not get to the engine: the application shuts down, and its shutdownTimeout of 10 ms is over; no answer';
     expect(reported).toEqual([`mail: ${error}`, `mail: ${error}`]);
   });
 });
@@ -485,23 +485,23 @@ describe('the arguments of a task for an engine', () => {
     [
       'a function',
       [{ a: { b: () => 1 } }],
-      'args[0].a.b of background task "mail" to survive JSON, on the way to its engine, got a function',
+      'args[0].a.b of background task "mail" to survive JSON on its way to the engine, got a function',
     ],
     [
       'undefined in an array',
       [1, [undefined]],
-      'args[1][0] of background task "mail" to survive JSON, on the way to its engine, got `undefined`',
+      'args[1][0] of background task "mail" to survive JSON on its way to the engine, got `undefined`',
     ],
     ['undefined in front', [undefined, 1], 'args[0] of'],
     ['a hole', [[1, , 2]], 'args[0][1] of'], // eslint-disable-line no-sparse-arrays
-    ['NaN', [{ 'a b': NaN }], 'args[0]["a b"] of background task "mail" to survive JSON, on the way to its engine, got `NaN` (number)'],
+    ['NaN', [{ 'a b': NaN }], 'args[0]["a b"] of background task "mail" to survive JSON on its way to the engine, got `NaN` (number)'],
     ['Infinity', [-Infinity], 'got `-Infinity` (number)'],
     ['a bigint', [1n], 'got a bigint'],
     ['a symbol', [Symbol('s')], 'got a symbol'],
     [
       'a date',
       [{ at: new Date(0) }],
-      'args[0].at of background task "mail" to survive JSON, on the way to its engine, got an instance of Date: pass `date.toISOString()`',
+      'args[0].at of background task "mail" to survive JSON on its way to the engine, got an instance of Date: pass `date.toISOString()`',
     ],
     ['a map', [new Map()], 'args[0] of'],
     ['a buffer', [Buffer.from('a')], 'args[0] of'],
@@ -510,38 +510,38 @@ describe('the arguments of a task for an engine', () => {
     [
       'an object that contains itself',
       [cycle],
-      'args[0].self.cycle of background task "mail" to survive JSON, on the way to its engine, got an object that contains itself',
+      'args[0].self.cycle of background task "mail" to survive JSON on its way to the engine, got an object that contains itself',
     ],
     ['a promise', [Promise.resolve()], 'got a promise'],
     [
       'a negative zero',
       [{ a: [-0] }],
-      'args[0].a[0] of background task "mail" to survive JSON, on the way to its engine, got `-0` (number)',
+      'args[0].a[0] of background task "mail" to survive JSON on its way to the engine, got `-0` (number)',
     ],
     [
       'an array of a class',
       [new (class Ids extends Array {})()],
-      'args[0] of background task "mail" to survive JSON, on the way to its engine, got an array;',
+      'args[0] of background task "mail" to survive JSON on its way to the engine, got an array;',
     ],
     [
       'an array with properties',
       [Object.assign(['a'], { total: 1 })],
-      'args[0] of background task "mail" to survive JSON, on the way to its engine, got an array with keys that JSON leaves out',
+      'args[0] of background task "mail" to survive JSON on its way to the engine, got an array with keys that JSON leaves out',
     ],
     ['an array that writes itself', [Object.assign(['a'], { toJSON: () => 'b' })], 'got an array with keys that JSON leaves out'],
     [
       'a key that is a symbol',
       [{ a: { [Symbol('s')]: 1 } }],
-      'args[0].a of background task "mail" to survive JSON, on the way to its engine, got an object with keys that JSON leaves out',
+      'args[0].a of background task "mail" to survive JSON on its way to the engine, got an object with keys that JSON leaves out',
     ],
     ['a key that is not enumerable', [Object.defineProperty({}, 'a', { value: 1 })], 'got an object with keys that JSON leaves out'],
     ['the arguments of a function', [argumentsObject], 'got an object with keys that JSON leaves out'],
-    ['objects within each other without end', [nested(200_000)], 'got more than 500 objects within each other'],
+    ['objects within each other without end', [nested(200_000)], 'got more than 500 levels of nested objects'],
   ])('are refused if JSON would change them, with the path: %s', async (_what, args, message) => {
     const answer = await answerTo(...args);
     expect(answer).toContain(message);
     expect(answer).toMatch(
-      /^Expected .*; pass text, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest by$/,
+      /^Expected .*; pass strings, finite numbers, booleans, null, and arrays and plain objects of these, such as an id to load the rest$/,
     );
     expect(answer).not.toContain('secret');
     expect(engine.attempts.all).toEqual([]);
@@ -601,9 +601,12 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
   ])('fails with a report if this package has not written it, and quotes none of it: %s', async (_what, data) => {
     const { logs } = await start();
     const message =
-      'Background task "mail" came from the engine with data that this package has not written: expected its `args` to be an array, as JSON, ' +
-      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue with addTask() only';
-    await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
+      'Background task "mail" came from the engine with data that this package did not write: expected its `args` to be an array, as JSON, ' +
+      'and its `timeout`, if any, milliseconds; remove the job from the queue, and add jobs to that queue only with addTask()';
+    await expect(engine.host.run(jobOf({ ...data, attempt: 2 }), never)).rejects.toMatchObject({
+      code: 'BACKGROUND_TASK_INVALID_TASK',
+      message,
+    });
     expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
     expect(logs.of('error')).toEqual([`${message} (attempt 2, 1 more than its option \`attempts\` allows, job a job)`]);
     expect(JSON.stringify(logs.lines)).not.toContain('4242');
@@ -612,7 +615,10 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
   it.each(['no-such-task', ''])('fails with a report if no provider has it: "%s"', async (name) => {
     await start();
     const message = expect.stringContaining(`no provider of this application has a @BackgroundTask("${name}") method`);
-    await expect(engine.host.run(jobOf({ name, attempt: 2 }), never)).rejects.toMatchObject({ code: 'INVALID_TASK', message });
+    await expect(engine.host.run(jobOf({ name, attempt: 2 }), never)).rejects.toMatchObject({
+      code: 'BACKGROUND_TASK_INVALID_TASK',
+      message,
+    });
     expect(reported).toEqual([expect.stringMatching(new RegExp(`^${name}, attempt 2: `))]);
   });
 
@@ -628,7 +634,10 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     ["the module's", 'held', undefined, 30],
   ])('is aborted at a timeout: %s', async (_whose, name, timeout, expected) => {
     await start({ timeout: 30 });
-    await expect(engine.host.run(jobOf({ name, timeout }), never)).rejects.toMatchObject({ code: 'TIMEOUT', timeout: expected });
+    await expect(engine.host.run(jobOf({ name, timeout }), never)).rejects.toMatchObject({
+      code: 'BACKGROUND_TASK_TIMEOUT',
+      timeout: expected,
+    });
   });
 
   it('is given back when the signal fires: it has not failed', async () => {
@@ -636,20 +645,20 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     const closing = new AbortController();
     const run = engine.host.run(jobOf({ name: 'held' }), closing.signal);
     closing.abort('the worker closes');
-    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
+    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was aborted: the worker closes'));
     expect({ log, reported }).toEqual({ log: ['started'], reported: [] });
     expect(logs.of('warn')).toEqual([
-      'Background task "held" (job a job) is left to the engine, which will have it run again: the worker closes',
+      'Background task "held" (job a job) was given back to the engine, which will run it again: the worker closes',
     ]);
   });
 
   it('does not start when the signal has fired', async () => {
     const { logs } = await start();
     const run = engine.host.run(jobOf({ name: 'held' }), AbortSignal.abort('the worker closes'));
-    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was given up: the worker closes'));
+    await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was aborted: the worker closes'));
     expect({ log, reported }).toEqual({ log: [], reported: [] });
     expect(logs.of('warn')).toEqual([
-      'Background task "held" (job a job) is left to the engine, which will have it run again: the worker closes',
+      'Background task "held" (job a job) was given back to the engine, which will run it again: the worker closes',
     ]);
   });
 });

@@ -135,7 +135,7 @@ describe.each(backends)('workers on $name that lack a method', (backend) => {
     expect(lines).toEqual([
       expect.stringMatching(
         new RegExp(
-          `^Background task "receipt" came from the engine, and this process \\(${process.pid} on .+\\) has no @BackgroundTask\\("receipt"\\) method\\. ` +
+          `^Background task "receipt" came from the engine, but this process \\(${process.pid} on .+\\) has no @BackgroundTask\\("receipt"\\) method\\. ` +
             'Its tasks are given back, for up to a day, to workers that have it\\. If there are none, add Receipts to the `providers`',
         ),
       ),
@@ -147,7 +147,7 @@ describe.each(backends)('workers on $name that lack a method', (backend) => {
     const data = { provider: 'Receipts', args: '[1]', unknownSince: Date.now() - 24 * 3_600_000 };
     const id = await withQueue(async (queue) => (await queue.add('receipt', data)).id!);
     await expect(reported.atLeast(1)).resolves.toEqual([
-      'Background task "receipt" came from the engine, and no provider of this application has a @BackgroundTask("receipt") method: ' +
+      'Background task "receipt" came from the engine, but no provider of this application has a @BackgroundTask("receipt") method: ' +
         'add Receipts to the `providers` of a module of the worker, or keep the name when you rename a method',
     ]);
     await withQueue(async (queue) => {

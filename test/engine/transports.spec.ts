@@ -192,7 +192,7 @@ describe.each([
     taking.open();
     await close();
     // The outcome is a failure by then, and the engine is there again.
-    expect(events).toEqual(['ENGINE', 'error', 'taken']);
+    expect(events).toEqual(['BACKGROUND_TASK_ENGINE', 'error', 'taken']);
     expect(offered.all).toEqual(['mail ["somebody"]', 'apology ["somebody"]']);
   });
 
@@ -212,7 +212,7 @@ describe('the fields of one operation of GraphQL', () => {
     const { body } = await http.post('/graphql').send({ query: 'mutation { first: optional recover second: optional }' });
     expect(body.data).toEqual({ first: null, recover: 'reply', second: 'reply' });
     expect(body.errors).toMatchObject([{ path: ['first'] }]);
-    expect(events.slice(0, 2)).toEqual(['ENGINE', 'taken']);
+    expect(events.slice(0, 2)).toEqual(['BACKGROUND_TASK_ENGINE', 'taken']);
     expect(offered.all.slice(0, 2)).toEqual(['mail ["somebody"]', 'mail ["somebody"]']);
   });
 
@@ -220,6 +220,6 @@ describe('the fields of one operation of GraphQL', () => {
     const { http } = await createApp('Express', GraphqlModule);
     const { body } = await http.post('/graphql').send({ query: '{ innocent adding }' });
     expect(body.data).toEqual({ innocent: null, adding: null });
-    expect(events).toEqual(['ENGINE']);
+    expect(events).toEqual(['BACKGROUND_TASK_ENGINE']);
   });
 });

@@ -143,7 +143,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await reported.atLeast(1);
     await app.close();
     expect(reported.all).toEqual([
-      'held, attempt 1: its worker died once while it ran, the last time with no other task beside it; look for what ends the process, such as memory that runs out, and run it again by hand',
+      'held, attempt 1: its worker died once while it ran, the last time without any other task beside it; find out what ends the process, such as running out of memory, and retry it by hand',
     ]);
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
   });
@@ -178,7 +178,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     proxy.restore();
     await expect(stateOf(id)).resolves.toEqual({ state: 'active', attemptsMade: 0 });
     expect(logs.of('warn')[0]).toBe(
-      `Background task "held" (job ${id}) is left to the engine, which will have it run again: the application shuts down, and its shutdownTimeout of 10 ms is over`,
+      `Background task "held" (job ${id}) was given back to the engine, which will run it again: the application shuts down, and its shutdownTimeout of 10 ms is over`,
     );
     expect(reported.all).toEqual([]);
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { Controller, Inject, Injectable, Module, Param, Post, Scope, type Type } from '@nestjs/common';
+import { Controller, Inject, Injectable, type MessageEvent, Module, Param, Post, Scope, Sse, type Type } from '@nestjs/common';
+import { type Observable, concatMap, from } from 'rxjs';
 import { Pool, type PoolClient } from 'pg';
 import {
   BackgroundTask,
@@ -76,6 +77,7 @@ class MailTasks {
 
 type Work = (tasks: BackgroundTasks, id: string) => Promise<unknown>;
 let work: Work;
+let stream: (tasks: BackgroundTasks) => Observable<MessageEvent>;
 
 @Injectable()
 class Orders {
@@ -89,6 +91,11 @@ class OrdersController {
   @Post('parameter/:id')
   async parameter(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
     await work(tasks, id);
+  }
+
+  @Sse('events')
+  events(@BackgroundTasks() tasks: BackgroundTasks): Observable<MessageEvent> {
+    return stream(tasks);
   }
 
   @Post('injected/:id')
@@ -164,6 +171,29 @@ describe.each(platforms)('runner.transaction(), on %s', (platform) => {
     await http.post('/parameter/1').expect(500);
     await runner.onIdle();
     expect([log, runner.discardedCount]).toEqual([[], 1]);
+  });
+
+  it('a stream of events, each of a transaction: the tasks of those that are committed run when the stream is over', async () => {
+    const { http, runner } = await createApp(platform, moduleWith({}));
+    stream = (tasks) => {
+      const place = (id: string): Promise<unknown> =>
+        runner
+          .transaction((join) =>
+            inTransaction((client) =>
+              join(async () => {
+                await insert(client, id);
+                tasks.addTask(confirm, id);
+                if (id === 'unpaid') throw new Error('the payment fails');
+              }),
+            ),
+          )
+          .catch(() => undefined);
+      return from(['paid', 'unpaid']).pipe(concatMap(async (id) => ({ data: { id: String(await place(id)), ran: log.length } })));
+    };
+    const { text } = await http.get('/events').expect(200);
+    await runner.onIdle();
+    expect(text.match(/"ran":0/g)).toHaveLength(2);
+    expect([log, runner.discardedCount]).toEqual([['paid is there'], 1]);
   });
 
   it("tasks with runOn 'always' and 'failure' join no transaction", async () => {
@@ -252,6 +282,57 @@ describe('runner.transaction(), in within()', () => {
     expect([log, runner.discardedCount]).toEqual([['attempt 2'], 1]);
   });
 
+  it('a transaction that lost to another one, 40001, and is run again has one task run', async () => {
+    const { runner } = await createApp('Express', moduleWith({}));
+    await pool.query("INSERT INTO orders VALUES ('stock', NULL)");
+    let attempts = 0;
+    await runner.within((tasks) =>
+      runner.transaction(async (join) => {
+        for (;;) {
+          try {
+            return await inTransaction((client) =>
+              join(async () => {
+                attempts += 1;
+                await client.query('SET TRANSACTION ISOLATION LEVEL SERIALIZABLE');
+                await client.query('SELECT * FROM orders');
+                tasks.addTask(confirm, `attempt ${attempts}`);
+                // Another one writes what this one has read.
+                if (attempts === 1) await pool.query("UPDATE orders SET parent = 'stock' WHERE id = 'stock'");
+                await client.query("UPDATE orders SET parent = NULL WHERE id = 'stock'");
+              }),
+            );
+          } catch (error) {
+            if ((error as { code?: string }).code !== '40001') throw error;
+          }
+        }
+      }),
+    );
+    await runner.onIdle();
+    expect([attempts, log, runner.discardedCount]).toEqual([2, ['attempt 2 is not there'], 1]);
+  });
+
+  it('a unit of work inside of a transaction: its tasks start after the commit, and are discarded if it fails', async () => {
+    const { runner } = await createApp('Express', moduleWith({}));
+    await runner.transaction((join) =>
+      inTransaction((client) =>
+        join(async () => {
+          await runner.within(async (tasks) => {
+            await insert(client, 'kept');
+            tasks.addTask(confirm, 'kept');
+          });
+          const failed = runner.within((tasks) => {
+            tasks.addTask(confirm, 'failed');
+            throw new Error('the unit fails');
+          });
+          await failed.catch(() => undefined);
+          expect(log).toEqual([]);
+        }),
+      ),
+    );
+    await runner.onIdle();
+    expect([log, runner.discardedCount]).toEqual([['kept is there'], 1]);
+  });
+
   it('a task that waits for the commit is found, and can be cancelled', async () => {
     const { runner } = await createApp('Express', moduleWith({}));
     await runner.within((tasks) =>
@@ -291,8 +372,8 @@ describe('runner.transaction(), in within()', () => {
     await runner.transaction(() => undefined);
     await runner.transaction((join) => join(() => runner.transaction((inner) => inner(() => undefined))));
     expect(logs.of('warn')).toEqual([
-      expect.stringContaining('without a call of `join`'),
-      expect.stringContaining('`runner.transaction()` was called inside of another one'),
+      expect.stringContaining('without calling `join`'),
+      expect.stringContaining('`runner.transaction()` was called inside another one'),
     ]);
   });
 
@@ -313,6 +394,6 @@ describe('runner.transaction(), in within()', () => {
     await app.close();
     end.open();
     await transaction;
-    expect([log, errors]).toEqual([[], [expect.objectContaining({ code: 'SHUTDOWN' })]]);
+    expect([log, errors]).toEqual([[], [expect.objectContaining({ code: 'BACKGROUND_TASK_SHUTDOWN' })]]);
   });
 });

@@ -199,7 +199,7 @@ describe('fake timers', () => {
     jest.useFakeTimers();
     const tasks = new BackgroundTasks();
     tasks.addTask({ name: 'endless', timeout: 60_000 }, () => new Promise(() => {}));
-    const failed = expect(tasks.run()).rejects.toMatchObject({ code: 'TIMEOUT', task: 'endless' });
+    const failed = expect(tasks.run()).rejects.toMatchObject({ code: 'BACKGROUND_TASK_TIMEOUT', task: 'endless' });
     await jest.advanceTimersByTimeAsync(60_000);
     await failed;
   });

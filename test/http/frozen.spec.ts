@@ -114,7 +114,7 @@ describe.each(platforms)('on %s', (platform) => {
     expect(ran.filter((line) => line !== 'completed')).toEqual(['frozen: frozen', 'sealed: sealed', 'deep: deep']);
     expect(ran).toHaveLength(6);
     expect(logs.of('error')).toEqual([
-      expect.stringMatching(/^Background task "signal" did not end within its timeout of 5 ms and was given up/),
+      expect.stringMatching(/^Background task "signal" did not end within its timeout of 5 ms and was aborted/),
     ]);
   });
 
@@ -142,6 +142,6 @@ describe('a list made by hand', () => {
   });
 
   it('refuses a proxy of a task', () => {
-    expect(() => new BackgroundTasks([proxied(make())])).toThrow(expect.objectContaining({ code: 'INVALID_TASK' }));
+    expect(() => new BackgroundTasks([proxied(make())])).toThrow(expect.objectContaining({ code: 'BACKGROUND_TASK_INVALID_TASK' }));
   });
 });

@@ -174,7 +174,10 @@ describe('a task made by hand', () => {
     await tasks.run();
     expect(ran).toEqual(['other']);
     expect(await unwanted.ended).toBe('cancelled');
-    await expect(unwanted.run()).rejects.toMatchObject({ code: 'INVALID_TASK', message: expect.stringContaining('was cancelled') });
+    await expect(unwanted.run()).rejects.toMatchObject({
+      code: 'BACKGROUND_TASK_INVALID_TASK',
+      message: expect.stringContaining('was cancelled'),
+    });
   });
 
   it('rejects run(), and fires its signal, if it is cancelled while it runs', async () => {
@@ -186,6 +189,9 @@ describe('a task made by hand', () => {
     const run = task.run();
     expect(task.cancel('enough')).toBe(true);
     await expect(run).rejects.toBeInstanceOf(BackgroundTasksCancelledError);
-    expect(signal?.reason).toMatchObject({ code: 'CANCELLED', message: 'Background task "endless" was cancelled while it ran: enough' });
+    expect(signal?.reason).toMatchObject({
+      code: 'BACKGROUND_TASK_CANCELLED',
+      message: 'Background task "endless" was cancelled while it ran: enough',
+    });
   });
 });

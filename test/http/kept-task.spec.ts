@@ -244,7 +244,7 @@ describe.each(platforms)('a kept task on %s', (platform) => {
     await runner.onIdle();
     expect(ran).toEqual(['sibling']);
     expect(signal?.reason).toBeInstanceOf(BackgroundTasksCancelledError);
-    expect(signal?.reason).toMatchObject({ code: 'CANCELLED', task: 'endless', reason: 'the user asked for it' });
+    expect(signal?.reason).toMatchObject({ code: 'BACKGROUND_TASK_CANCELLED', task: 'endless', reason: 'the user asked for it' });
     // Somebody wanted it so: it is no failure.
     expect(errors).toEqual([]);
     expect(logs.of('error')).toEqual([]);
@@ -352,7 +352,7 @@ describe.each(platforms)('a kept task on %s', (platform) => {
     await http.post('/').expect(201);
     await runner.onIdle();
     await expect(held[0]!.run()).rejects.toMatchObject({
-      code: 'LIST_OF_A_REQUEST',
+      code: 'BACKGROUND_TASK_LIST_OF_A_REQUEST',
       message: expect.stringContaining('Background task "once" runs by itself'),
     });
     expect(ran).toEqual(['once']);

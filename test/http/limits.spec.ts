@@ -245,10 +245,10 @@ describe.each(platforms)('maxPending on %s', (platform) => {
     const { http } = await serveFull();
     const { body } = await http.get('/caught').expect(200);
     expect(body).toEqual({
-      code: 'OVERFLOW',
+      code: 'BACKGROUND_TASK_OVERFLOW',
       task: 'mail',
       maxPending: 2,
-      message: 'Background task "mail" was refused: 2 tasks are waiting already; try again later, or raise `maxPending`',
+      message: 'Background task "mail" was refused: 2 tasks are already waiting; try again later, or raise `maxPending`',
     });
   });
 

@@ -130,8 +130,8 @@ describe('BackgroundTask', () => {
     const task = new BackgroundTask({ name: 'once at a time' }, () => opened.opened);
     const first = task.run();
     await expect(task.run()).rejects.toMatchObject({
-      code: 'INVALID_TASK',
-      message: expect.stringContaining('"once at a time" runs already'),
+      code: 'BACKGROUND_TASK_INVALID_TASK',
+      message: expect.stringContaining('"once at a time" is already running'),
     });
     opened.open();
     await first;
@@ -182,7 +182,7 @@ describe('BackgroundTask', () => {
     });
     const error: unknown = await task.run().catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(BackgroundTasksTimeoutError);
-    expect(error).toMatchObject({ code: 'TIMEOUT', task: 'endless', timeout: 1 });
+    expect(error).toMatchObject({ code: 'BACKGROUND_TASK_TIMEOUT', task: 'endless', timeout: 1 });
     expect(signal?.aborted).toBe(true);
     expect(signal?.reason).toBe(error);
   });
@@ -194,32 +194,37 @@ describe('addTask() refuses', () => {
     [
       'nothing, of a function that was called',
       [],
-      'INVALID_TASK',
-      'Expected a task to be a function, or options and a function: the function itself, and not what it returns, got `undefined`',
+      'BACKGROUND_TASK_INVALID_TASK',
+      'Expected a task to be a function, or options and a function (the function itself, not its result), got `undefined`',
     ],
     // What a function returned that was called may be people's data.
-    ['a string', ['mail'], 'INVALID_TASK', 'got a string'],
-    ['a promise, of a function that was called', [Promise.resolve()], 'INVALID_TASK', 'got a promise'],
-    ['options alone', [{ name: 'x' }], 'INVALID_TASK', 'got an object'],
-    ['options and no function', [{ name: 'x' }, 'y'], 'INVALID_TASK', 'got a string'],
-    ['null for options', [null, noop], 'INVALID_OPTION', 'Expected the options of addTask() to be an object, got `null`'],
+    ['a string', ['mail'], 'BACKGROUND_TASK_INVALID_TASK', 'got a string'],
+    ['a promise, of a function that was called', [Promise.resolve()], 'BACKGROUND_TASK_INVALID_TASK', 'got a promise'],
+    ['options alone', [{ name: 'x' }], 'BACKGROUND_TASK_INVALID_TASK', 'got an object'],
+    ['options and no function', [{ name: 'x' }, 'y'], 'BACKGROUND_TASK_INVALID_TASK', 'got a string'],
+    ['null for options', [null, noop], 'BACKGROUND_TASK_INVALID_OPTION', 'Expected the options of addTask() to be an object, got `null`'],
     [
       'an unknown option',
       [{ dely: 5 }, noop],
-      'INVALID_OPTION',
+      'BACKGROUND_TASK_INVALID_OPTION',
       'Unknown option `dely` of addTask(), expected one of `name`, `timeout`, `runOn`',
     ],
     [
       'an unknown runOn',
       [{ runOn: 'later' }, noop],
-      'INVALID_OPTION',
+      'BACKGROUND_TASK_INVALID_OPTION',
       "the option `runOn` of addTask() to be 'success' or 'failure' or 'always', got `later` (string)",
     ],
-    ['an empty name', [{ name: '' }, noop], 'INVALID_OPTION', 'the option `name` of addTask() to be a non-empty string, got `` (string)'],
+    [
+      'an empty name',
+      [{ name: '' }, noop],
+      'BACKGROUND_TASK_INVALID_OPTION',
+      'the option `name` of addTask() to be a non-empty string, got `` (string)',
+    ],
     [
       'a bad timeout',
       [{ timeout: Number.NaN }, noop],
-      'INVALID_OPTION',
+      'BACKGROUND_TASK_INVALID_OPTION',
       'the option `timeout` of addTask() to be milliseconds, an integer from 1 to 2147483647, got `NaN` (number)',
     ],
   ])('%s', (_, args, code, message) => {

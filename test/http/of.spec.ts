@@ -127,5 +127,5 @@ describe.each(platforms)('BackgroundTasks.of() on %s', (platform) => {
 });
 
 it('says that no application has the request', () => {
-  expect(() => BackgroundTasks.of({})).toThrow(expect.objectContaining({ code: 'MODULE_NOT_IMPORTED' }));
+  expect(() => BackgroundTasks.of({})).toThrow(expect.objectContaining({ code: 'BACKGROUND_TASK_MODULE_NOT_IMPORTED' }));
 });

@@ -105,7 +105,7 @@ describe.each(platforms)('parallel tasks on %s', (platform) => {
     await http.post('/').expect(201);
     while (!log.includes('audit')) await new Promise(setImmediate);
     await app.close();
-    expect(logs.of('error')).toEqual([expect.stringContaining('"mail" was given up')]);
+    expect(logs.of('error')).toEqual([expect.stringContaining('"mail" was aborted')]);
     mail.open();
     await runner.onIdle();
   });

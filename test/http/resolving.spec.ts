@@ -98,7 +98,7 @@ describe('registerRequestByContextId with what is no request', () => {
     app.registerRequestByContextId(request, contextId);
     const service = await app.resolve(Service, contextId);
     expect(() => service.add('task')).toThrow(
-      expect.objectContaining({ code: 'UNSUPPORTED_CONTEXT', message: expect.stringContaining(what) }),
+      expect.objectContaining({ code: 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT', message: expect.stringContaining(what) }),
     );
   });
 });

@@ -397,7 +397,7 @@ describe.each(platforms)('tasks on %s', (platform) => {
       await http.get('/').expect(200, '1');
       await runner.onIdle();
       expect(log).toEqual(['good task']);
-      expect(caught).toMatchObject({ code: 'INVALID_TASK' });
+      expect(caught).toMatchObject({ code: 'BACKGROUND_TASK_INVALID_TASK' });
     });
   });
 
@@ -418,7 +418,7 @@ describe.each(platforms)('tasks on %s', (platform) => {
       const { http, runner } = await createApp(platform, RunModule);
       const { text } = await http.get('/').expect(200);
       expect(text).toBe(
-        'The list of a request runs by itself once the response is out; `run()` is for a list made by hand with `new BackgroundTasks()`',
+        'The list of a request runs by itself after the response; `run()` is for a list made by hand with `new BackgroundTasks()`',
       );
       await runner.onIdle();
       expect(log).toEqual(['task']);

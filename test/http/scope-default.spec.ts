@@ -428,7 +428,7 @@ describe('outside any request, under Scope.DEFAULT', () => {
     await runner.onIdle();
     expect(ran.get('outside')).toEqual(['bootstrap', 'cron']);
     expect(tasks.tasks).toEqual([]);
-    await expect(tasks.run()).rejects.toMatchObject({ code: 'LIST_OF_A_REQUEST' });
+    await expect(tasks.run()).rejects.toMatchObject({ code: 'BACKGROUND_TASK_LIST_OF_A_REQUEST' });
   });
 
   it('no task waits for another', async () => {
@@ -528,7 +528,7 @@ describe('the option scope', () => {
     const scope: Scope = Scope.TRANSIENT;
     expect(() => BackgroundTasksModule.forRoot({ scope: scope as Scope.DEFAULT })).toThrow(
       expect.objectContaining({
-        code: 'INVALID_OPTION',
+        code: 'BACKGROUND_TASK_INVALID_OPTION',
         message: 'Expected the option `scope` of BackgroundTasksModule to be Scope.REQUEST or Scope.DEFAULT, got `1` (number)',
       }),
     );

@@ -113,7 +113,10 @@ describe('two configurations', () => {
     @Module({ imports: [BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT }), BackgroundTasksModule.forRoot()] })
     class AppModule {}
     await expect(createApp('Express', AppModule)).rejects.toThrow(
-      expect.objectContaining({ code: 'CONFLICTING_OPTIONS', message: expect.stringContaining('with a different `scope`') }),
+      expect.objectContaining({
+        code: 'BACKGROUND_TASK_CONFLICTING_OPTIONS',
+        message: expect.stringContaining('with a different `scope`'),
+      }),
     );
   });
 });

@@ -113,7 +113,7 @@ class OrdersController {
 }
 
 /** `run 1: discarded` for each task that the log says was discarded. */
-const OF_THE_RUN = 'it runs on success, and the run of the handler that added it failed and was tried again';
+const OF_THE_RUN = 'it runs on success, and the run of the handler that added it failed and was retried';
 
 function moduleOf(scope: Scope.DEFAULT | Scope.REQUEST): Type {
   @Module({ imports: [BackgroundTasksModule.forRoot({ scope })], controllers: [OrdersController], providers: [Orders] })

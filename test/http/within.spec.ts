@@ -115,7 +115,7 @@ describe('runner.within()', () => {
     await job;
     await closed;
     expect(log).toEqual(['ran', 'closed']);
-    await expect(runner.within((tasks) => tasks.addTask(() => undefined))).rejects.toMatchObject({ code: 'SHUTDOWN' });
+    await expect(runner.within((tasks) => tasks.addTask(() => undefined))).rejects.toMatchObject({ code: 'BACKGROUND_TASK_SHUTDOWN' });
   });
 
   it('a task that comes too late starts at once, with a warning', async () => {
@@ -132,8 +132,8 @@ describe('runner.within()', () => {
     const { runner } = await createApp('Express', moduleWith({}));
     const promise = Promise.resolve() as never;
     await expect(runner.within(promise)).rejects.toMatchObject({
-      code: 'INVALID_TASK',
-      message: 'Expected what within() calls to be a function, got a promise',
+      code: 'BACKGROUND_TASK_INVALID_TASK',
+      message: 'Expected the argument of within() to be a function, got a promise',
     });
   });
 
@@ -216,7 +216,7 @@ describe('runner.within()', () => {
         tasks.addTask(() => log.push('on success'));
         tasks.addTask({ runOn: 'failure' }, () => log.push('on failure'));
       });
-      await expect(job).rejects.toMatchObject({ code: 'ENGINE' });
+      await expect(job).rejects.toMatchObject({ code: 'BACKGROUND_TASK_ENGINE' });
       await runner.onIdle();
       expect(log).toEqual(['on failure']);
     });

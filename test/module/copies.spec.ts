@@ -51,7 +51,7 @@ describe.each(platforms)('the decorator of one copy, and the module of another, 
     expect(others).toEqual([]);
     expect(warning).toMatch(/^This process has several copies of nestjs-background-tasks/);
     const { body } = await http.get('/').expect(500);
-    expect(body.code).toBe('MODULE_NOT_IMPORTED');
+    expect(body.code).toBe('BACKGROUND_TASK_MODULE_NOT_IMPORTED');
     for (const folder of folders) {
       expect(warning).toContain(folder);
       expect(body.message).toContain(folder);

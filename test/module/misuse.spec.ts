@@ -22,8 +22,8 @@ describe('@BackgroundTasks', () => {
   ])('without parentheses, on %s, says what to write', (_, decorated) => {
     expect(() => untyped(BackgroundTasks)(...decorated)).toThrow(
       expect.objectContaining({
-        code: 'UNSUPPORTED_CONTEXT',
-        message: expect.stringMatching(/^@BackgroundTasks has no parentheses, on Users(\.\w+)?: write `@BackgroundTasks\(\) tasks/),
+        code: 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+        message: expect.stringMatching(/^@BackgroundTasks is missing its parentheses, on Users(\.\w+)?: write `@BackgroundTasks\(\) tasks/),
       }),
     );
   });
@@ -35,8 +35,8 @@ describe('@BackgroundTasks', () => {
   ])('on %s says where it goes', (_, decorated) => {
     expect(() => untyped(BackgroundTasks)()(...decorated)).toThrow(
       expect.objectContaining({
-        code: 'UNSUPPORTED_CONTEXT',
-        message: expect.stringContaining('is no parameter decorator there, on Users'),
+        code: 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+        message: expect.stringContaining('cannot be used here, on Users'),
       }),
     );
   });
@@ -47,8 +47,8 @@ describe('@BackgroundTask', () => {
     const descriptor = Object.getOwnPropertyDescriptor(Users.prototype, 'list');
     expect(() => untyped(BackgroundTask)(Users.prototype, 'list', descriptor)).toThrow(
       expect.objectContaining({
-        code: 'INVALID_TASK',
-        message: '@BackgroundTask has no parentheses on the method list of Users: write @BackgroundTask()',
+        code: 'BACKGROUND_TASK_INVALID_TASK',
+        message: '@BackgroundTask is missing its parentheses on the method list of Users: write @BackgroundTask()',
       }),
     );
   });
@@ -59,9 +59,9 @@ describe('@BackgroundTask', () => {
   ])('on a parameter of %s says at once that the list of the request is in the plural', (_, where, owner) => {
     expect(() => untyped(BackgroundTask)()(...where)).toThrow(
       expect.objectContaining({
-        code: 'INVALID_TASK',
+        code: 'BACKGROUND_TASK_INVALID_TASK',
         message:
-          `@BackgroundTask() is for methods, and is on a parameter of ${owner}: ` +
+          `@BackgroundTask() is for methods, but is used on a parameter of ${owner}: ` +
           'write `@BackgroundTasks() tasks: BackgroundTasks`, in the plural, for the list of the request',
       }),
     );
@@ -84,7 +84,7 @@ describe('@BackgroundTask', () => {
     ['null', [null], 'Expected the name of @BackgroundTask() to be a non-empty string, got `null`'],
   ])('refuses %s', (_, args, message) => {
     expect(() => untyped(BackgroundTask)(...args)).toThrow(
-      expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }),
+      expect.objectContaining({ code: 'BACKGROUND_TASK_INVALID_OPTION', message: expect.stringContaining(message) }),
     );
   });
 
@@ -106,10 +106,10 @@ describe('forRootAsync()', () => {
   it.each([
     ['scop', 'Unknown option `scop` of BackgroundTasksModule.forRootAsync(), expected one of `useFactory`, `useClass`'],
     ['useFactroy', 'Unknown option `useFactroy` of BackgroundTasksModule.forRootAsync()'],
-    ['concurrency', '`isGlobal`, `scope`; it goes into what the factory returns'],
+    ['concurrency', '`isGlobal`, `scope`; return it from the factory'],
   ])('refuses `%s` beside the factory', (name, message) => {
     expect(() => forRootAsync({ useFactory: () => ({}), [name]: 1 })).toThrow(
-      expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }),
+      expect.objectContaining({ code: 'BACKGROUND_TASK_INVALID_OPTION', message: expect.stringContaining(message) }),
     );
   });
 });

@@ -116,7 +116,7 @@ describe('there is one runner for the application', () => {
   it('when it is configured twice, with different options: boot fails and says which', async () => {
     const twice = rootOf(BackgroundTasksModule.forRoot({ runOn: 'always' }), BackgroundTasksModule.forRoot({ concurrency: 2 }));
     await expect(createApp('Express', twice)).rejects.toThrow(
-      expect.objectContaining({ code: 'CONFLICTING_OPTIONS', message: expect.stringContaining('`runOn`') }),
+      expect.objectContaining({ code: 'BACKGROUND_TASK_CONFLICTING_OPTIONS', message: expect.stringContaining('`runOn`') }),
     );
   });
 
@@ -198,7 +198,7 @@ describe('options are validated at boot', () => {
   ])('%s', async (_, options, message) => {
     const failure = (error: unknown) => {
       expect(error).toBeInstanceOf(BackgroundTasksError);
-      expect(error).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining(message) });
+      expect(error).toMatchObject({ code: 'BACKGROUND_TASK_INVALID_OPTION', message: expect.stringContaining(message) });
     };
     expect.assertions(4);
     await Test.createTestingModule({ imports: [BackgroundTasksModule.forRoot(options)] })
@@ -246,7 +246,7 @@ describe('without the module', () => {
     });
     await http.get('/').expect(500);
     expect(caught).toMatchObject({
-      code: 'MODULE_NOT_IMPORTED',
+      code: 'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
       message: expect.stringContaining('add BackgroundTasksModule to the imports'),
     });
   });

@@ -291,7 +291,7 @@ describe('a Passport strategy that the injection of the list makes request-scope
     const error = await createApp('Express', moduleOf([provider])).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(BackgroundTasksError);
     expect(error).toMatchObject({
-      code: 'UNSUPPORTED_CONTEXT',
+      code: 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
       message:
         'A request-scoped Passport strategy is never registered, and injecting BackgroundTasks makes these request-scoped: ' +
         'JwtStrategy → Users → BackgroundTasks. Configure `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`, or do not inject the ' +

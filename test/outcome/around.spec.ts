@@ -203,9 +203,9 @@ describe.each(platforms)('the option around on %s', (platform) => {
     let late: (() => Promise<unknown>) | undefined;
     await runTasks('sync', (_, next) => void (late = next));
     expect(reported).toEqual([
-      'sync: Background task "sync" was not run: the option `around` of BackgroundTasksModule ended without a call of `next()`; have it return `next()`',
+      'sync: Background task "sync" was not run: the option `around` of BackgroundTasksModule ended without calling `next()`. Return `next()` from it',
     ]);
-    await expect(late!()).rejects.toMatchObject({ code: 'INVALID_TASK' });
+    await expect(late!()).rejects.toMatchObject({ code: 'BACKGROUND_TASK_INVALID_TASK' });
     expect(log).toEqual([]);
   });
 
@@ -223,7 +223,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
       { timeout: 5 },
     );
     await opened.opened;
-    await expect(late).rejects.toMatchObject({ code: 'TIMEOUT' });
+    await expect(late).rejects.toMatchObject({ code: 'BACKGROUND_TASK_TIMEOUT' });
     expect([log, reported]).toEqual([[], [expect.stringContaining('did not end within its timeout of 5 ms')]]);
   });
 });

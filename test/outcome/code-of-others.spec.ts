@@ -39,7 +39,7 @@ describe.each(platforms)('on %s', (platform) => {
       expect(reported).toEqual([...FAILED, 'timed out', 'listener', 'aborted', 'behind it']);
       for (const name of [...FAILED, 'timed out', 'listener', 'aborted']) {
         expect(lines).toContainEqual(
-          expect.stringMatching(new RegExp(`^logged: Background task "${name}" (failed|did not end|was given up)`)),
+          expect.stringMatching(new RegExp(`^logged: Background task "${name}" (failed|did not end|was aborted)`)),
         );
       }
       expect(lines.filter((line) => line.startsWith('ran'))).toEqual([
@@ -50,7 +50,7 @@ describe.each(platforms)('on %s', (platform) => {
       ]);
       // The teardown that throws is told, too.
       for (const name of ['timed out', 'cancelled', 'aborted']) {
-        expect(lines).toContainEqual(expect.stringMatching(new RegExp(`"${name}" failed after it had been given up: .*of the user`)));
+        expect(lines).toContainEqual(expect.stringMatching(new RegExp(`"${name}" failed after it had been aborted: .*of the user`)));
       }
       expect(lines.slice(lines.indexOf('ran: slow')).filter((line) => !line.startsWith('logged'))).toEqual([
         'ran: slow',

@@ -40,7 +40,7 @@ function errorLogs(): unknown[][] {
 }
 
 const body = { statusCode: 503, message: 'Service Unavailable' };
-const refused = 'Background task "mail" was refused: 1 tasks are waiting already; try again later, or raise `maxPending`';
+const refused = 'Background task "mail" was refused: 1 tasks are already waiting; try again later, or raise `maxPending`';
 
 /** Has one task wait, which is all that may, and adds another. */
 function addTooMany(tasks: BackgroundTasks): void {
@@ -109,7 +109,7 @@ describe.each(platforms)('an error that answers 503 on %s', (platform) => {
   it.each([
     ['/handler', refused],
     ['/guard', refused],
-    ['/engine', 'Background task "mail" did not get to the engine within the flushTimeout of 30 ms; it said last: away'],
+    ['/engine', 'Background task "mail" did not get to the engine within the flushTimeout of 30 ms; last error: away'],
   ])('tells the client nothing of the inside, and is logged once: %s', async (path, message) => {
     const errors = errorLogs();
     const { http, runner } = await createApp(platform, moduleWith());
@@ -126,9 +126,9 @@ describe.each(platforms)('an error that answers 503 on %s', (platform) => {
 
 describe('the errors that answer 503', () => {
   it.each([
-    ['OVERFLOW', new BackgroundTasksOverflowError('mail', 1)],
-    ['SHUTDOWN', new BackgroundTasksShutdownError('mail', 'was refused')],
-    ['ENGINE', new BackgroundTasksEngineError(['mail'], 'was not taken', new Error('away'))],
+    ['BACKGROUND_TASK_OVERFLOW', new BackgroundTasksOverflowError('mail', 1)],
+    ['BACKGROUND_TASK_SHUTDOWN', new BackgroundTasksShutdownError('mail', 'was refused')],
+    ['BACKGROUND_TASK_ENGINE', new BackgroundTasksEngineError(['mail'], 'was not taken', new Error('away'))],
   ])('%s is an HttpException, and a BackgroundTasksError', (code, error: Error) => {
     expect(error).toBeInstanceOf(HttpException);
     expect(error).toBeInstanceOf(BackgroundTasksError);

@@ -92,7 +92,7 @@ const failures: { how: string; task: () => unknown; logged: string; timeout?: nu
     task: () => ({ then() {} }),
     timeout: 5,
     logged:
-      'did not end within its timeout of 5 ms and was given up; pass `currentTask()?.signal` to what it waits for, or raise `timeout`',
+      'did not end within its timeout of 5 ms and was aborted; pass `currentTask()?.signal` to the calls that it awaits, or raise `timeout`',
   },
 ];
 
@@ -210,17 +210,17 @@ describe.each(platforms)('a timeout on %s', (platform) => {
     {
       what: 'completes',
       end: () => {},
-      logged: { level: 'warn', message: 'Background task "slow" completed after it had been given up' },
+      logged: { level: 'warn', message: 'Background task "slow" completed after it had been aborted' },
     },
     {
       what: 'fails',
       end: () => fail(new Error('too late')),
-      logged: { level: 'error', message: 'Background task "slow" failed after it had been given up: too late' },
+      logged: { level: 'error', message: 'Background task "slow" failed after it had been aborted: too late' },
     },
     {
       what: 'fails with undefined',
       end: () => fail(undefined),
-      logged: { level: 'error', message: 'Background task "slow" failed after it had been given up: undefined' },
+      logged: { level: 'error', message: 'Background task "slow" failed after it had been aborted: undefined' },
     },
   ];
 
@@ -260,7 +260,7 @@ describe.each(platforms)('a timeout on %s', (platform) => {
 
     expect(events).toEqual(['signal', 'next task']);
     expect(errors).toEqual([expect.any(BackgroundTasksTimeoutError)]);
-    expect(errors[0]).toMatchObject({ code: 'TIMEOUT', task: 'slow', timeout: 5 });
+    expect(errors[0]).toMatchObject({ code: 'BACKGROUND_TASK_TIMEOUT', task: 'slow', timeout: 5 });
     expect(signal).toMatchObject({ aborted: true, reason: errors[0] });
     expect(logs.of('error')).toEqual([(errors[0] as Error).message]);
 

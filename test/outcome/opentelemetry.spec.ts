@@ -176,7 +176,7 @@ describe.each(platforms)('OpenTelemetry on %s', (platform) => {
     @Module({ imports: [BackgroundTasksOpenTelemetryModule] })
     class AloneModule {}
 
-    await expect(createApp(platform, AloneModule)).rejects.toMatchObject({ code: 'MODULE_NOT_IMPORTED' });
+    await expect(createApp(platform, AloneModule)).rejects.toMatchObject({ code: 'BACKGROUND_TASK_MODULE_NOT_IMPORTED' });
   });
 
   it('two applications trace a task once, and the last one that closes ends it', async () => {

@@ -165,11 +165,11 @@ describe.each(platforms)('a task on %s that returns', (platform) => {
         })(),
     ],
     ['an iterator', () => [1][Symbol.iterator]()],
-  ])('%s has failed: nobody iterates it', async (_, func) => {
+  ])('%s has failed: nothing iterates it', async (_, func) => {
     const { logs, siblings } = await serve(func);
     expect(logs.of('error')).toEqual([
-      'Background task "odd" returned an iterator, which nobody iterates, so that nothing, or not all of it, has been done: ' +
-        'iterate it in the task, `for await (const item of items()) { … }`, or return a promise',
+      'Background task "odd" returned an iterator, which nothing iterates, so its work was not done, or not all of it. ' +
+        'Iterate it in the task, `for await (const item of items()) { … }`, or return a promise',
     ]);
     expect(siblings).toEqual(['after']);
     expect(await task.ended).toBe('failed');

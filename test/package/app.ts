@@ -42,6 +42,7 @@ class AppModule {}
 async function main(): Promise<void> {
   const app = await NestFactory.create(AppModule, { logger: ['warn', 'error'] });
   try {
+    app.enableShutdownHooks();
     await app.listen(0, '127.0.0.1');
     const response = await fetch(`${await app.getUrl()}/send-notification/foo@example.com`, { method: 'POST' });
     assert.equal(response.status, 201);

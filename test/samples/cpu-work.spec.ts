@@ -20,6 +20,6 @@ describe.each(platforms)('sample/06-cpu-work on %s', (platform) => {
     for (let i = 0; i < 20; i++) await http.get(`/primes/below/${WORK_OF_YEARS}`).expect(404);
     expect(runner.activeCount).toBe(1);
     await app.close();
-    expect(logs.of('error')).toEqual([expect.stringContaining('was given up: the application shuts down')]);
+    expect(logs.of('error')).toEqual([expect.stringContaining('was aborted: the application shuts down')]);
   });
 });

@@ -57,6 +57,6 @@ describe.each(platforms)('sample/08-multi-tenant on %s', (platform) => {
 
     const { http } = await createApp(platform, DurableModule);
     await http.get('/').set('x-tenant', 'acme').expect(200);
-    expect(errors).toMatchObject([{ code: 'UNSUPPORTED_CONTEXT' }]);
+    expect(errors).toMatchObject([{ code: 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT' }]);
   });
 });

@@ -79,6 +79,13 @@ describe.each(platforms)('sample/16-recipes on %s', (platform) => {
     await runner.onIdle();
   });
 
+  it('makes an error that a task returns its failure', async () => {
+    const { http, runner, logs } = await createSample();
+    await http.post('/invoices/7/prints').expect(202);
+    await runner.onIdle();
+    expect(logs.of('error')).toEqual(['Background task "print" failed: no paper for 7']);
+  });
+
   it('does several things at once in one task', async () => {
     const { http, runner, work } = await createSample();
     await http

@@ -66,7 +66,7 @@ describe.each(platforms)('a shutdown with many tasks on %s', (platform) => {
     expect(await last.ended).toBe('discarded');
     expect(logs.lines.map(({ message }) => message)).toEqual([
       'Waiting for 100001 background tasks to end, for 100 ms at most: "endless", "mail"',
-      'Background task "endless" was given up: the application shuts down, and its shutdownTimeout of 100 ms is over',
+      'Background task "endless" was aborted: the application shuts down, and its shutdownTimeout of 100 ms is over',
       '100000 background tasks never started: the application shuts down, and its shutdownTimeout of 100 ms is over: "mail" (60000), "audit" (40000)',
     ]);
     expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });

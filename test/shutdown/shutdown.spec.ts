@@ -92,11 +92,11 @@ describe.each(platforms)('at the shutdownTimeout on %s', (platform) => {
 
     expect(logs.of('log')).toEqual(['Waiting for 2 background tasks to end, for 20 ms at most: "stuck", "behind it"']);
     expect(logs.of('error')).toEqual([
-      'Background task "stuck" was given up: the application shuts down, and its shutdownTimeout of 20 ms is over',
+      'Background task "stuck" was aborted: the application shuts down, and its shutdownTimeout of 20 ms is over',
       'Background task "behind it" never started: the application shuts down, and its shutdownTimeout of 20 ms is over',
     ]);
-    expect(reported).toEqual(['stuck: SHUTDOWN', 'behind it: SHUTDOWN']);
-    expect(aborted.map(codeOf)).toEqual(['SHUTDOWN']);
+    expect(reported).toEqual(['stuck: BACKGROUND_TASK_SHUTDOWN', 'behind it: BACKGROUND_TASK_SHUTDOWN']);
+    expect(aborted.map(codeOf)).toEqual(['BACKGROUND_TASK_SHUTDOWN']);
     await runner.onIdle();
     expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
   });
@@ -179,7 +179,10 @@ describe.each(platforms)('at the shutdownTimeout on %s', (platform) => {
     slow.open();
     expect(await answer).toMatchObject({ status: 503, headers: { 'retry-after': '1' } });
     expect(refusal).toBeInstanceOf(BackgroundTasksShutdownError);
-    expect(refusal).toMatchObject({ code: 'SHUTDOWN', message: 'Background task "tooLate" was refused: the application has shut down' });
+    expect(refusal).toMatchObject({
+      code: 'BACKGROUND_TASK_SHUTDOWN',
+      message: 'Background task "tooLate" was refused: the application has shut down',
+    });
     await closed;
   });
 });

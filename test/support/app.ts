@@ -30,6 +30,8 @@ export interface TestApp {
 export interface TestAppOptions {
   /** In the place of the platform's plain adapter. */
   adapter?: AbstractHttpAdapter;
+  /** Whether SIGTERM closes the application, without which its first task warns. @default true */
+  hearsSignals?: boolean;
   /** In the place of a free one. */
   port?: string;
   /** Between `compile()` and the application: overrides. */
@@ -52,13 +54,14 @@ export function adapterOf(platform: Platform): AbstractHttpAdapter {
 export async function createApp(
   platform: Platform,
   module: Type,
-  { adapter = adapterOf(platform), port = '0', build, configure }: TestAppOptions = {},
+  { adapter = adapterOf(platform), hearsSignals = true, port = '0', build, configure }: TestAppOptions = {},
 ): Promise<TestApp> {
   const builder = Test.createTestingModule({ imports: [module] });
   build?.(builder);
   const logs = new RecordedLogs();
   const testingModule = await builder.setLogger(logs).compile();
   const app = testingModule.createNestApplication(adapter, { logger: logs });
+  if (hearsSignals) app.enableShutdownHooks(['SIGTERM']);
   configure?.(app);
   await app.listen(port, '127.0.0.1');
   open.push(app);

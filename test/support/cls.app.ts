@@ -73,6 +73,7 @@ async function seenBy(mount: string, Adapter: typeof ExpressAdapter | typeof Fas
   class UserModule {}
 
   const app = await NestFactory.create(UserModule, new Adapter(), { logger: ['error', 'warn'] });
+  app.enableShutdownHooks();
   await app.listen(0, '127.0.0.1');
   const path = mount === '@UseCls' ? '/decorated' : '';
   const url = (await app.getUrl()) + path;

@@ -118,6 +118,7 @@ const line = (message: unknown, ...rest: unknown[]): void => {
 const logger: LoggerService = { log() {}, warn: line, error: line, debug: line };
 
 const app = await NestFactory.create(HostileModule, platform === 'Fastify' ? new FastifyAdapter() : new ExpressAdapter(), { logger });
+app.enableShutdownHooks();
 await app.listen(0, '127.0.0.1');
 const { port } = app.getHttpServer().address() as { port: number };
 const runner = app.get(BackgroundTasksRunner);

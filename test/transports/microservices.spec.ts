@@ -77,6 +77,7 @@ async function startMicroservice(module: Type, options: MicroserviceOptions): Pr
     .compile();
   const app = testingModule.createNestMicroservice(options);
   app.useLogger(logs);
+  app.enableShutdownHooks();
   await app.listen();
   open.push(app);
   return { app, runner: app.get(BackgroundTasksRunner), logs };
@@ -439,7 +440,7 @@ describe('a transport that calls its handlers without a context', () => {
     const strategy = new MemoryServer();
     const { runner } = await startMicroservice(ContextlessModule, { strategy });
     await expect(strategy.request(pattern, 'a')).rejects.toEqual({
-      code: 'UNSUPPORTED_CONTEXT',
+      code: 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
       message: expect.stringMatching(/(?=.*"rpc")(?=.*without a context)/),
     });
     expect(runner.pendingCount).toBe(0);
@@ -486,8 +487,8 @@ describe.each(platforms)('a hybrid application on %s', (platform) => {
   it('without inheritAppConfig, the first use says what to do, and nothing is lost in silence', async () => {
     const { http, request, runner } = await startHybrid(false);
     const whatToDo = expect.stringContaining('{ inheritAppConfig: true }');
-    await expect(request('decorated')).rejects.toEqual({ code: 'MODULE_NOT_IMPORTED', message: whatToDo });
-    await expect(request('injected')).rejects.toEqual({ code: 'UNSUPPORTED_CONTEXT', message: whatToDo });
+    await expect(request('decorated')).rejects.toEqual({ code: 'BACKGROUND_TASK_MODULE_NOT_IMPORTED', message: whatToDo });
+    await expect(request('injected')).rejects.toEqual({ code: 'BACKGROUND_TASK_UNSUPPORTED_CONTEXT', message: whatToDo });
     await http.get('/').expect(200, 'answered');
     await runner.onIdle();
     expect(events).toEqual(['task of HTTP']);

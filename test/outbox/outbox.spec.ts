@@ -1,0 +1,538 @@
+// Guarantee 12, with an outbox: a task for an engine commits with its transaction, and the engine gets it after the COMMIT. On Postgres.
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Controller, Inject, Injectable, Module, Param, Post, Scope, type Type } from '@nestjs/common';
+import { Pool, type PoolClient } from 'pg';
+import {
+  BackgroundTask,
+  BackgroundTasks,
+  BackgroundTasksModule,
+  type BackgroundTasksRootOptions,
+  BackgroundTasksRunner,
+  type EngineEntry,
+  type EngineHost,
+  type EngineJob,
+  currentTask,
+} from 'nestjs-background-tasks';
+import { type BackgroundTasksOutbox, type SqlOutboxOptions, fromPg, sqlOutbox } from 'nestjs-background-tasks/outbox';
+import { inProcessEngine } from 'nestjs-background-tasks/testing';
+import { createApp, platforms } from '../support/app.js';
+import { type Gate, gate } from '../support/gate.js';
+import { Recorder } from '../support/recorder.js';
+import { type Server, startPostgres } from '../support/servers.js';
+
+let postgres: Server;
+let pool: Pool;
+let log: string[];
+
+beforeAll(async () => {
+  postgres = await startPostgres();
+  pool = new Pool({ connectionString: postgres.url });
+  await pool.query('CREATE TABLE orders (id text PRIMARY KEY, parent text REFERENCES orders DEFERRABLE INITIALLY DEFERRED)');
+  await sqlOutbox(fromPg(pool), { migrate: true }).open();
+}, 60_000);
+
+afterAll(async () => {
+  await pool.end();
+  await postgres.remove();
+});
+
+beforeEach(async () => {
+  log = [];
+  await pool.query('DELETE FROM orders');
+  await pool.query('DELETE FROM background_tasks_outbox');
+  await pool.query('DELETE FROM background_tasks_outbox_done');
+});
+
+const ids = async (table: string): Promise<string[]> =>
+  (await pool.query<{ id: string }>(`SELECT id FROM ${table} ORDER BY id`)).rows.map(({ id }) => id);
+
+async function inTransaction<Result>(work: (client: PoolClient) => Promise<Result>): Promise<Result> {
+  const client = await pool.connect();
+  try {
+    await client.query('BEGIN');
+    const result = await work(client);
+    await client.query('COMMIT');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK');
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+const insert = (client: PoolClient, id: string, parent?: string) => client.query('INSERT INTO orders VALUES ($1, $2)', [id, parent]);
+
+/** An engine that takes what its gate lets pass, and refuses what it is told to. */
+class GatedEngine {
+  readonly entries = new Recorder<EngineEntry>();
+  taking: Gate | undefined;
+  isAway = false;
+  refusedArgs: string | undefined;
+
+  async enqueue(entries: readonly EngineEntry[]): Promise<void> {
+    await this.taking?.opened;
+    if (this.isAway) throw new Error('the engine is away');
+    if (entries.some(({ args }) => args === this.refusedArgs)) throw new Error('the engine does not like this');
+    for (const entry of entries) this.entries.add(entry);
+  }
+  work(): undefined {}
+  async close(): Promise<void> {}
+
+  get args(): string[] {
+    return this.entries.all.map(({ args }) => args);
+  }
+}
+
+@Injectable()
+class MailTasks {
+  @BackgroundTask('mail')
+  mail(id: string): void {
+    log.push(`mail ${id}`);
+  }
+}
+
+type Work = (tasks: BackgroundTasks, id: string) => Promise<unknown>;
+let work: Work;
+
+@Injectable()
+class Orders {
+  constructor(@Inject(BackgroundTasks) readonly tasks: BackgroundTasks) {}
+}
+
+@Controller()
+class OrdersController {
+  constructor(@Inject(Orders) private readonly orders: Orders) {}
+
+  @Post('parameter/:id')
+  async parameter(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
+    await work(tasks, id);
+  }
+
+  @Post('injected/:id')
+  async injected(@Param('id') id: string) {
+    await work(this.orders.tasks, id);
+  }
+}
+
+function moduleWith(options: BackgroundTasksRootOptions, providers: Type[] = [MailTasks]): Type {
+  @Module({ imports: [BackgroundTasksModule.forRoot(options)], controllers: [OrdersController], providers: [Orders, ...providers] })
+  class OrdersModule {}
+  return OrdersModule;
+}
+
+const outbox = (settings: SqlOutboxOptions = {}): BackgroundTasksOutbox => sqlOutbox(fromPg(pool), settings);
+
+/** Places an order and its mail in one transaction. */
+function placing(runner: () => BackgroundTasksRunner, then: (client: PoolClient) => unknown = () => undefined): Work {
+  return (tasks, id) =>
+    runner().transaction((join) =>
+      inTransaction((client) =>
+        join(fromPg(client), async () => {
+          await insert(client, id);
+          tasks.addTask(MailTasks.prototype.mail, id);
+          await then(client);
+        }),
+      ),
+    );
+}
+
+const payment = (): never => {
+  throw new Error('the payment fails');
+};
+
+describe.each(platforms)('an outbox, on %s', (platform) => {
+  describe.each([
+    ['Scope.REQUEST', Scope.REQUEST],
+    ['Scope.DEFAULT', Scope.DEFAULT],
+  ] as const)('%s', (_, scope) => {
+    describe.each(['parameter', 'injected'])('%s list', (list) => {
+      it('the answer is out when the transaction is committed, and the engine gets the task after that', async () => {
+        const engine = new GatedEngine();
+        const { http, runner } = await createApp(platform, moduleWith({ scope, engine, outbox: outbox() }));
+        engine.taking = gate();
+        work = placing(() => runner);
+        await http.post(`/${list}/1`).expect(201);
+        expect([await ids('orders'), (await ids('background_tasks_outbox')).length, engine.args]).toEqual([['1'], 1, []]);
+        engine.taking.open();
+        await runner.onIdle();
+        expect([await ids('background_tasks_outbox'), engine.args]).toEqual([[], ['["1"]']]);
+      });
+
+      it('a transaction that is rolled back leaves no task, also if the handler catches the exception', async () => {
+        const engine = new GatedEngine();
+        const { http, runner } = await createApp(platform, moduleWith({ scope, engine, outbox: outbox() }));
+        work = (tasks, id) => placing(() => runner, payment)(tasks, id).catch(() => undefined);
+        await http.post(`/${list}/1`).expect(201);
+        await runner.onIdle();
+        expect([await ids('orders'), await ids('background_tasks_outbox'), engine.args, runner.discardedCount]).toEqual([[], [], [], 1]);
+      });
+
+      it('a COMMIT that fails leaves no task', async () => {
+        const engine = new GatedEngine();
+        const { http, runner } = await createApp(platform, moduleWith({ scope, engine, outbox: outbox() }));
+        work = placing(
+          () => runner,
+          (client) => insert(client, '2', 'nobody'),
+        );
+        await http.post(`/${list}/1`).expect(500);
+        await runner.onIdle();
+        expect([await ids('orders'), await ids('background_tasks_outbox'), engine.args, runner.discardedCount]).toEqual([[], [], [], 1]);
+      });
+    });
+  });
+
+  it('with the engine away, the answer is 201, and the engine gets the task when it is back', async () => {
+    const engine = new GatedEngine();
+    const { http, runner, logs } = await createApp(platform, moduleWith({ engine, flushTimeout: 100, outbox: outbox({ lease: 1_000 }) }));
+    engine.isAway = true;
+    work = placing(() => runner);
+    await http.post('/parameter/1').expect(201);
+    await runner.onIdle();
+    expect(logs.of('warn')).toEqual([expect.stringContaining('The engine accepts no tasks; they stay in the outbox until it does')]);
+    engine.isAway = false;
+    await engine.entries.atLeast(1);
+    expect(engine.args).toEqual(['["1"]']);
+    await logs.saying('The engine accepts tasks again');
+  });
+
+  it('the end of a task is known at the COMMIT: queued, or discarded', async () => {
+    const engine = new GatedEngine();
+    const { http, runner } = await createApp(platform, moduleWith({ engine, outbox: outbox() }));
+    const ends: unknown[] = [];
+    engine.taking = gate();
+    work = async (tasks) => {
+      for (const then of [() => undefined, payment]) {
+        let task: BackgroundTask | undefined;
+        const run: Work = (_, id) =>
+          runner.transaction((join) =>
+            inTransaction((client) =>
+              join(fromPg(client), async () => {
+                task = tasks.addTask(MailTasks.prototype.mail, id);
+                then();
+              }),
+            ),
+          );
+        await run(tasks, 'a').catch(() => undefined);
+        ends.push(await task?.ended);
+      }
+    };
+    await http.post('/parameter/1').expect(201);
+    expect(ends).toEqual(['queued', 'discarded']);
+    engine.taking.open();
+  });
+});
+
+describe('an outbox', () => {
+  const saved = async (lease?: number): Promise<void> => {
+    const its = outbox(lease === undefined ? {} : { lease });
+    await its.open();
+    await inTransaction(async (client) => {
+      await its.save(fromPg(client), [entry('1'), entry('2')]);
+    });
+  };
+  const entry = (id: string): EngineEntry => ({
+    id: randomUUID(),
+    name: 'mail',
+    provider: 'MailTasks',
+    args: `["${id}"]`,
+    timeout: undefined,
+    trace: undefined,
+    options: {},
+  });
+
+  it('what a process that died has left is handed over by another one, in order', async () => {
+    await saved(1_000);
+    const engine = new GatedEngine();
+    await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    await engine.entries.atLeast(2);
+    expect(engine.args).toEqual(['["1"]', '["2"]']);
+    while ((await ids('background_tasks_outbox')).length > 0);
+  });
+
+  it('two processes hand over what is left once', async () => {
+    await saved(1_000);
+    const engine = new GatedEngine();
+    await Promise.all([1, 2].map(() => createApp('Express', moduleWith({ engine, outbox: outbox() }))));
+    await engine.entries.atLeast(2);
+    while ((await ids('background_tasks_outbox')).length > 0);
+    expect(engine.args).toEqual(['["1"]', '["2"]']);
+  });
+
+  it('a task that the engine refuses is set aside, reported once, and does not hold the others up', async () => {
+    await saved(1_000);
+    const engine = new GatedEngine();
+    engine.refusedArgs = '["1"]';
+    const { runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox({ lease: 1_000 }) }));
+    await engine.entries.containing(...engine.entries.all);
+    let count = 0;
+    // Others are taken in the meantime, so that it is not the engine that is away.
+    while (logs.of('error').length === 0) {
+      await runner.within((tasks) => tasks.addTask(MailTasks.prototype.mail, `other ${++count}`));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(engine.args).toContain('["2"]');
+    expect(logs.of('error')).toEqual([
+      expect.stringMatching(/^Background task "mail" \([\w-]+\) is set aside in the outbox, as the engine refuses it/),
+    ]);
+    expect((await ids('background_tasks_outbox')).length).toBe(1);
+  }, 30_000);
+
+  it('of several attempts, the one that is committed has its task handed over', async () => {
+    const engine = new GatedEngine();
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    await runner.within((tasks) =>
+      runner.transaction(async (join) => {
+        const attempt = (number: number) =>
+          inTransaction((client) =>
+            join(fromPg(client), async () => {
+              tasks.addTask(MailTasks.prototype.mail, `attempt ${number}`);
+              await insert(client, '1', number === 1 ? 'nobody' : undefined);
+            }),
+          );
+        await attempt(1).catch(() => attempt(2));
+      }),
+    );
+    await runner.onIdle();
+    expect(engine.args).toEqual(['["attempt 2"]']);
+  });
+
+  it('a transaction that the database has aborted rejects when its task is saved, without the arguments of the task', async () => {
+    const engine = new GatedEngine();
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    const error: unknown = await runner
+      .within((tasks) =>
+        runner.transaction((join) =>
+          inTransaction((client) =>
+            join(fromPg(client), async () => {
+              tasks.addTask(MailTasks.prototype.mail, 'secret');
+              await client.query("DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$").catch(() => undefined);
+            }),
+          ),
+        ),
+      )
+      .catch((thrown: unknown) => thrown);
+    // Postgres refuses every statement of a transaction that it has aborted.
+    expect(error).toMatchObject({ code: 'BACKGROUND_TASK_OUTBOX', cause: { code: '25P02' } });
+    expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain('secret');
+    expect(engine.args).toEqual([]);
+  });
+
+  it('a task that is cancelled before the COMMIT is not saved', async () => {
+    const engine = new GatedEngine();
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    await runner.within((tasks) =>
+      runner.transaction((join) =>
+        inTransaction((client) => join(fromPg(client), async () => tasks.addTask(MailTasks.prototype.mail, 'a').cancel())),
+      ),
+    );
+    await runner.onIdle();
+    expect([engine.args, await ids('background_tasks_outbox')]).toEqual([[], []]);
+  });
+
+  it('a task that waits in the outbox is waiting, for any process', async () => {
+    const engine = new GatedEngine();
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    const other = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    engine.taking = gate();
+    let id = '';
+    await runner.within((tasks) =>
+      runner.transaction((join) =>
+        inTransaction((client) => join(fromPg(client), async () => ({ id } = tasks.addTask(MailTasks.prototype.mail, 'a')))),
+      ),
+    );
+    const waiting = { id, name: 'mail', state: 'waiting', attempt: 0 };
+    expect([await runner.state(id), await other.runner.state(id)]).toEqual([waiting, waiting]);
+    engine.taking.open();
+    await runner.onIdle();
+    expect(await other.runner.state(id)).toBeUndefined();
+  });
+
+  it('tasks without the client of their transaction go to the engine after the COMMIT, with a warning', async () => {
+    const engine = new GatedEngine();
+    const { runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    await runner.within((tasks) =>
+      runner.transaction((join) => inTransaction(() => join(() => tasks.addTask(MailTasks.prototype.mail, 'a')))),
+    );
+    await runner.onIdle();
+    expect(engine.args).toEqual(['["a"]']);
+    expect(logs.of('warn')).toEqual([expect.stringContaining('without the client of the transaction')]);
+  });
+
+  describe('shutdown', () => {
+    it('hands over what is committed', async () => {
+      const engine = new GatedEngine();
+      const { app, runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+      engine.taking = gate();
+      await runner.within((tasks) => placing(() => runner)(tasks, '1'));
+      const closed = app.close();
+      engine.taking.open();
+      await closed;
+      expect([engine.args, await ids('background_tasks_outbox'), logs.of('warn')]).toEqual([['["1"]'], [], []]);
+    });
+
+    it('leaves to other processes what the engine does not take in time, and says what', async () => {
+      const engine = new GatedEngine();
+      const { app, runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox(), shutdownTimeout: 50 }));
+      engine.taking = gate();
+      await runner.within((tasks) => placing(() => runner)(tasks, '1'));
+      await app.close();
+      expect((await ids('background_tasks_outbox')).length).toBe(1);
+      expect(logs.of('warn')).toEqual([expect.stringMatching(/stay in the outbox: "mail"/)]);
+      engine.taking.open();
+    });
+  });
+
+  describe('health()', () => {
+    it('tells that the table is gone', async () => {
+      const { runner } = await createApp('Express', moduleWith({ engine: new GatedEngine(), outbox: outbox() }));
+      expect(await runner.health()).toEqual({ ok: true, engine: { sends: true }, outbox: { works: true } });
+      await pool.query('ALTER TABLE background_tasks_outbox RENAME TO elsewhere');
+      try {
+        expect(await runner.health()).toMatchObject({
+          ok: false,
+          outbox: { works: false, problem: expect.stringContaining('background_tasks_outbox') },
+        });
+      } finally {
+        await pool.query('ALTER TABLE elsewhere RENAME TO background_tasks_outbox');
+      }
+    });
+  });
+
+  describe('misuse', () => {
+    it.each<[string, BackgroundTasksRootOptions, Type[], string]>([
+      ['an outbox without an engine', { outbox: {} as BackgroundTasksOutbox }, [MailTasks], 'an outbox, such as'],
+      ['a table that is missing', { engine: new GatedEngine() }, [MailTasks], 'CREATE TABLE'],
+    ])('%s is refused at boot', async (what, options, providers, message) => {
+      const itsOutbox = what.includes('missing') ? sqlOutbox(fromPg(pool), { table: 'nowhere' }) : options.outbox;
+      await expect(createApp('Express', moduleWith({ ...options, outbox: itsOutbox }, providers))).rejects.toThrow(message);
+    });
+
+    it('an outbox without an engine is refused', async () => {
+      await expect(async () => createApp('Express', moduleWith({ outbox: outbox() }))).rejects.toThrow(
+        '`outbox` of BackgroundTasksModule needs an engine',
+      );
+    });
+
+    it('`once` without an outbox is refused', async () => {
+      await expect(createApp('Express', moduleWith({ engine: new GatedEngine() }, [OnceTasks]))).rejects.toThrow(
+        '`once` of @BackgroundTask("order-mail") needs an outbox',
+      );
+    });
+  });
+});
+
+/** The order mail that is written down in the transaction of the task. */
+let onceWork: (id: string) => Promise<unknown>;
+
+@Injectable()
+class OnceTasks {
+  @BackgroundTask('order-mail', { once: true })
+  async send(id: string): Promise<void> {
+    await onceWork(id);
+  }
+}
+
+describe('once: true', () => {
+  /** An engine that runs a job as often as the test says. */
+  class RunningEngine extends GatedEngine {
+    host!: EngineHost;
+    override work(host?: EngineHost): undefined {
+      if (host) this.host = host;
+    }
+    run(job: Pick<EngineJob, 'id' | 'args'>): Promise<void> {
+      return this.host.run(
+        { name: 'order-mail', provider: 'OnceTasks', timeout: undefined, trace: undefined, attempt: 1, ...job },
+        new AbortController().signal,
+      );
+    }
+  }
+
+  async function start() {
+    const engine = new RunningEngine();
+    const app = await createApp('Express', moduleWith({ engine, outbox: outbox() }, [OnceTasks]));
+    const write = (id: string, then: () => unknown = () => undefined) =>
+      app.runner.transaction((join) =>
+        inTransaction((client) =>
+          join(fromPg(client), async () => {
+            log.push(currentTask()!.name);
+            await insert(client, id);
+            await then();
+          }),
+        ),
+      );
+    return { ...app, engine, write };
+  }
+
+  it('a second run of a task that is done does not call it', async () => {
+    const { engine, write, logs } = await start();
+    onceWork = (id) => write(id);
+    const job = { id: randomUUID(), args: '["1"]' };
+    await engine.run(job);
+    await engine.run(job);
+    expect([log, await ids('orders'), logs.of('error')]).toEqual([['order-mail'], ['1'], []]);
+  });
+
+  it('of two runs at once, one writes, and both end as completed', async () => {
+    const { engine, write, logs } = await start();
+    const both = gate();
+    let started = 0;
+    onceWork = async (id) => {
+      if (++started === 2) both.open();
+      await both.opened;
+      await write(id);
+    };
+    const job = { id: randomUUID(), args: '["1"]' };
+    await Promise.all([engine.run(job), engine.run(job)]);
+    expect([started, await ids('orders'), logs.of('error')]).toEqual([2, ['1'], []]);
+  });
+
+  it('a run whose transaction is rolled back leaves the task to the next attempt', async () => {
+    const { engine, write } = await start();
+    onceWork = (id) => write(id, payment);
+    const job = { id: randomUUID(), args: '["1"]' };
+    await expect(engine.run(job)).rejects.toThrow('the payment fails');
+    onceWork = (id) => write(id);
+    await engine.run(job);
+    expect(await ids('orders')).toEqual(['1']);
+  });
+
+  it('the first transaction alone is written once', async () => {
+    const { engine, write } = await start();
+    onceWork = async (id) => {
+      await write(`${id}-first`);
+      await write(`${id}-second`);
+    };
+    const job = { id: randomUUID(), args: '["1"]' };
+    await engine.run(job);
+    await engine.run(job);
+    expect(await ids('orders')).toEqual(['1-first', '1-second']);
+  });
+
+  it('a task that opens no transaction is told in the log', async () => {
+    const { engine, logs } = await start();
+    onceWork = async () => undefined;
+    await engine.run({ id: randomUUID(), args: '["1"]' });
+    expect(logs.of('error')).toEqual([expect.stringContaining('"order-mail" has `once`, and opened no transaction')]);
+  });
+
+  it('with an engine that runs tasks, in a request', async () => {
+    const engine = inProcessEngine();
+    const { http, runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }, [OnceTasks]));
+    onceWork = (id) => runner.transaction((join) => inTransaction((client) => join(fromPg(client), () => insert(client, `${id}-mail`))));
+    work = (tasks, id) =>
+      runner.transaction((join) =>
+        inTransaction((client) =>
+          join(fromPg(client), async () => {
+            await insert(client, id);
+            tasks.addTask(OnceTasks.prototype.send, id);
+          }),
+        ),
+      );
+    await http.post('/parameter/1').expect(201);
+    await runner.onIdle();
+    await engine.onIdle();
+    expect(await ids('orders')).toEqual(['1', '1-mail']);
+  });
+});
