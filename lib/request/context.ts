@@ -98,7 +98,8 @@ function requestAndType(context: ExecutionContext): [request: object | undefined
 function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
   const raw = rawRequest(source);
   // The context of an application may have the response as `res`, as Express's requests do, and is no stream.
-  return 'pipe' in raw && responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
+  const isRequest = Reflect.has(raw, 'pipe') && responseOf(raw) !== undefined;
+  return isRequest ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
 }
 
 function isExecutionContext(source: object): source is ExecutionContext {
