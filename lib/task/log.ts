@@ -78,7 +78,7 @@ export class TaskLog {
     const name = taskCalled(task.name);
     const message = headlineOf(error);
     // The errors of this package already name the task.
-    this.#log('error', message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`, {
+    this.#log('error', message.startsWith(name) ? `${message}${attemptOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`, {
       task,
       error,
     });

@@ -45,6 +45,16 @@ describe.each(platforms)('what a singleton resolves by hand in a request on %s',
       return this.#add(contextId, tasks);
     }
 
+    @Get('in-task')
+    inTask(@Req() request: object, @BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask(async () => {
+        const contextId = ContextIdFactory.create();
+        this.moduleRef.registerRequestByContextId(request, contextId);
+        (await this.moduleRef.resolve(Service, contextId)).add('added in the task');
+        ran.push('task');
+      });
+    }
+
     @Get('without-request')
     async withoutRequest(@BackgroundTasks() tasks: BackgroundTasks) {
       return this.#add(ContextIdFactory.create(), tasks);
@@ -70,6 +80,13 @@ describe.each(platforms)('what a singleton resolves by hand in a request on %s',
     await http.get(`/${path}`).expect(200, ['parameter', 'resolved service', 'resolved list']);
     await runner.onIdle();
     expect(ran).toEqual(['parameter', 'resolved service', 'resolved list']);
+  });
+
+  it('has the list of the request in a task, when the response is over', async () => {
+    const { http, runner } = await createApp(platform, ResolvingModule);
+    await http.get('/in-task').expect(200);
+    await runner.onIdle();
+    expect(ran).toEqual(['task', 'added in the task']);
   });
 
   it('is outside any request without either: its tasks start at once', async () => {
