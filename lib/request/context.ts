@@ -98,7 +98,7 @@ function requestAndType(context: ExecutionContext): [request: object | undefined
 function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
   const raw = rawRequest(source);
   // The context of an application may have the response as `res`, as Express's requests do, and is no stream.
-  return 'pipe' in raw && responseOf(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
+  return responseOf(raw) && 'pipe' in raw ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
 }
 
 function isExecutionContext(source: object): source is ExecutionContext {
