@@ -36,7 +36,7 @@ const goals = {
 
 for (const platform of ['express', 'fastify'] as const) {
   const comparison = await Comparison.ofProcesses(`Request overhead, ${platform}`, quick ? 1 : PROCESSES, () =>
-    startPeers(platform, applications, { amount: quick ? 1000 : 1500, connections: 16 }),
+    startPeers(platform, applications, { amount: quick ? 1000 : 3000, connections: 16 }),
   );
   comparison.print(CPU, 'bare route');
   const against = (name: keyof typeof applications, peer: keyof typeof applications): [string, string] => [
