@@ -11,8 +11,8 @@ import { join, resolve } from 'node:path';
 const FOLDERS = ['test/http', 'test/outcome', 'test/shutdown', 'test/transports', 'test/module'];
 
 const [version, ...paths] = process.argv.slice(2);
-if (!/^\d+$/.test(version ?? '')) {
-  console.error(`Expected the major version of Node, got \`${version}\``);
+if (!/^\d+(\.\d+)*$/.test(version ?? '')) {
+  console.error(`Expected a version of Node, such as 24, got \`${version}\``);
   process.exit(1);
 }
 

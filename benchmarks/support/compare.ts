@@ -95,11 +95,16 @@ export class Comparison {
   }
 
   #save(): void {
-    const directory = 'benchmarks/results';
-    mkdirSync(directory, { recursive: true });
-    const file = `${directory}/${this.title.toLowerCase().replaceAll(/\W+/g, '-')}.json`;
-    writeFileSync(file, JSON.stringify({ date: new Date(), quick, rounds: Object.fromEntries(this.rounds) }, null, 2));
+    save(this.title, Object.fromEntries(this.rounds));
   }
+}
+
+/** Keeps the numbers themselves in `results/`. */
+export function save(title: string, rounds: object): void {
+  const directory = 'benchmarks/results';
+  mkdirSync(directory, { recursive: true });
+  const file = `${directory}/${title.toLowerCase().replaceAll(/\W+/g, '-')}.json`;
+  writeFileSync(file, JSON.stringify({ date: new Date(), quick, rounds }, null, 2));
 }
 
 /** Prints what the issue of this package's speed is measured by: nothing fails when a ratio is above its target. */

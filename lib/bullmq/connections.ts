@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { messageOf } from '../task/describe.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { RateLimit } from '../task/log.js';
-import type { BullmqClient, ResolvedBullmqOptions } from './options.js';
+import { type BullmqClient, type ResolvedBullmqOptions, refusalOfOptions } from './options.js';
 
 // If the other end of a connection is gone without notice, for example behind a firewall that drops packets, only its silence shows that.
 
@@ -69,8 +69,8 @@ function refusalOf(client: ClientOfUser, queue: string): string | undefined {
     return 'Expected the function `connection` of bullmqEngine() to return a new client at each call, got the same one again; create it in the function';
   clients.add(client);
   const { isCluster, options } = client;
-  if (options?.keyPrefix || options?.redisOptions?.keyPrefix)
-    return 'BullMQ does not work with the `keyPrefix` of ioredis: name another `queue` instead, in the options of bullmqEngine()';
+  const refusal = refusalOfOptions(options ?? {}) ?? refusalOfOptions(options?.redisOptions ?? {});
+  if (refusal !== undefined) return refusal;
   if (isCluster && !/\{[^}]+\}/.test(queue))
     return (
       `The queue "${queue}" is on a Redis Cluster, which keeps its keys on one node only if its name has a part in braces: ` +

@@ -132,7 +132,7 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     keep = {},
   } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
   checkConnection(connection);
-  if (!backend && typeof connection !== 'function') checkRedisOptions(connection);
+  if (typeof connection !== 'function') checkOptionsOf(connection, backend ? UNSUPPORTED_ON_POSTGRES : UNSUPPORTED);
   const settingsOf = (owner: string, given: false | BullmqWorkerOptions, defaults: WorkerSettings): false | WorkerSettings =>
     given && { ...defaults, ...validated<WorkerSettings>(`${owner} of bullmqEngine()`, given, WORKER_EXPECTATIONS) };
   const own = settingsOf('`worker`', worker, WORKER_DEFAULTS);
@@ -193,17 +193,32 @@ function checkConnection(connection: unknown): asserts connection is BullmqEngin
 const UNSUPPORTED: Readonly<Record<string, string>> = {
   keyPrefix:
     'BullMQ would run tasks several times. For environments that share a server, give each its own `queue` (on Postgres, its own `connection.schema`)',
+  stringNumbers: 'BullMQ would mistake the reply of an empty queue for a task. Leave it out: the engine reads no big numbers',
 };
 
-/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for an option of ioredis that breaks BullMQ. */
-function checkRedisOptions(connection: string | object): void {
-  const given = typeof connection === 'string' ? Object.fromEntries(new URL(connection).searchParams) : connection;
-  for (const [option, instead] of Object.entries(UNSUPPORTED)) {
+/** The same for pg. */
+const UNSUPPORTED_ON_POSTGRES: Readonly<Record<string, string>> = {
+  types:
+    'BullMQ would misread the arguments of tasks, and acknowledged tasks would fail. Leave it out: only the engine uses these connections',
+  binary: 'BullMQ would misread the arguments of tasks, and acknowledged tasks would fail. Leave it out',
+};
+
+/** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for an option of the driver that breaks BullMQ. */
+function checkOptionsOf(connection: string | object, unsupported: typeof UNSUPPORTED): void {
+  const { connectionString }: { connectionString?: unknown } =
+    typeof connection === 'string' ? { connectionString: connection } : connection;
+  const isUrl = typeof connectionString === 'string' && URL.canParse(connectionString);
+  const inUrl = isUrl ? Object.fromEntries(new URL(connectionString).searchParams) : {};
+  const refusal = refusalOfOptions(inUrl, unsupported) ?? refusalOfOptions(Object(connection), unsupported);
+  if (refusal !== undefined) throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_OPTION', refusal);
+}
+
+/** The reason why one of these options of a driver breaks BullMQ, if one does. */
+export function refusalOfOptions(given: object, unsupported = UNSUPPORTED): string | undefined {
+  for (const [option, instead] of Object.entries(unsupported)) {
     const value: unknown = Reflect.get(given, option);
     if (value === undefined || value === null || value === '' || value === false) continue;
-    throw new BackgroundTasksError(
-      'BACKGROUND_TASK_INVALID_OPTION',
-      `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`,
-    );
+    return `The option \`${option}\` of \`connection\` of bullmqEngine() is refused: ${instead}`;
   }
+  return undefined;
 }

@@ -6,7 +6,7 @@ import type { EngineEntry } from './engine.js';
  */
 export interface OutboxClient {
   /**
-   * Runs one statement, with the placeholders of the database: `$1` on Postgres, and `?` on MySQL. Parameters are text.
+   * Runs one statement, with the placeholders of the database: `$1` on Postgres, and `?` on MySQL. Parameters are strings.
    *
    * @returns The rows; an empty array for a statement without rows.
    */
@@ -17,19 +17,19 @@ export interface OutboxClient {
  * A table in the application's database that stores the tasks of a transaction from its COMMIT until the engine has them, for example `sqlOutbox()`
  * of `nestjs-background-tasks/outbox`.
  *
- * No method may wait for ever: reject if the database is down. Methods that are given a client wait for as long as its transaction may.
+ * No method may wait for ever: reject if the database is down. Methods with a client may wait for as long as its transaction may.
  */
 export interface BackgroundTasksOutbox {
   /** Called at boot, before the first task. If its tables are missing or not writable, it rejects with an error that says what to do. */
   open(): Promise<void>;
   /**
-   * Saves entries in the transaction of a client. They are leased to this process for a while, which sends them after the COMMIT. An error that has
-   * the transaction tried again, such as a deadlock, is that of the client. No error holds the arguments of a task.
+   * Saves entries in the transaction of a client. They are leased to this process, which sends them after the COMMIT. Rethrow an error after which the
+   * application retries the transaction, such as a deadlock, as it is. No error may contain the arguments of a task.
    */
   save(client: OutboxClient, entries: readonly EngineEntry[]): Promise<void>;
   /** Leases up to `limit` saved entries without a lease, in the order in which they were saved. A process that died has left them. */
   lease(limit: number): Promise<readonly EngineEntry[]>;
-  /** The entry with this id, if it is in the outbox and was not set aside. */
+  /** The entry with this id, if it is in the outbox and has not been set aside. */
   find(id: string): Promise<EngineEntry | undefined>;
   /** Removes entries that the engine has. */
   remove(ids: readonly string[]): Promise<void>;

@@ -169,7 +169,7 @@ function freezingPlatform(environment: NodeJS.ProcessEnv): string | undefined {
   return Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
 }
 
-/** The warning about a server that SIGTERM ends at once. A platform that freezes its processes sends none, and a thread gets none. */
+/** The warning about a server that SIGTERM would end at once. Platforms that freeze their processes do not send it, and worker threads do not get it. */
 export function signalsWarning({ options }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
   if (options.waitUntil || !isMainThread || freezingPlatform(environment) || process.listenerCount('SIGTERM') > 0) return undefined;
   return (

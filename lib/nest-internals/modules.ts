@@ -67,12 +67,12 @@ export function onCloseCalled(modules: ModulesContainer, listener: () => void): 
   return undefined;
 }
 
-/** Where Nest's `Logger` keeps what `app.useLogger()` has set. */
+/** The property in which Nest's `Logger` keeps the logger of `app.useLogger()`. */
 const LOGGER_IN_USE = 'staticInstanceRef';
 
 /**
- * True if Nest's `Logger` passes lines to that of nestjs-pino, which writes `error(fields, message, context)` as one line with these fields. It is known
- * by its members, as a bundler may have renamed it. Its `NativeLogger` takes what Nest's own takes.
+ * True if Nest's `Logger` passes lines to the logger of nestjs-pino, which writes `error(fields, message, context)` as one line with these fields. It is
+ * recognised by its members, as a bundler may have renamed it. Its `NativeLogger` takes the arguments of Nest's own logger.
  *
  * @see https://github.com/nestjs/nest/blob/master/packages/common/services/logger.service.ts `staticInstanceRef`
  * @see https://github.com/iamolegga/nestjs-pino/blob/master/src/Logger.ts `call`
@@ -84,7 +84,7 @@ export function loggerTakesFields(): boolean {
   return typeof pino === 'object' && pino !== null && 'trace' in pino && 'assign' in pino;
 }
 
-/** What works less well, if Nest does not say which logger is in use. */
+/** The limitation if Nest does not tell which logger is in use. */
 export function loggerUnknown(): string | undefined {
   return LOGGER_IN_USE in Logger ? undefined : 'nestjs-pino gets the name of a task as a part of the message, and not as a field';
 }

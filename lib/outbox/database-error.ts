@@ -1,23 +1,23 @@
 import { BackgroundTasksError } from '../task/errors.js';
 import { isError } from '../task/describe.js';
 
-/** A statement as it was sent. Libraries put it into the messages of their errors, with the parameters: the arguments of tasks. */
+/** A statement as it was sent. Libraries quote it in the messages of their errors, with its parameters, the arguments of tasks. */
 export interface Sent {
   readonly sql: string;
   readonly parameters: readonly string[];
 }
 
-/** An error of the database, or of the library for it. */
+/** An error of the database or of its library. */
 export interface DatabaseError {
-  /** The words of the database, without what it was sent. */
+  /** The message of the database, without the data that was sent. */
   readonly reason: string;
-  /** The SQLSTATE of Postgres, or the number of an error of MySQL. */
+  /** SQLSTATEs of Postgres, or error numbers of MySQL. */
   readonly codes: ReadonlySet<string>;
-  /** The error of the library, which has lost what was sent. `undefined` for one that cannot be changed. */
+  /** The error of the library, without the data that was sent. `undefined` if it cannot be changed. */
   readonly error: unknown;
 }
 
-/** An outbox cannot do its work. */
+/** The outbox failed. */
 export class OutboxError extends BackgroundTasksError {
   constructor(
     message: string,
@@ -27,11 +27,11 @@ export class OutboxError extends BackgroundTasksError {
   }
 }
 
-/** How many errors within each other are looked at. */
-const MOST_ERRORS = 10;
-/** The properties of an error that hold another one. */
+/** The maximum number of nested errors to check. */
+const MAX_ERRORS = 10;
+/** The properties of an error that may contain another error. */
 const WITHIN = ['cause', 'driverError', 'previous', 'original', 'meta', 'driverAdapterError'] as const;
-/** The properties of an error that have nothing of what was sent. */
+/** The properties of an error that never quote the data that was sent. */
 const KEPT: ReadonlySet<PropertyKey> = new Set<PropertyKey>(
   [
     WITHIN,
@@ -40,7 +40,7 @@ const KEPT: ReadonlySet<PropertyKey> = new Set<PropertyKey>(
   ].flat(),
 );
 
-/** Reads an error, and takes away from it what was sent: in place, so that a caller who looks at its class or its code still knows it. */
+/** Reads an error, and removes the data that was sent: in place, so that callers still recognise its class and its code. */
 export function readError(error: unknown, sent: Sent): DatabaseError {
   const codes = new Set<string>();
   let reason: string | undefined;
@@ -57,41 +57,41 @@ export function readError(error: unknown, sent: Sent): DatabaseError {
   return { reason: reason ?? 'an error without a message', codes, error: isCleaned ? error : undefined };
 }
 
-/** The error, and those within it. */
+/** The error and its nested errors. */
 function errorsIn(error: unknown): object[] {
   const found: object[] = [];
   const add = (value: unknown): void => {
-    if (typeof value === 'object' && value !== null && !found.includes(value) && found.length < MOST_ERRORS) found.push(value);
+    if (typeof value === 'object' && value !== null && !found.includes(value) && found.length < MAX_ERRORS) found.push(value);
   };
   add(error);
-  // The array grows meanwhile.
+  // The array grows while the loop reads it.
   for (const one of found) for (const key of WITHIN) add(Reflect.get(one, key));
   return found;
 }
 
-/** The message of an error; of `statement - message`, the second half. `undefined` if something of the statement is left. */
+/** The message of an error; if it is `statement - message`, the second half. `undefined` if a part of the statement is left. */
 function wordsOf(error: object, { sql, parameters }: Sent): string | undefined {
   const given: unknown = Reflect.get(error, 'sqlMessage') ?? Reflect.get(error, 'message');
   let text = typeof given === 'string' && given !== '' ? given : String(Reflect.get(error, 'code') ?? '');
   const [, tail = ''] = /(?:\$1|\?)(?!.*(?:\$1|\?))(.*)$/s.exec(sql) ?? [];
   const end = tail === '' ? -1 : text.lastIndexOf(tail);
   if (end >= 0) text = text.slice(end + tail.length).replace(/^\s*-\s*/, '');
-  // Prisma says where it was called, too.
+  // Prisma adds the place of the call.
   [, text = text] = /Raw query failed\. Code: .* Message: `(.*)`\s*$/s.exec(text) ?? [];
   const isClean = !text.includes(sql.slice(0, 20)) && !parameters.some((parameter) => parameter !== '' && text.includes(parameter));
   return isClean && text.trim() !== '' ? text : undefined;
 }
 
-/** Returns false for an error that keeps what it has, such as one that is frozen. */
+/** Removes the data that was sent from an error. Returns false if it cannot be changed, for example because it is frozen. */
 function clean(error: Error, message: string): boolean {
   try {
     const frames = String(error.stack)
       .split('\n')
       .filter((line) => /^\s+at /.test(line));
-    const isRid = Reflect.ownKeys(error).every((key) => KEPT.has(key) || Reflect.deleteProperty(error, key));
+    const isClean = Reflect.ownKeys(error).every((key) => KEPT.has(key) || Reflect.deleteProperty(error, key));
     error.message = message;
     error.stack = [`${error.name}: ${message}`, ...frames].join('\n');
-    return isRid;
+    return isClean;
   } catch {
     return false;
   }

@@ -135,7 +135,7 @@ function mysql(table: string, lease: number): Dialect {
       JSON.stringify(entries.map((one) => ({ id: one.id, entry: inAscii(one.entry) }))),
     ],
     lease: async (limit, query) => {
-      for (;;) {
+      for (let tries = 0; tries < MOST_TRIES; tries++) {
         const due = await query([
           `SELECT id FROM ${outbox} WHERE reason IS NULL AND leased_until <= UTC_TIMESTAMP(3) ORDER BY seq LIMIT ${limit}`,
         ]);
@@ -151,6 +151,7 @@ function mysql(table: string, lease: number): Dialect {
         // If there are none, another process was faster.
         if (rows.length > 0) return rows;
       }
+      return [];
     },
     find: (id) => [`SELECT entry FROM ${outbox} WHERE id = ? AND reason IS NULL`, id],
     remove: (ids) => [`DELETE mine FROM ${byId(outbox)}`, JSON.stringify(ids)],
@@ -163,6 +164,9 @@ function mysql(table: string, lease: number): Dialect {
     removeDone: (ids) => [`DELETE mine FROM ${byId(done)}`, JSON.stringify(ids)],
   };
 }
+
+/** How often a process that was too late for the entries it found looks for others. */
+const MOST_TRIES = 5;
 
 /** Escapes all characters of a JSON text that are not ASCII. */
 function inAscii(json: string): string {

@@ -6,19 +6,19 @@ import { DIALECTS, type Dialect, type OutboxDialect, type Statement, TABLE_NAME 
 
 /** Options of `sqlOutbox()`. */
 export interface SqlOutboxOptions {
-  /** The table, also as `schema.table`. Another one beside it, with `_done` at the end, is for tasks with `once`. @default 'background_tasks_outbox' */
+  /** The name of the table, or `schema.table`. A second table, with the suffix `_done`, is for tasks with `once`. @default 'background_tasks_outbox' */
   table?: string | undefined;
   /**
-   * Time for which a process has a task to itself, in ms, from when it is saved or taken over. If the process dies, another one takes the task over
-   * after that time. If the transaction or the engine takes longer, the task is handed over twice, which the engine notices. @default 10_000
+   * Time for which a task is leased to a process, in ms, from when it is saved or leased again. If the process dies, another one leases the task after
+   * that time. If the transaction or the engine takes longer, the task is sent twice, which the engine detects by its id. @default 10_000
    */
   lease?: number | undefined;
   /**
-   * Creates the tables at boot, if they are missing. In production, put the SQL of `outboxTables()` into a migration instead: the application then
-   * needs no right to create tables. @default false
+   * If true, creates missing tables at boot. In production, put the SQL of `outboxTables()` into a migration instead: the application then needs no
+   * privilege to create tables. @default false
    */
   migrate?: boolean | undefined;
-  /** Time for which it is remembered that a task with `once` is done, in ms: longer than the engine may run a task again. @default 691_200_000 (8 days) */
+  /** Time for which the mark of a done task with `once` is kept, in ms: longer than the engine may run a task again. @default 691_200_000 (8 days) */
   keepDone?: number | undefined;
 }
 
@@ -35,26 +35,26 @@ const EXPECTATIONS: Expectations<SqlOutboxOptions> = {
 };
 
 const TABLE = 'background_tasks_outbox';
-/** Time for which the database is waited for, in ms. Creating tables may wait for another process that does. */
+/** Time to wait for the database. Creating tables may wait for another process that creates them. */
 const [SLOW_CALL_MS, SLOW_MIGRATION_MS] = [10_000, 60_000];
-/** How often a statement is tried that stood in the way of another process. */
-const MOST_TRIES = 5;
-/** How many done tasks one statement forgets. */
-const MOST_FORGOTTEN = 5_000;
+/** The number of attempts for a statement that conflicts with another process. */
+const ATTEMPTS = 5;
+/** The number of marks of done tasks that one statement deletes. */
+const MAX_FORGOTTEN = 5_000;
 
-/** The table does not exist, nor does its schema; a column of it is missing; there is no right; nothing can be written. */
+/** The codes of a missing table or schema, a missing column, a missing privilege, and a duplicate key. */
 const MISSING_TABLE = ['42P01', '3F000', '1146', '1049'];
 const MISSING_COLUMN = ['42703', '1054'];
 const MISSING_RIGHT = ['42501', '1142', '1143', '1044'];
 const DUPLICATE = ['23505', '1062'];
-/** The transaction is to be tried again: serialization failure, deadlock, too long a wait for a lock. */
-const TRY_AGAIN = ['40001', '40P01', '1213', '1205'];
+/** The codes of errors after which a transaction is retried: serialization failure, deadlock, lock timeout. */
+const RETRYABLE = ['40001', '40P01', '1213', '1205'];
 
 /**
- * An outbox in the application's database: Postgres from version 12 on, MySQL from 8.0 on, or MariaDB from 10.6 on. The database need not be that of
- * the engine.
+ * Creates an outbox in the application's database: Postgres from version 12 on, MySQL from 8.0 on, or MariaDB from 10.6 on. It may differ from the
+ * database of the engine.
  *
- * @param client a pool, and no connection or transaction, such as `fromTypeOrm(dataSource)`
+ * @param client a pool, not a connection or a transaction, such as `fromTypeOrm(dataSource)`
  * @example
  * ```ts
  * BackgroundTasksModule.forRootAsync({
@@ -72,7 +72,7 @@ export function sqlOutbox(client: OutboxClient, options: SqlOutboxOptions = {}):
 }
 
 /**
- * The SQL that creates the tables of `sqlOutbox()`, for a migration: run its statements one after the other. They leave tables alone that exist.
+ * The SQL that creates the tables of `sqlOutbox()`, for a migration: run the statements one after the other. They do not change existing tables.
  *
  * @param table the option `table`
  * @example
@@ -108,12 +108,12 @@ class SqlOutbox implements BackgroundTasksOutbox {
 
   async open(): Promise<void> {
     const dialect = await this.#askDialect();
-    // Only then: without the right to create tables, or beside open transactions, even `IF NOT EXISTS` is refused or waits.
+    // Only if one is missing: without the privilege to create tables, or beside open transactions, even `IF NOT EXISTS` fails or waits.
     if (this.#migrate && (await this.#lacksTable(dialect))) {
       for (const sql of dialect.migrate) await this.#ask('create its tables', [sql], SLOW_MIGRATION_MS);
     }
     for (const sql of dialect.check) {
-      await this.#ask('use its tables', [sql], SLOW_CALL_MS, ({ codes }) => whatToDo(codes, dialect));
+      await this.#ask('use its tables', [sql], SLOW_CALL_MS, ({ codes }) => adviceFor(codes, dialect));
     }
     this.#dialect = dialect;
   }
@@ -139,13 +139,13 @@ class SqlOutbox implements BackgroundTasksOutbox {
   }
 
   async setAside(ids: readonly string[], reason: string): Promise<void> {
-    // Postgres has no such character.
+    // Postgres does not support this character.
     if (ids.length > 0) await this.#ask('set tasks aside', this.#opened.setAside(ids, reason.replaceAll('\0', '')));
   }
 
   async markDone(client: OutboxClient, id: string): Promise<void> {
     await this.#askIn(client, 'mark a task as done', this.#opened.markDone(id), ({ codes }) =>
-      isAmong(codes, DUPLICATE) ? `another run has committed that task ${id} is done, and this one is to be rolled back` : undefined,
+      isAmong(codes, DUPLICATE) ? `another run has committed that task ${id} is done, so this run is rolled back` : undefined,
     );
   }
 
@@ -155,8 +155,8 @@ class SqlOutbox implements BackgroundTasksOutbox {
 
   async forgetDone(): Promise<void> {
     const dialect = this.#opened;
-    for (let count = MOST_FORGOTTEN; count === MOST_FORGOTTEN;) {
-      const rows = await this.#ask('forget done tasks', dialect.oldDone(this.#keepDone, MOST_FORGOTTEN));
+    for (let count = MAX_FORGOTTEN; count === MAX_FORGOTTEN;) {
+      const rows = await this.#ask('forget done tasks', dialect.oldDone(this.#keepDone, MAX_FORGOTTEN));
       count = rows.length;
       if (count > 0) await this.#ask('forget done tasks', dialect.removeDone(rows.map((row) => String(row['id']))));
     }
@@ -167,11 +167,11 @@ class SqlOutbox implements BackgroundTasksOutbox {
   }
 
   get #opened(): Dialect {
-    if (!this.#dialect) throw new OutboxError('The outbox was not opened: the application that it belongs to does that as it starts');
+    if (!this.#dialect) throw new OutboxError('The outbox is not open: the application opens it when it starts');
     return this.#dialect;
   }
 
-  /** The database is asked which one it is, as no client says so. */
+  /** Asks the database for its version, as clients do not tell the dialect. */
   async #askDialect(): Promise<Dialect> {
     const [row] = await this.#ask('read the version of the database', ['SELECT version() AS version']);
     const version = String(row?.['version']);
@@ -192,25 +192,25 @@ class SqlOutbox implements BackgroundTasksOutbox {
     return false;
   }
 
-  /** Sends a statement through the pool. Tries again after a deadlock, which a statement of another process may cause. */
+  /** Sends a statement through the pool. Retries after a deadlock, which a statement of another process may cause. */
   async #ask(
     what: string,
     [sql, ...parameters]: Statement,
     timeout = SLOW_CALL_MS,
     explain?: (error: DatabaseError) => string | undefined,
   ): ReturnType<OutboxClient['query']> {
-    for (let tries = 1; ; tries++) {
+    for (let attempt = 1; ; attempt++) {
       try {
         return await within(timeout, this.#client.query(sql, parameters));
       } catch (caught) {
         const error = readError(caught, { sql, parameters });
-        if (tries < MOST_TRIES && isAmong(error.codes, TRY_AGAIN)) continue;
+        if (attempt < ATTEMPTS && isAmong(error.codes, RETRYABLE)) continue;
         throw failed(what, error, explain?.(error));
       }
     }
   }
 
-  /** Sends a statement in a transaction of the application, which may wait for as long as the application lets its own statements wait. */
+  /** Sends a statement in a transaction of the application. It may wait for as long as the application's own statements may. */
   async #askIn(
     client: OutboxClient,
     what: string,
@@ -221,8 +221,8 @@ class SqlOutbox implements BackgroundTasksOutbox {
       await client.query(sql, parameters);
     } catch (caught) {
       const error = readError(caught, { sql, parameters });
-      // The code around the transaction looks for this error, to run the transaction again.
-      if (error.error !== undefined && isAmong(error.codes, TRY_AGAIN)) throw error.error;
+      // The code around the transaction checks for this error, to retry the transaction.
+      if (error.error !== undefined && isAmong(error.codes, RETRYABLE)) throw error.error;
       throw failed(what, error, explain?.(error));
     }
   }
@@ -232,8 +232,8 @@ function failed(what: string, { reason, error }: DatabaseError, explanation: str
   return new OutboxError(`The outbox could not ${what}: ${explanation ?? reason}`, error);
 }
 
-/** Says what to do for an error that open() meets; `undefined` for one that has nothing to do with the tables. */
-function whatToDo(codes: ReadonlySet<string>, { create, grant }: Dialect): string | undefined {
+/** The advice for an error of `open()`; `undefined` if the error has nothing to do with the tables. */
+function adviceFor(codes: ReadonlySet<string>, { create, grant }: Dialect): string | undefined {
   const sql = create.map((statement) => `${statement};`).join('\n');
   if (isAmong(codes, MISSING_TABLE)) {
     return `a table is missing; put this into a migration, or pass \`migrate: true\` to have it done at boot:\n${sql}`;
@@ -260,12 +260,12 @@ function isAmong(codes: ReadonlySet<string>, wanted: readonly string[]): boolean
 }
 
 function entryOf(row: Readonly<Record<string, unknown>>): EngineEntry {
-  // Some clients parse JSON themselves.
+  // Some clients parse JSON already.
   const { entry } = row;
   return (typeof entry === 'string' ? JSON.parse(entry) : entry) as EngineEntry;
 }
 
-/** Rejects if the database takes longer. */
+/** Rejects if the database takes longer than the timeout. */
 async function within<Result>(timeout: number, promise: Promise<Result>): Promise<Result> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const deadline = new Promise<never>((_, reject) => {

@@ -25,7 +25,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
   /** @internal */
   readonly resolvers: Resolvers;
   /**
-   * True once a message of a microservice has come: it has no HTTP server that would listen.
+   * True once a message of a microservice has been received. Such an application has no HTTP server that listens.
    * @internal
    */
   receivesMessages = false;

@@ -94,7 +94,7 @@ export class BackgroundTasksRunner {
       return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
     };
     const transaction = Transaction.current(this.#runner);
-    // Its failure takes its tasks along, also if the transaction is committed.
+    // A savepoint, so that its failure discards its tasks even if the transaction commits.
     return transaction ? transaction.savepoint(call) : call();
   }
 

@@ -95,7 +95,9 @@ function requestAndType(context: ExecutionContext): [request: object | undefined
 /** The request and its type, from a request or a GraphQL context. */
 function requestAndTypeOf(source: HttpRequest & GraphqlContext): [request: object, type: string] {
   const raw = rawRequest(source);
-  return isHttpRequest(raw) ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
+  // The context of an application may have the response as `res`, as Express's requests do, and is no stream.
+  const isRequest = Reflect.has(raw, 'pipe') && isHttpRequest(raw);
+  return isRequest ? [raw, 'http'] : [requestOfOperation(source), 'graphql'];
 }
 
 function isExecutionContext(source: object): source is ExecutionContext {

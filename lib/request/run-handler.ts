@@ -71,7 +71,7 @@ export async function runHandler(lifetime: Lifetime, options: HandlerOptions, ca
 
 /** The sequence around a handler that answers with an Observable. It may end early, for example when a client leaves an event stream. */
 export function observeHandler(lifetime: Lifetime, options: HandlerOptions, handle: () => Observable<unknown>): Observable<unknown> {
-  const { current, waitsForEngine, needsValue = false } = options;
+  const { current, waitsForEngine, isEndless = false, needsValue = false } = options;
   return new Observable((subscriber) => {
     const run = new HandlerRun(lifetime, options);
     let isEmpty = needsValue;
@@ -93,6 +93,8 @@ export function observeHandler(lifetime: Lifetime, options: HandlerOptions, hand
         },
       }),
     );
+    // Nobody ends an event stream that begins when its client has left: Nest does since 11.2.10 only.
+    if (isEndless && lifetime.state === 'closing') run.settle();
     return () => {
       subscription.unsubscribe();
       run.settle();

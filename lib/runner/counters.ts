@@ -11,11 +11,11 @@ export class Counters {
   /** Tasks and calls of `onError` that themselves wait for the shutdown. */
   #closers = 0;
   /** Aborted tasks whose functions are still running. */
-  #lingering = 0;
+  #abandoned = 0;
   #discarded = 0;
   readonly #onAllSettled: (() => void)[] = [];
   readonly #onCanClose: (() => void)[] = [];
-  readonly #onNoneLingers: (() => void)[] = [];
+  readonly #onAbandonedEnded: (() => void)[] = [];
 
   get pending(): number {
     return this.#pending;
@@ -98,12 +98,12 @@ export class Counters {
     this.#closers -= 1;
   }
 
-  taskLingers(): void {
-    this.#lingering += 1;
+  taskAbandoned(): void {
+    this.#abandoned += 1;
   }
 
-  lingeringTaskEnded(): void {
-    this.#lingering -= 1;
+  abandonedTaskEnded(): void {
+    this.#abandoned -= 1;
     this.notify();
   }
 
@@ -116,12 +116,12 @@ export class Counters {
   }
 
   /** Resolves when all work has settled and the functions of aborted tasks have ended. */
-  onNoneLingers(): Promise<void> {
-    return this.#noneLingers ? Promise.resolve() : new Promise((resolve) => this.#onNoneLingers.push(resolve));
+  onAbandonedEnded(): Promise<void> {
+    return this.#noneAbandoned ? Promise.resolve() : new Promise((resolve) => this.#onAbandonedEnded.push(resolve));
   }
 
-  get #noneLingers(): boolean {
-    return this.allSettled && this.#lingering === 0;
+  get #noneAbandoned(): boolean {
+    return this.allSettled && this.#abandoned === 0;
   }
 
   /** Calls the listeners whose condition holds, after a count has changed. */
@@ -130,7 +130,7 @@ export class Counters {
     if (this.canClose) callAll(this.#onCanClose);
     if (!this.allSettled) return;
     callAll(this.#onAllSettled);
-    if (this.#lingering === 0) callAll(this.#onNoneLingers);
+    if (this.#abandoned === 0) callAll(this.#onAbandonedEnded);
   }
 }
 

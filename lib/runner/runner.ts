@@ -66,7 +66,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#caller = taskCaller(true, this.options.around);
   }
 
-  /** Calls a function for each task that is admitted, until it returns true. */
+  /** Sets a function to call for each admitted task until it returns true. */
   checkTasks(check: () => boolean): void {
     this.#check = check;
   }
@@ -272,7 +272,7 @@ export class Runner implements ListRunner, TransactionRunner {
 
   endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
     this.log.endedLate(task, how, error);
-    this.#noLongerLingers(task);
+    this.#abandonedEnded(task);
   }
 
   discarded(task: Task, reason: string): void {
@@ -427,9 +427,9 @@ export class Runner implements ListRunner, TransactionRunner {
   /** Aborts a running task at the end of a shutdown, which logs it. Returns false if the task is not running. */
   abandon(task: Task, error: Error): boolean {
     this.#abandoned.add(task);
-    this.counters.taskLingers();
+    this.counters.taskAbandoned();
     if (task.abort(error)) return true;
-    this.#noLongerLingers(task);
+    this.#abandonedEnded(task);
     return false;
   }
 
@@ -440,7 +440,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#settledAfterOnError(task, error);
   }
 
-  #noLongerLingers(task: Task): void {
-    if (this.#abandoned.delete(task)) this.counters.lingeringTaskEnded();
+  #abandonedEnded(task: Task): void {
+    if (this.#abandoned.delete(task)) this.counters.abandonedTaskEnded();
   }
 }

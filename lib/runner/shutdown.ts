@@ -57,7 +57,7 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
     const closed = abortAll(this.#runner, reason);
     this.#giveBack.abort(reason);
-    await (this.#grace ??= atMost(GRACE_MS, all(closed, worker, this.#runner.counters.onNoneLingers())));
+    await (this.#grace ??= atMost(GRACE_MS, all(closed, worker, this.#runner.counters.onAbandonedEnded())));
   }
 
   /** Returns the deadline. */

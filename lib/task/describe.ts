@@ -35,7 +35,7 @@ export function messageOf(error: unknown): string {
   }
 }
 
-/** The message for a line that the stack follows: of several lines the first one, if the stack has them all. */
+/** The message for a line that is followed by the stack: only its first line, if the stack contains all of them. */
 export function headlineOf(error: unknown): string {
   try {
     if (isError(error) && error.message.includes('\n') && error.stack?.includes(error.message)) {
@@ -49,8 +49,8 @@ export function headlineOf(error: unknown): string {
 }
 
 /**
- * An error for a logger that prints whatever properties it has: its class, name, message, code and stack, which has the causes. Drivers put what
- * they were sent into others. `undefined` for a value that is no error.
+ * A copy of an error for a logger that prints all properties: with its class, name, message, code and stack, including the causes. Other properties of
+ * drivers' errors may quote what was sent. `undefined` for a value that is not an error.
  */
 export function shownError(error: unknown): Error | undefined {
   if (!isError(error)) return undefined;

@@ -136,9 +136,9 @@ export class BackgroundTasksShutdownError extends RefusedError {
 
   constructor(
     readonly task: string,
-    what: string,
+    predicate: string,
   ) {
-    super('BACKGROUND_TASK_SHUTDOWN', `${taskCalled(task)} ${what}`);
+    super('BACKGROUND_TASK_SHUTDOWN', `${taskCalled(task)} ${predicate}`);
   }
 }
 
@@ -148,9 +148,9 @@ export class BackgroundTasksEngineError extends RefusedError {
 
   constructor(
     readonly tasks: readonly string[],
-    what: string,
+    predicate: string,
     override readonly cause: unknown,
   ) {
-    super('BACKGROUND_TASK_ENGINE', `${tasksCalled(tasks)} ${what}`);
+    super('BACKGROUND_TASK_ENGINE', `${tasksCalled(tasks)} ${predicate}`);
   }
 }

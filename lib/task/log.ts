@@ -11,7 +11,7 @@ import type { Task } from './task.js';
 /** The option `onError` of an application. */
 export type OnError = (error: unknown, task: BackgroundTask) => unknown;
 
-/** Lets the first lines of each kind pass in a period, and tells at its end how many more there were. */
+/** Writes the first lines of each kind in a period, and reports at its end how many more there were. */
 export class RateLimit {
   readonly #lines: number;
   readonly #periodMs: number;
@@ -38,21 +38,20 @@ export class RateLimit {
   }
 }
 
-/** What a line is about. A logger that takes fields gets them. */
+/** The subject of a line. A logger that accepts fields gets them. */
 interface LineDetails {
   readonly task?: { readonly name: string; readonly id: string } | undefined;
   readonly error?: unknown;
-  /** The stack says nothing that the line does not. */
+  /** True if the stack adds nothing to the line. */
   readonly hidesStack?: boolean;
 }
 
-/** How many refusals of one kind are logged in a second. */
+/** The maximum number of refusals of one kind that are logged in a second. */
 const REFUSALS_PER_SECOND = 5;
 
 /**
- * The log of an application: it says what becomes of tasks, by name and never with their arguments, and does not throw, whatever the error,
- * the logger or `onError` do. Each line is written in the async context of its task, so that a logger that knows the current request, or
- * trace, knows the right one.
+ * The log of an application. It names tasks, but never logs their arguments, and it never throws, whatever the error, the logger or `onError` do. Each
+ * line is written in the async context of its task, so that a logger finds the right request or trace.
  */
 export class TaskLog {
   readonly #logger = new Logger('BackgroundTasks');
@@ -70,7 +69,7 @@ export class TaskLog {
     task.runInScope(() => this.#logFailure(task, error));
   }
 
-  /** Hands the error to `onError`, if there is one; resolves once that has ended. */
+  /** Calls `onError`, if there is one. Resolves once it has ended. */
   callOnError(task: Task, error: unknown, call = new OnErrorCall(this)): Promise<void> | undefined {
     return this.#onError && task.runInScope(() => runAs(call, () => this.#callOnError(task, error)));
   }
@@ -78,8 +77,8 @@ export class TaskLog {
   #logFailure(task: Task, error: unknown): void {
     const name = taskCalled(task.name);
     const message = headlineOf(error);
-    // This package's own errors name the task themselves.
-    this.#log('error', message.startsWith(name) ? `${message}${jobOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`, {
+    // The errors of this package already name the task.
+    this.#log('error', message.startsWith(name) ? `${message}${attemptOf(task)}` : `${name} failed${attemptOf(task)}: ${message}`, {
       task,
       error,
     });
@@ -98,18 +97,18 @@ export class TaskLog {
     task.runInScope(() => this.#log('debug', `${taskCalled(task.name)} was discarded: ${reason}`, { task }));
   }
 
-  /** A cancelled task has not failed. */
+  /** Logs a cancelled task, which has not failed. */
   cancelled(task: Task, error: unknown): void {
     task.runInScope(() => this.#log('debug', messageOf(error), { task }));
   }
 
-  /** Publishes a discard without a line of its own: the failure that caused it is logged. */
+  /** Publishes a discard without its own log line, as the failure that caused it is logged. */
   neverStarts(task: Task, reason: string): void {
     if (discardsObserved()) task.runInScope(() => publishDiscard(task, reason));
   }
 
   addedLate(task: Task, isFollowing: boolean): void {
-    // Code that follows a request through its async context, such as a listener of its events, may well outlive it.
+    // Code that follows a request through its async context, such as a listener of its events, may outlive the request.
     if (isFollowing)
       return this.#log('debug', `${taskCalled(task.name)} was added after its request was over, and starts at once`, { task });
     this.#log(
@@ -120,17 +119,17 @@ export class TaskLog {
     );
   }
 
-  /** Nest injects no REQUEST where a provider is resolved by hand, without `registerRequestByContextId()`. */
+  /** Nest injects no REQUEST if a provider is resolved by hand, without `registerRequestByContextId()`. */
   addedToNoRequest(task: Task): void {
     this.#log(
       'debug',
-      `${taskCalled(task.name)} was added to a list of no request, and starts at once. In a request, call ` +
+      `${taskCalled(task.name)} was added to a list that belongs to no request, and starts at once. In a request, call ` +
         '`moduleRef.registerRequestByContextId(request, contextId)` before `moduleRef.resolve()`',
       { task },
     );
   }
 
-  /** The list of the request knows nothing of the attempt that `within()` calls. */
+  /** The outcome of the request does not depend on that of the call of `within()`. */
   addedPastWithin(task: Task): void {
     this.#log(
       'warn',
@@ -156,16 +155,16 @@ export class TaskLog {
     );
   }
 
-  /** For a promise that was asked for, and has not been settled for a while. */
+  /** Warns of a promise that was requested and has not settled for a while. */
   waitsForItself(promise: string, seconds: number): void {
     this.#log(
       'warn',
-      `\`${promise}\` has not been settled for ${seconds} s, while the code that a task waits for is still at work. A handler, or a task, that ` +
+      `\`${promise}\` has not settled for ${seconds} s, while the code that a task waits for is still running. A handler, or a task, that ` +
         'awaits it for its own tasks waits for itself: return first, and await it elsewhere',
     );
   }
 
-  /** Tasks that a shutdown lost: one line, with the number of tasks of each name. */
+  /** Logs the tasks that a shutdown lost, in one line, with the number of tasks of each name. */
   lost(names: ReadonlyMap<string, number>, one: string, many: string, reason: string): void {
     const total = [...names.values()].reduce((sum, count) => sum + count, 0);
     const [first] = names.keys();
@@ -174,11 +173,11 @@ export class TaskLog {
     this.#log('error', `${total} background tasks ${many}: ${reason}: ${countedNames(names)}`);
   }
 
-  /** Tasks that failed with one error: one line, however many they are. */
+  /** Logs tasks that failed with the same error, in one line. */
   failedTogether(tasks: readonly Task[], error: unknown): void {
     const [first] = tasks;
     if (!first) return;
-    // Its message names the tasks.
+    // The message of a refusal names the tasks.
     if (error instanceof RefusedError) first.runInScope(() => this.refused(error));
     else
       first.runInScope(() =>
@@ -193,12 +192,12 @@ export class TaskLog {
     this.#log('error', `waitUntil failed, and the platform may not wait for the tasks of a request: ${headlineOf(error)}`, { error });
   }
 
-  /** A task that the engine will never take. */
+  /** Logs a task that the engine will never accept. */
   setAside(name: string, id: string, error: unknown): void {
     this.#log(
       'error',
-      `${taskCalled(name)} (${id}) is set aside in the outbox, as the engine refuses it: ${messageOf(error)}. Delete its row, or clear the reason there ` +
-        'to have it handed over again',
+      `${taskCalled(name)} (${id}) is set aside in the outbox, as the engine refuses it: ${messageOf(error)}. Delete its row, or clear the reason in the row ` +
+        'to send it again',
       { task: { name, id }, error, hidesStack: true },
     );
   }
@@ -233,7 +232,7 @@ export class TaskLog {
     );
   }
 
-  /** Logs an error once: it may come by several handlers, such as the resolvers of one GraphQL field. */
+  /** Logs an error once, as several handlers may throw it, such as the resolvers of one GraphQL field. */
   refused(error: Error): void {
     if (this.#refused.has(error)) return;
     this.#refused.add(error);
@@ -248,9 +247,9 @@ export class TaskLog {
 
   #endedLate(task: Task, how: 'completed' | 'failed', error: unknown): void {
     const name = taskCalled(task.name);
-    if (how === 'completed') this.#log('warn', `${name}${jobOf(task)} completed after it had been given up`, { task });
+    if (how === 'completed') this.#log('warn', `${name}${jobOf(task)} completed after it had been aborted`, { task });
     else if (stoppedBySignal(task, error)) this.#log('debug', `${name} stopped when its signal fired`, { task });
-    else this.#log('error', `${name}${jobOf(task)} failed after it had been given up: ${headlineOf(error)}`, { task, error });
+    else this.#log('error', `${name}${jobOf(task)} failed after it had been aborted: ${headlineOf(error)}`, { task, error });
   }
 
   #log(level: 'error' | 'warn' | 'log' | 'debug', message: string, { task, error, hidesStack }: LineDetails = {}): void {
@@ -265,16 +264,16 @@ export class TaskLog {
   }
 }
 
-/** Neither arguments, nor the properties of an error that may hold them. */
+/** The fields of a line. They contain neither arguments, nor properties of an error that may contain them. */
 function fieldsOf(task: LineDetails['task'], error: unknown): object {
   const err = shownError(error);
   return { ...(task && { task: task.name, taskId: task.id }), ...(err && { err }) };
 }
 
-/** The number of the attempt, where there are several, and the id of the job. */
+/** The number of the attempt, if there are several, and the id of the job. */
 function attemptOf({ attempt, attempts, jobId }: Task): string {
   const details: string[] = [];
-  // Somebody had the task run again.
+  // The task was retried by hand.
   if (attempt > attempts) details.push(`attempt ${attempt}, ${attempt - attempts} more than its option \`attempts\` allows`);
   else if (attempts > 1) details.push(`attempt ${attempt} of ${attempts}`);
   if (jobId !== undefined) details.push(`job ${jobId}`);
@@ -285,7 +284,7 @@ function jobOf({ jobId }: Task): string {
   return jobId === undefined ? '' : ` (job ${jobId})`;
 }
 
-/** True if the task ended with the reason of its signal. Why the signal fired has been logged already. */
+/** True if the task failed with the reason of its signal. That reason has been logged already. */
 function stoppedBySignal(task: Task, error: unknown): boolean {
   try {
     // `fetch` rejects with the reason itself, Node's own functions with an error that has it for its cause.

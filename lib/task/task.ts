@@ -85,7 +85,7 @@ interface Details {
   timer?: NodeJS.Timeout;
   abortError?: Error | undefined;
   /** True while the function of an aborted task still runs. */
-  isLingering?: boolean;
+  isAbandoned?: boolean;
   /** True if the task was added in a run of its handler that failed and was retried. */
   isOfFailedRun?: boolean;
   progress?: JsonValue;
@@ -431,7 +431,7 @@ export class Task implements BackgroundTask {
   async waitForResult(result: PromiseLike<unknown>, timeout: number | undefined, observer: RunObserver): Promise<void> {
     const details = this.#details;
     if (details?.abortError) {
-      details.isLingering = true;
+      details.isAbandoned = true;
       observer.failed(this, details.abortError);
     } else {
       this.#observer = observer;
@@ -479,7 +479,7 @@ export class Task implements BackgroundTask {
 
   endedLate(failure: { readonly error: unknown } | undefined, observer: RunObserver): void {
     observer.endedLate(this, failure ? 'failed' : 'completed', failure?.error);
-    this.ensureDetails().isLingering = false;
+    this.ensureDetails().isAbandoned = false;
     if (typeof this.#funcOrName === 'string') this.#scope = undefined;
   }
 
@@ -496,7 +496,7 @@ export class Task implements BackgroundTask {
     const observer = this.#observer;
     this.stopWaiting();
     if (observer) {
-      details.isLingering = true;
+      details.isAbandoned = true;
       observer.failed(this, error);
     }
     return true;
@@ -513,7 +513,7 @@ export class Task implements BackgroundTask {
     }
     this.#funcOrName = this.name;
     this.#args = NO_ARGS;
-    if (!this.#details?.isLingering) this.#scope = undefined;
+    if (!this.#details?.isAbandoned) this.#scope = undefined;
     this.#owner?.onTaskSettled();
     if (this.#owner) this.#owner = RELEASED;
   }

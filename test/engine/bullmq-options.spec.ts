@@ -8,13 +8,14 @@ import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import { assertBullmq, bullmqVersion } from '../../lib/bullmq/workarounds.js';
 
 const connection = 'redis://127.0.0.1:6379';
+const postgres = 'postgres://127.0.0.1/app';
 
 describe('bullmqEngine()', () => {
   it.each([
     ['a URL', { connection }],
     ['a URL with TLS', { connection: 'rediss://cache.example.com:6380/1' }],
     ['options of ioredis', { connection: { host: '127.0.0.1', port: 6379 } }],
-    ['a URL of Postgres', { connection: 'postgres://127.0.0.1/app', backend: () => ({}) }],
+    ['a URL of Postgres', { connection: postgres, backend: () => ({}) }],
     ['a process that only adds tasks', { connection, worker: false }],
     ['a function that returns a client', { connection: () => new Redis({ lazyConnect: true }) }],
     ['settings of queues', { connection, queues: { thumbnails: { concurrency: 2 }, mails: false } }],
@@ -64,6 +65,23 @@ describe('bullmqEngine()', () => {
         'server, give each its own `queue` (on Postgres, its own `connection.schema`)',
     ],
     ['a prefix in the URL', { connection: `${connection}?keyPrefix=staging:` }, 'The option `keyPrefix` of `connection`'],
+    [
+      'numbers as text, with which a worker mistakes the reply of an empty queue for a task',
+      { connection: { host: '127.0.0.1', stringNumbers: true } },
+      'The option `stringNumbers` of `connection` of bullmqEngine() is refused: BullMQ would mistake the reply of an empty queue for a task',
+    ],
+    [
+      'types of pg, with which acknowledged tasks fail',
+      { connection: { connectionString: postgres, types: { getTypeParser: () => String } }, backend: () => ({}) },
+      'The option `types` of `connection` of bullmqEngine() is refused: BullMQ would misread the arguments of tasks, and acknowledged ' +
+        'tasks would fail',
+    ],
+    [
+      'answers of pg in binary',
+      { connection: { host: '127.0.0.1', binary: true }, backend: () => ({}) },
+      'The option `binary` of `connection`',
+    ],
+    ['answers in binary in the URL', { connection: `${postgres}?binary=true`, backend: () => ({}) }, 'The option `binary` of `connection`'],
     ['nothing', undefined, 'the options of bullmqEngine() to be an object'],
   ])('refuses %s', (_, options, message) => {
     const make = () => Reflect.apply(bullmqEngine, undefined, [options]);

@@ -263,7 +263,8 @@ describe.each(ownBackends)('an engine of BullMQ on $name', (backend) => {
 
     it.each([
       ['no client', () => ({}), 'to return a client of ioredis'],
-      ['a client with a keyPrefix', () => new Redis({ lazyConnect: true, keyPrefix: 'app:' }), '`keyPrefix` of ioredis'],
+      ['a client with a keyPrefix', () => new Redis({ lazyConnect: true, keyPrefix: 'app:' }), 'The option `keyPrefix`'],
+      ['a client with stringNumbers', () => new Redis({ lazyConnect: true, stringNumbers: true }), 'The option `stringNumbers`'],
       [
         'one client for all',
         (() => {

@@ -608,7 +608,7 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
       message,
     });
     expect({ log, reported }).toEqual({ log: [], reported: [`mail, attempt 2: ${message}`] });
-    expect(logs.of('error')).toEqual([`${message} (job a job)`]);
+    expect(logs.of('error')).toEqual([`${message} (attempt 2, 1 more than its option \`attempts\` allows, job a job)`]);
     expect(JSON.stringify(logs.lines)).not.toContain('4242');
   });
 

@@ -2,10 +2,11 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 import { Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import * as bullmq from 'bullmq';
-import { Pool } from 'pg';
+import { Client, Pool } from 'pg';
 import { BackgroundTask, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import { RecordedLogs } from '../support/app.js';
+import { startProxy } from '../support/proxy.js';
 import { Recorder } from '../support/recorder.js';
 import { type Server, startPostgres } from '../support/servers.js';
 
@@ -95,18 +96,32 @@ describe('Postgres in production', () => {
     await Promise.all(replicas.map(({ app }) => app.close()));
   }, 60_000);
 
-  it('`max` limits the connections of a process', async () => {
-    await admin.query('CREATE ROLE limited LOGIN SUPERUSER');
-    const url = new URL(server.url);
-    url.username = 'limited';
-    const { app, add } = await start({ connectionString: url.href, migrate: true, schema: 'limited', max: 2 });
-    await add(...Array.from({ length: 200 }, (_, id) => `m${id}`));
-    await ran.atLeast(200);
-    const { rows } = await admin.query<{ count: number }>("SELECT count(*)::int AS count FROM pg_stat_activity WHERE usename = 'limited'");
-    // Two of the worker, one that waits for tasks, and two of the sender, which has a pool of its own.
-    expect(rows[0]!.count).toBeLessThanOrEqual(5);
-    await app.close();
-  }, 30_000);
+  // Those of the worker, one that waits for tasks, and those of the sender, which has a pool of its own.
+  it.each([
+    ['a process has 12 connections at most', {}, 10 + 1 + 1],
+    ['`max: 2` limits them to 5', { max: 2 }, 2 + 1 + 2],
+  ])(
+    '%s',
+    async (title, options, most) => {
+      const role = `role_${most}`;
+      await admin.query(`CREATE ROLE ${role} LOGIN SUPERUSER`);
+      const url = new URL(server.url);
+      url.username = role;
+      const { app, add } = await start({ connectionString: url.href, migrate: true, schema: role, ...options });
+      const ids = Array.from({ length: 200 }, (_, id) => `${title} ${id}`);
+      // Each is a request of its own.
+      await Promise.all(ids.map((id) => add(id)));
+      await ran.containing(...ids);
+      // The pools keep their connections for 10 seconds.
+      const { rows } = await admin.query<{ count: number }>('SELECT count(*)::int AS count FROM pg_stat_activity WHERE usename = $1', [
+        role,
+      ]);
+      expect(rows[0]!.count).toBeGreaterThan(1);
+      expect(rows[0]!.count).toBeLessThanOrEqual(most);
+      await app.close();
+    },
+    60_000,
+  );
 
   it('goes on after an administrator has ended its connections (57P01)', async () => {
     const { app, add } = await start({ migrate: true, schema: 'ended' });
@@ -119,4 +134,40 @@ describe('Postgres in production', () => {
     await ran.containing('after');
     await app.close();
   }, 60_000);
+
+  it('goes on after a failover behind its address, whose connections stay on a server that is read-only now (25006)', async () => {
+    const next = await startPostgres();
+    const proxy = await startProxy(server.url);
+    const [setUp, early, late] = [next.url, server.url, server.url].map((url) => new Client({ connectionString: url })) as [
+      Client,
+      Client,
+      Client,
+    ];
+    await setUp.connect();
+    await bullmq.runMigrations(setUp, 'bullmq');
+    await setUp.end();
+    await early.connect();
+    const { app, add } = await start({ connectionString: proxy.url, migrate: true });
+    await add('before');
+    await ran.containing('before');
+    proxy.redirect(next.url);
+    await late.connect();
+    await early.query('ALTER SYSTEM SET default_transaction_read_only = on');
+    await early.query('SELECT pg_reload_conf()');
+    // The server tells its connections one by one, in their order: those of the application are between these two. A task that it takes before
+    // that is on the former primary alone.
+    for (const client of [early, late]) while (!(await isReadOnly(client)));
+    await add('after');
+    await ran.containing('after');
+    await app.close();
+    await early.query('ALTER SYSTEM RESET default_transaction_read_only');
+    await early.query('SELECT pg_reload_conf()');
+    await Promise.all([early.end(), late.end(), proxy.close()]);
+    await next.remove();
+  }, 60_000);
 });
+
+async function isReadOnly(client: Client): Promise<boolean> {
+  const { rows } = await client.query<{ transaction_read_only: string }>('SHOW transaction_read_only');
+  return rows[0]!.transaction_read_only === 'on';
+}

@@ -142,7 +142,9 @@ describe.each(platforms)('durable providers on %s', (platform) => {
     }
     expect(ran).toEqual(['durable a', 'durable b']);
     expect(logs.lines.map(({ level, message }) => `${level}: ${message}`)).toEqual(
-      ['a', 'b'].map((name) => expect.stringContaining(`debug: Background task "durable ${name}" was added to a list of no request`)),
+      ['a', 'b'].map((name) =>
+        expect.stringContaining(`debug: Background task "durable ${name}" was added to a list that belongs to no request`),
+      ),
     );
   });
 });

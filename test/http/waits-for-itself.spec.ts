@@ -75,7 +75,7 @@ class WaitingController {
 class WaitingModule {}
 
 const warningOf = (promise: string): string =>
-  `\`${promise}\` has not been settled for 10 s, while the code that a task waits for is still at work. A handler, or a task, that ` +
+  `\`${promise}\` has not settled for 10 s, while the code that a task waits for is still running. A handler, or a task, that ` +
   'awaits it for its own tasks waits for itself: return first, and await it elsewhere';
 
 describe.each(platforms)('on %s', (platform) => {

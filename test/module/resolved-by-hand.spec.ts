@@ -26,7 +26,7 @@ describe.each(platforms)('moduleRef.resolve(BackgroundTasks) in a singleton on %
   class OrdersModule {}
 
   const LINE =
-    'Background task "mail" was added to a list of no request, and starts at once. In a request, call ' +
+    'Background task "mail" was added to a list that belongs to no request, and starts at once. In a request, call ' +
     '`moduleRef.registerRequestByContextId(request, contextId)` before `moduleRef.resolve()`';
 
   it('is a list of no request by getByRequest() alone, which is logged', async () => {

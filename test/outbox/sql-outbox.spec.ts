@@ -205,7 +205,7 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
     });
 
     it('cannot be used before it is opened', async () => {
-      await expect(sqlOutbox(db.pool).lease(1)).rejects.toThrow('The outbox was not opened');
+      await expect(sqlOutbox(db.pool).lease(1)).rejects.toThrow('The outbox is not open');
     });
   });
 

@@ -50,7 +50,7 @@ describe.each(platforms)('on %s', (platform) => {
       ]);
       // The teardown that throws is told, too.
       for (const name of ['timed out', 'cancelled', 'aborted']) {
-        expect(lines).toContainEqual(expect.stringMatching(new RegExp(`"${name}" failed after it had been given up: .*of the user`)));
+        expect(lines).toContainEqual(expect.stringMatching(new RegExp(`"${name}" failed after it had been aborted: .*of the user`)));
       }
       expect(lines.slice(lines.indexOf('ran: slow')).filter((line) => !line.startsWith('logged'))).toEqual([
         'ran: slow',

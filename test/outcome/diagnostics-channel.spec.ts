@@ -103,7 +103,7 @@ describe.each(platforms)('the tracing channel nestjs-background-tasks:task on %s
     await runner.onIdle();
     opened.open();
     await new Promise((resolve) => setImmediate(resolve));
-    expect(logs.of('warn')).toEqual(['Background task "timeout" completed after it had been given up']);
+    expect(logs.of('warn')).toEqual(['Background task "timeout" completed after it had been aborted']);
   });
 
   it.each([

@@ -210,17 +210,17 @@ describe.each(platforms)('a timeout on %s', (platform) => {
     {
       what: 'completes',
       end: () => {},
-      logged: { level: 'warn', message: 'Background task "slow" completed after it had been given up' },
+      logged: { level: 'warn', message: 'Background task "slow" completed after it had been aborted' },
     },
     {
       what: 'fails',
       end: () => fail(new Error('too late')),
-      logged: { level: 'error', message: 'Background task "slow" failed after it had been given up: too late' },
+      logged: { level: 'error', message: 'Background task "slow" failed after it had been aborted: too late' },
     },
     {
       what: 'fails with undefined',
       end: () => fail(undefined),
-      logged: { level: 'error', message: 'Background task "slow" failed after it had been given up: undefined' },
+      logged: { level: 'error', message: 'Background task "slow" failed after it had been aborted: undefined' },
     },
   ];
 

@@ -53,8 +53,8 @@ describe.each(platforms)('the log of late ends on %s', (platform) => {
       'request 7 | "completes" did not end within its timeout of ',
       'request 7 | "fails" did not end within its timeout of ',
       'request 7 | "stops" did not end within its timeout of ',
-      'request 7 | "completes" completed after it had been given up',
-      'request 7 | "fails" failed after it had been given up',
+      'request 7 | "completes" completed after it had been aborted',
+      'request 7 | "fails" failed after it had been aborted',
       'request 7 | "stops" stopped when its signal fired',
     ]);
   });

@@ -4,9 +4,10 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { noteTested } from '../../scripts/tested.js';
 import { checkFirstScreen } from './first-screen.js';
 
-const tsc = resolve('node_modules/typescript/bin/tsc');
+const installedTypescript = resolve('node_modules/typescript');
 const jest = resolve('node_modules/jest/bin/jest.js');
 const vitest = resolve('node_modules/vitest/vitest.mjs');
 const tsx = resolve('node_modules/tsx/dist/loader.mjs');
@@ -14,6 +15,17 @@ const directory = mkdtempSync(join(tmpdir(), 'consumers-'));
 
 /** Bytes of the packed tarball. Raise it when what users get is worth it. */
 const SIZE_BUDGET = 256 * 1024;
+
+/** The first that compiles an application, and the newest. */
+const OTHER_TYPESCRIPTS = ['5.2.2', '7.0.2'];
+
+/** How TypeScript finds the types of the package: by `module-sync`, by `exports` without that condition, and by `main` alone. */
+const RESOLUTIONS = {
+  nodenext: [],
+  node16: ['--module', 'node16'],
+  bundler: ['--module', 'esnext', '--moduleResolution', 'bundler'],
+  node10: ['--module', 'commonjs', '--moduleResolution', 'node10', '--ignoreDeprecations', '6.0'],
+};
 
 /** Older than the oldest that the engine works with. */
 const UNUSED_BULLMQ = '5.41.0';
@@ -28,7 +40,9 @@ try {
   const { bullmq, ioredis, piscina, '@opentelemetry/api': opentelemetry } = devDependencies;
   const nest12 = install('nest-12', 'module', devDependencies, { bullmq, ioredis });
   for (const file of ['bullmq.ts', 'outbox.ts', 'testing.ts']) copyFileSync(`test/package/${file}`, join(nest12, file));
-  compile(nest12, '--noEmit', '--module', 'esnext', '--moduleResolution', 'bundler');
+  const typescripts = [installedTypescript, ...OTHER_TYPESCRIPTS.map(installTypescript)];
+  for (const typescript of typescripts) checkTypes(nest12, 'bundler', typescript);
+  checkTypes(nest12, 'nodenext');
   compile(nest12);
   check('Nest 12, ES modules: compiles, answers, then runs its tasks', nest12, ['app.js']);
   check('Nest 12, ES modules: the sub-entry for BullMQ starts', nest12, ['bullmq.js']);
@@ -55,11 +69,11 @@ try {
     bullmq: oldestBullmq,
     piscina,
   });
-  for (const file of ['opentelemetry.ts', 'bullmq.ts', 'outbox.ts', 'testing.ts', 'count-primes.ts', 'threads.ts'])
-    copyFileSync(`test/package/${file}`, join(nest11, file));
-  // Resolvers that know `module-sync`, that know `exports` but not that condition, and that know `main` only.
-  compile(nest11, '--noEmit', '--module', 'node16');
-  compile(nest11, '--noEmit', '--module', 'commonjs', '--moduleResolution', 'node10', '--ignoreDeprecations', '6.0');
+  for (const file of ['opentelemetry.ts', 'bullmq.ts', 'outbox.ts', 'testing.ts']) copyFileSync(`test/package/${file}`, join(nest11, file));
+  for (const typescript of typescripts) checkTypes(nest11, 'node16', typescript);
+  // The types of piscina need a later TypeScript than the oldest.
+  for (const file of ['count-primes.ts', 'threads.ts']) copyFileSync(`test/package/${file}`, join(nest11, file));
+  checkTypes(nest11, 'node10');
   compile(nest11);
   check('Nest 11, CommonJS: compiles, answers, then runs its tasks', nest11, ['app.js']);
   check('Nest 11, CommonJS: the sub-entry for OpenTelemetry starts', nest11, ['opentelemetry.js']);
@@ -131,16 +145,36 @@ function install(name, type, versions, peers = {}) {
     },
   });
   for (const file of ['app.ts', 'app.jest.cjs', 'tokens.mjs']) copyFileSync(`test/package/${file}`, join(application, file));
-  execFileSync('npm', ['install', '--silent', '--prefer-offline', '--no-audit', '--no-fund'], {
-    cwd: application,
-    shell: true,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  npmInstall(application);
   return application;
 }
 
-function compile(application, ...options) {
-  execFileSync(process.execPath, [tsc, '--project', '.', ...options], { cwd: application, stdio: 'inherit' });
+/** Installs a TypeScript; returns where it is. */
+function installTypescript(version) {
+  const folder = join(directory, `typescript-${version}`);
+  mkdirSync(folder);
+  write(folder, 'package.json', { private: true, dependencies: { typescript: version } });
+  npmInstall(folder);
+  return join(folder, 'node_modules/typescript');
+}
+
+function npmInstall(folder) {
+  execFileSync('npm', ['install', '--silent', '--prefer-offline', '--no-audit', '--no-fund'], {
+    cwd: folder,
+    shell: true,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+}
+
+/** Checks that an application compiles, where the types of the package are found in one of several ways. */
+function checkTypes(application, resolution, typescript = installedTypescript) {
+  compile(application, resolution, typescript, '--noEmit');
+  noteTested({ TypeScript: json(join(typescript, 'package.json')).version, moduleResolution: resolution });
+}
+
+function compile(application, resolution = 'nodenext', typescript = installedTypescript, ...options) {
+  const args = [join(typescript, 'bin/tsc'), '--project', '.', ...RESOLUTIONS[resolution], ...options];
+  execFileSync(process.execPath, args, { cwd: application, stdio: 'inherit' });
 }
 
 function check(what, application, args) {

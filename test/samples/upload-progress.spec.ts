@@ -9,9 +9,10 @@ import type { Browser } from 'playwright-core';
 import { AppModule } from '../../sample/05-upload-progress/app.module.js';
 import { ContactStore } from '../../sample/05-upload-progress/contact-store.js';
 import { type Platform, createApp, platforms } from '../support/app.js';
+import { notTested, ownBackends } from '../support/backends.js';
 import { executablePath, inChromium, launchChromium } from '../support/chromium.js';
 import { type Gate, gate } from '../support/gate.js';
-import { type Server, startPostgres } from '../support/servers.js';
+import type { Server } from '../support/servers.js';
 
 /** A table that saves the next contact when the test says so. */
 class GatedStore extends ContactStore {
@@ -167,17 +168,18 @@ inChromium.each(platforms)(`the page of sample/05-upload-progress on %s, in ${ex
   }, 30_000);
 });
 
-inChromium(`the page of sample/05-upload-progress with an API and a worker, in ${executablePath}`, () => {
+inChromium.each(ownBackends)(`the page of sample/05-upload-progress with an API and a worker on $name, in ${executablePath}`, (backend) => {
   const [nest] = (createRequire(import.meta.url)('@nestjs/core/package.json') as { version: string }).version.split('.');
   const programs: ChildProcess[] = [];
-  let postgres: Server;
+  let server: Server;
   let browser: Browser;
   let url: string;
 
   function run(name: 'api' | 'worker'): ChildProcess {
     const { REDIS_URL: _, ...env } = process.env;
+    const variable = backend.name === 'Redis' ? 'REDIS_URL' : 'DATABASE_URL';
     const program = spawn(process.execPath, ['--import', './test/support/typescript.js', `sample/05-upload-progress/${name}.ts`], {
-      env: { ...env, NODE_OPTIONS: '', NO_COLOR: '1', PORT: '0', NEST: nest, DATABASE_URL: postgres.url },
+      env: { ...env, NODE_OPTIONS: '', NO_COLOR: '1', PORT: '0', NEST: nest, [variable]: server.url },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     programs.push(program);
@@ -185,7 +187,7 @@ inChromium(`the page of sample/05-upload-progress with an API and a worker, in $
   }
 
   beforeAll(async () => {
-    [postgres, browser] = await Promise.all([startPostgres(), launchChromium()]);
+    [server, browser] = await Promise.all([backend.start(), launchChromium()]);
     const api = run('api');
     url = await new Promise<string>((resolve, reject) => {
       createInterface(api.stdout!).on('line', (line) => {
@@ -203,7 +205,7 @@ inChromium(`the page of sample/05-upload-progress with an API and a worker, in $
       expect(await exit).toEqual([null, 'SIGTERM']);
     }
     await browser.close();
-    await postgres.remove();
+    await server.remove();
   }, 60_000);
 
   it('shows how far the task is in the worker, and how it failed', async () => {
@@ -213,7 +215,9 @@ inChromium(`the page of sample/05-upload-progress with an API and a worker, in $
     await page
       .getByLabel('Contacts')
       .setInputFiles({ name: 'contacts.txt', mimeType: 'text/plain', buffer: Buffer.from(lines.join('\n')) });
+    const answered = page.waitForResponse((response) => response.request().method() === 'POST');
     await page.getByRole('button', { name: 'Import' }).click();
+    const answer = await answered;
     await page.getByText('contacts, waiting').waitFor();
     // All that the page shows: a contact takes a fifth of a second.
     await page.evaluate(`
@@ -223,7 +227,19 @@ inChromium(`the page of sample/05-upload-progress with an API and a worker, in $
     run('worker').stdout!.resume();
     await page.getByText('2 of 4 contacts, failed: A line has no address').waitFor();
     expect(await page.evaluate('shown')).toContain('2 of 4 contacts, running');
+    // Where the 202 says the task is, the API tells its state, too.
+    expect(answer.status()).toBe(202);
+    const state = await fetch(new URL(answer.headers().location!, url));
+    expect(await state.json()).toMatchObject({
+      name: 'import contacts',
+      state: 'failed',
+      attempt: 1,
+      progress: { done: 2, total: 4 },
+      failure: 'A line has no address',
+    });
     if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT });
     await page.close();
   }, 60_000);
 });
+
+if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s', () => undefined);

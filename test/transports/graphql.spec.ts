@@ -5,6 +5,7 @@ import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo';
 import { type CanActivate, type DynamicModule, type ExecutionContext, Injectable, Module, Scope, UseGuards } from '@nestjs/common';
 import {
   Args,
+  Context,
   Field,
   GqlExecutionContext,
   GraphQLModule,
@@ -348,5 +349,46 @@ describe.each<[string, Platform, DynamicModule]>([
     expect(values).toEqual([{ generated: 1 }, { generated: 2 }]);
     await runner.onIdle();
     expect(events).toEqual(['ended', 'guard', 'first value', 'second value']);
+  });
+});
+
+/** The context of an application, with the response in it, as many have it. */
+const withResponse = (...args: [{ req: object; res: object }] | [req: object, res: object]) => {
+  const [req, res] = args.length === 1 ? [args[0].req, args[0].res] : args;
+  return { req, res };
+};
+
+describe.each<[string, Platform, DynamicModule]>([
+  ['Apollo', 'Express', GraphQLModule.forRoot<ApolloDriverConfig>({ driver: ApolloDriver, autoSchemaFile: true, context: withResponse })],
+  ['Apollo', 'Fastify', GraphQLModule.forRoot<ApolloDriverConfig>({ driver: ApolloDriver, autoSchemaFile: true, context: withResponse })],
+  [
+    'Mercurius',
+    'Fastify',
+    GraphQLModule.forRoot<MercuriusDriverConfig>({ driver: MercuriusDriver, autoSchemaFile: true, context: withResponse }),
+  ],
+])('BackgroundTasks.of() of a context that has the response, with %s on %s', (_driver, platform, graphqlModule) => {
+  @Resolver()
+  class FindingResolver {
+    @Query(() => String)
+    find(@Args('name') name: string, @Context() context: object, @BackgroundTasks() tasks: BackgroundTasks) {
+      BackgroundTasks.of(context).addTask(record, `found ${name}`);
+      BackgroundTasks.of(context).addTask({ runOn: 'failure' }, record, `failed ${name}`);
+      expect(tasks.tasks).toHaveLength(2);
+      if (name === 'nobody') throw new Error('not found');
+      return name;
+    }
+  }
+
+  @Module({ imports: [BackgroundTasksModule, graphqlModule], providers: [FindingResolver] })
+  class FindingModule {}
+
+  it.each([
+    ['success', 'ann', 'found ann'],
+    ['failure', 'nobody', 'failed nobody'],
+  ])('is the list of the request, whose outcome is a %s', async (_outcome, name, ran) => {
+    const { http, runner } = await createApp(platform, FindingModule);
+    await http.post('/graphql').send({ query: `{ find(name: "${name}") }` });
+    await runner.onIdle();
+    expect(events).toEqual([ran]);
   });
 });
