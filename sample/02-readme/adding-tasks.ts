@@ -22,14 +22,14 @@ export class OrdersController {
 
   @Post(':id')
   create(@Param('id') id: string, @Body() order: { email: string }, @BackgroundTasks() tasks: BackgroundTasks) {
-    // A function, and then its arguments.
+    // A function and its arguments.
     tasks.addTask(reindex, id);
-    // A method, in a closure. Its values are arguments.
+    // A method goes into a closure, its values as arguments.
     tasks.addTask((to) => this.mailer.send(to, 'order received'), order.email);
-    // A method that is decorated with @BackgroundTask(), as it is.
-    tasks.addTask(this.mailer.sendInvoice, order.email);
     // Options come first, as in Node's own `test(options, fn)`.
     tasks.addTask({ name: 'refusal', runOn: 'failure' }, (to) => this.mailer.send(to, 'order refused'), order.email);
+    // A method that is decorated with @BackgroundTask(), is passed itself.
+    tasks.addTask(this.mailer.sendInvoice, order.email);
 
     if (id === '0') throw new BadRequestException('There is no order 0');
     return { id };

@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
-import { Controller, Logger, Module, Param, Post } from '@nestjs/common';
+import { Controller, Get, Logger, Module, Param, Post } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 
 async function writeNotification(email: string, message: string) {
@@ -9,6 +9,12 @@ async function writeNotification(email: string, message: string) {
 
 @Controller()
 class NotificationController {
+  // The tests of `nest new` expect this route.
+  @Get()
+  hello() {
+    return 'Hello World!';
+  }
+
   @Post('send-notification/:email')
   send(@Param('email') email: string, @BackgroundTasks() tasks: BackgroundTasks) {
     tasks.addTask(writeNotification, email, 'some notification');
