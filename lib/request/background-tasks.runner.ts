@@ -93,7 +93,7 @@ export class BackgroundTasksRunner {
       const options = { current: this.#current, waitsForEngine: true };
       return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
     };
-    const transaction = Transaction.current(this.#runner);
+    const transaction = Transaction.current(this.#runner.transactions);
     // A savepoint, so that its failure discards its tasks even if the transaction commits.
     return transaction ? transaction.savepoint(call) : call();
   }
@@ -140,13 +140,13 @@ export class BackgroundTasksRunner {
    */
   async transaction<Result>(func: (join: JoinTransaction) => Result | PromiseLike<Result>): Promise<Result> {
     if (typeof func !== 'function') throw invalid('BACKGROUND_TASK_INVALID_TASK', 'the argument of transaction()', 'a function', func);
-    const { log } = this.#runner;
-    if (Transaction.current(this.#runner)) {
+    const { log, transactions } = this.#runner;
+    if (Transaction.current(transactions)) {
       log.warn(
         '`runner.transaction()` was called inside another one; its tasks do not depend on the outer transaction. For a savepoint, call the outer `join` again',
       );
     }
-    const { result, isJoined } = await runTransaction(this.#runner, func);
+    const { result, isJoined } = await runTransaction(transactions, func);
     if (!isJoined)
       log.warn('`runner.transaction()` ended without calling `join`, so no task was part of the transaction; call `join` around the work');
     return result;

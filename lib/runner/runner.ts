@@ -1,9 +1,8 @@
 import { isForEngine } from '../engine/named-call.js';
 import { EngineFlush } from '../engine/flush.js';
-import type { OutboxClient } from '../engine/outbox.js';
 import type { Relay } from '../engine/relay.js';
 import type { Sender } from '../engine/sender.js';
-import { Transaction, type TransactionRunner, type UncommittedTask } from '../engine/transactions.js';
+import { Transaction } from '../engine/transactions.js';
 import { LinkedSet } from '../list/queue.js';
 import { type ListRunner, type Outcome, ParallelTurn, TaskList } from '../list/task-list.js';
 import type { BackgroundTask, TaskState } from '../task/background-task.js';
@@ -15,6 +14,7 @@ import { TaskLog } from '../task/log.js';
 import { Task, TasksById } from '../task/task.js';
 import { Counters } from './counters.js';
 import { RUNNER_DEFAULTS, type ResolvedRunnerOptions } from './options.js';
+import { type TransactionHost, TransactionTasks } from './transaction-tasks.js';
 import { Turns, inSlices } from './turns.js';
 
 /** Time before the warning about a promise that waits for itself, in ms. */
@@ -24,20 +24,18 @@ const SELF_WAIT_MS = 10_000;
 const MAX_NAMED = 1_000;
 
 /** Admits, runs and reports the tasks of an application. */
-export class Runner implements ListRunner, TransactionRunner {
+export class Runner implements ListRunner, TransactionHost {
   readonly options: ResolvedRunnerOptions;
   readonly log: TaskLog;
   readonly counters = new Counters();
   readonly tasksById = new TasksById();
+  /** The tasks that wait for the end of their transaction. */
+  readonly transactions: TransactionTasks;
   readonly #sender: Sender | undefined;
   readonly #relay: Relay | undefined;
   readonly #closing = new AbortController();
   /** The lists with waiting or running tasks. */
   readonly #lists = new LinkedSet<TaskList>();
-  /** The tasks that wait for the end of their transaction. */
-  readonly #uncommitted = new Set<Task>();
-  /** The tasks that are saved in the outbox. Their transaction may commit at any time. */
-  readonly #saved = new Set<Task>();
   /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TaskList | ParallelTurn>;
   /** The tasks and calls of `onError` that requested the shutdown. */
@@ -54,6 +52,7 @@ export class Runner implements ListRunner, TransactionRunner {
     this.log = log;
     this.#sender = sender;
     this.#relay = relay;
+    this.transactions = new TransactionTasks(this, relay);
     this.#caller = taskCaller(false, options.around);
     this.#turns = new Turns(
       () => this.counters.active < options.concurrency,
@@ -97,13 +96,8 @@ export class Runner implements ListRunner, TransactionRunner {
     task.owner = list;
     this.#admit(list, task);
     if (Transaction.isNear) this.#leaveTransactions();
-    const transaction = (task.options.runOn ?? this.options.runOn) === 'success' ? Transaction.current(this) : undefined;
-    if (!transaction) {
-      if (Transaction.isOver(this)) this.log.addedAfterTransaction(task);
-      return this.#join(list, task);
-    }
-    this.#uncommitted.add(task);
-    transaction.add(this, { list, task });
+    const joinsTransaction = (task.options.runOn ?? this.options.runOn) === 'success' && this.transactions.add(list, task);
+    if (!joinsTransaction) this.join(list, task);
   }
 
   /** From the first task that is added in a transaction on, calls each task outside the transaction in which it was added. */
@@ -113,58 +107,12 @@ export class Runner implements ListRunner, TransactionRunner {
     this.#caller = Transaction.outside(this.#caller);
   }
 
-  #join(list: TaskList, task: Task): void {
+  /** Adds an admitted task to its list. */
+  join(list: TaskList, task: Task): void {
     this.#lists.add(list);
     list.push(task, this.#isParallel(task));
     if (list.outcome) this.#schedule(list);
     if (isForEngine(task)) (list.engineFlush ??= new EngineFlush(list, this)).added();
-  }
-
-  async save(uncommitted: readonly UncommittedTask[], client: OutboxClient | undefined): Promise<boolean> {
-    // A shutdown may have dropped some tasks.
-    const tasks = uncommitted.map(({ task }) => task).filter((task) => isForEngine(task) && this.#uncommitted.has(task));
-    if (!this.#relay || tasks.length === 0) return false;
-    if (!client) {
-      this.log.savedWithoutClient();
-      return false;
-    }
-    for (const task of tasks) {
-      this.#uncommitted.delete(task);
-      this.#saved.add(task);
-      task.sent();
-    }
-    await this.#relay.save(tasks, client);
-    return true;
-  }
-
-  /** Sends the saved tasks to the engine, and adds the others to their lists. */
-  committed(tasks: readonly UncommittedTask[]): void {
-    const saved: Task[] = [];
-    for (const { list, task } of tasks) {
-      if (this.#saved.delete(task)) {
-        task.queued();
-        saved.push(task);
-      } else if (this.#uncommitted.delete(task) && task.state === 'pending') {
-        task.markCommitted();
-        this.#join(list, task);
-      }
-    }
-    if (saved.length > 0) void this.#enqueueSaved(saved);
-  }
-
-  async #enqueueSaved(saved: readonly Task[]): Promise<void> {
-    await this.#relay?.enqueue(saved);
-    this.counters.tasksDropped(saved.length);
-    for (const task of saved) task.release();
-    this.counters.notify();
-  }
-
-  /** Discards the tasks of a transaction. */
-  rolledBack(tasks: readonly UncommittedTask[]): void {
-    for (const { task } of tasks) {
-      if ((this.#uncommitted.delete(task) || this.#saved.delete(task)) && task.discard())
-        this.discarded(task, 'its transaction was rolled back');
-    }
   }
 
   /** Adds a task to a list that has already run. Does not throw a refusal: nothing waits for the code that adds the task, or catches its errors. */
@@ -394,7 +342,7 @@ export class Runner implements ListRunner, TransactionRunner {
 
   /** The names of the tasks that have not ended. Of the waiting ones, only the first thousand are considered. */
   names(): ReadonlySet<string> {
-    const names = new Set([...this.#uncommitted, ...this.#saved].slice(0, MAX_NAMED).map(({ name }) => name));
+    const names = new Set([...this.transactions.tasks].slice(0, MAX_NAMED).map(({ name }) => name));
     let considered = 0;
     for (const list of this.#lists) {
       for (const task of list.active) names.add(task.name);
@@ -404,16 +352,6 @@ export class Runner implements ListRunner, TransactionRunner {
       }
     }
     return names;
-  }
-
-  /**
-   * Takes out the tasks that wait for the end of their transaction: they would not run after it. Those that an outbox saves stay, as their
-   * transaction may still be committed, and another process sends them.
-   */
-  takeUncommitted(): readonly Task[] {
-    const tasks = [...this.#uncommitted].filter((task) => !(this.#relay && isForEngine(task)));
-    for (const task of tasks) this.#uncommitted.delete(task);
-    return tasks;
   }
 
   /** Refuses tasks from now on, and stops sending. Returns the lists with waiting or running tasks, which get no more turns. */

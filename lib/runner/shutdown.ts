@@ -99,7 +99,7 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
  */
 async function abortAll(runner: Runner, reason: string): Promise<void> {
   const lists = runner.refuseTasks(reason);
-  const uncommitted = runner.takeUncommitted();
+  const uncommitted = runner.transactions.takeLost();
   if (lists.length === 0 && uncommitted.length === 0) return;
   // All waiting tasks leave their lists first. Otherwise the next one would start when a running task is aborted.
   const waiting = lists.map((list) => list.takeAll());
