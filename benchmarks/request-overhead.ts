@@ -25,6 +25,9 @@ const applications = {
 
 const CPU = 'CPU µs/request';
 
+/** How many processes there are of each application, one after the other. */
+const PROCESSES = 3;
+
 /** On Node 24. */
 const goals = {
   express: { untouched: '1.08', parameter: '1.20', besideInterceptor: '0.90', injected: '1.10', defaultScope: '1.25' },
@@ -32,8 +35,9 @@ const goals = {
 };
 
 for (const platform of ['express', 'fastify'] as const) {
-  const { peers, close } = await startPeers(platform, applications, { amount: quick ? 1000 : 5000, connections: 16 });
-  const comparison = await Comparison.of(`Request overhead, ${platform}`, peers);
+  const comparison = await Comparison.ofProcesses(`Request overhead, ${platform}`, quick ? 1 : PROCESSES, () =>
+    startPeers(platform, applications, { amount: quick ? 1000 : 3000, connections: 16 }),
+  );
   comparison.print(CPU, 'bare route');
   const against = (name: keyof typeof applications, peer: keyof typeof applications): [string, string] => [
     `${name} / ${peer}`,
@@ -54,7 +58,6 @@ for (const platform of ['express', 'fastify'] as const) {
     [...against('`Scope.DEFAULT`, through one provider', '`@BackgroundTasks()`, one task'), ''],
     [...against('`Scope.DEFAULT`, through ten providers', '`Scope.DEFAULT`, through one provider'), ''],
   ]);
-  await close();
 }
 
 await closeClient();

@@ -5,7 +5,7 @@ import { cpus } from 'node:os';
 
 // Runs the named programs, or all: `npm run bench`, `npm run bench -- runner scale --quick`.
 
-const all = ['request-overhead', 'fastapi', 'runner', 'latency', 'memory', 'scale', 'engine', 'rolling-deploy'];
+const all = ['request-overhead', 'fastapi', 'runner', 'latency', 'memory', 'scale', 'engine', 'outbox', 'outbox-kills', 'rolling-deploy'];
 const packages = [
   '@nestjs/core',
   '@nestjs/platform-express',

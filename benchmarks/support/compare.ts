@@ -23,8 +23,26 @@ export class Comparison {
     private readonly rounds: ReadonlyMap<string, readonly Figures[]>,
   ) {}
 
-  /** Has the peers take turns, A B C A B C …, so that what slows the machine down slows all of them. The first rounds are a warm-up. */
   static async of(title: string, peers: readonly Peer[]): Promise<Comparison> {
+    return Comparison.#saved(title, await Comparison.#takeTurns(peers));
+  }
+
+  /**
+   * Compares several processes of each peer, one after the other: what V8 makes of a program differs from one process to the next, now and then by
+   * a half.
+   */
+  static async ofProcesses(title: string, count: number, start: () => Promise<{ peers: readonly Peer[]; close(): Promise<unknown> }>) {
+    const all = new Map<string, Figures[]>();
+    for (let process = 0; process < count; process += 1) {
+      const { peers, close } = await start();
+      for (const [name, figures] of await Comparison.#takeTurns(peers)) all.set(name, [...(all.get(name) ?? []), ...figures]);
+      await close();
+    }
+    return Comparison.#saved(title, all);
+  }
+
+  /** Has the peers take turns, A B C A B C …, so that what slows the machine down slows all of them. The first rounds are a warm-up. */
+  static async #takeTurns(peers: readonly Peer[]): Promise<Map<string, Figures[]>> {
     const rounds = new Map<string, Figures[]>(peers.map(({ name }) => [name, []]));
     for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round += 1) {
       for (const peer of peers) {
@@ -32,6 +50,10 @@ export class Comparison {
         if (round >= 0) rounds.get(peer.name)!.push(figures);
       }
     }
+    return rounds;
+  }
+
+  static #saved(title: string, rounds: ReadonlyMap<string, readonly Figures[]>): Comparison {
     const comparison = new Comparison(title, rounds);
     comparison.#save();
     return comparison;

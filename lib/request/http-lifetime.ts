@@ -108,6 +108,8 @@ export class HttpLifetime extends Lifetime {
     if (this.#refusedEarly && !this.#response?.headersSent) this.#response?.removeHeader('Retry-After');
     this.#refusedEarly = undefined;
     this.#isEndless = isEndless;
+    // A guard has added tasks.
+    if (isEndless && this.list) this.#flushAtShutdown();
     super.handlerStarted();
     this.#await(!isEndless && !(this.#isClientGone && !this.list));
   }

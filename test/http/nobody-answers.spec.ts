@@ -123,14 +123,19 @@ class PoliteModule implements NestModule {
 
 describe.each(platforms)('when a client has left and nobody answers on %s', (platform) => {
   /** Sends a request, and leaves when it has got to where its tasks are added. */
-  async function leave({ url }: TestApp, path: string, method = 'GET'): Promise<void> {
+  async function leave(app: TestApp, path: string, method = 'GET'): Promise<void> {
     const already = reached.all.length;
+    const request = begin(app, path, method);
+    await reached.atLeast(already + 1);
+    request.destroy();
+  }
+
+  function begin({ url }: TestApp, path: string, method = 'GET') {
     const request = send(url + path, { method, agent: false, headers: method === 'POST' ? { 'content-length': 10 } : {} });
     request.on('error', () => {});
     request.flushHeaders();
     if (method === 'GET') request.end();
-    await reached.atLeast(already + 1);
-    request.destroy();
+    return request;
   }
 
   it.each([
@@ -149,8 +154,10 @@ describe.each(platforms)('when a client has left and nobody answers on %s', (pla
 
   it('the tasks of many such requests free their room under maxPending', async () => {
     const app = await createApp(platform, PoliteModule);
-    for (let n = 0; n < 20; n += 1) await leave(app, '/middleware');
+    const requests = Array.from({ length: 20 }, () => begin(app, '/middleware'));
+    await reached.atLeast(20);
     await app.http.get('/plain').expect(503);
+    for (const request of requests) request.destroy();
     await app.runner.onIdle();
     await app.http.get('/plain').expect(200);
     await app.runner.onIdle();

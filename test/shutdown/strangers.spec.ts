@@ -4,7 +4,17 @@ import { type IncomingMessage, type Server, type ServerResponse, get } from 'nod
 import { connect } from 'node:http2';
 import type { Socket } from 'node:net';
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { Controller, Get, Injectable, type MessageEvent, Module, type OnModuleDestroy, Sse } from '@nestjs/common';
+import {
+  type CanActivate,
+  Controller,
+  Get,
+  Injectable,
+  type MessageEvent,
+  Module,
+  type OnModuleDestroy,
+  Sse,
+  UseGuards,
+} from '@nestjs/common';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { IoAdapter } from '@nestjs/platform-socket.io';
 import { WebSocketGateway } from '@nestjs/websockets';
@@ -48,6 +58,16 @@ class Database implements OnModuleDestroy {
 @WebSocketGateway()
 class Gateway {}
 
+@Injectable()
+class AddingGuard implements CanActivate {
+  constructor(private readonly tasks: BackgroundTasks) {}
+
+  canActivate(): boolean {
+    addOutcomeTasks(this.tasks, (name) => log.push(name));
+    return true;
+  }
+}
+
 @Controller()
 class WorkController {
   constructor(private readonly runner: BackgroundTasksRunner) {}
@@ -89,6 +109,12 @@ class WorkController {
       takeUntil(fromEvent(this.runner.closing, 'abort')),
       finalize(() => log.push('stream ended')),
     );
+  }
+
+  @Sse('guarded-events')
+  @UseGuards(AddingGuard)
+  guardedEvents(): Observable<MessageEvent> {
+    return NEVER.pipe(startWith({ data: 'first' }));
   }
 
   @Sse('endless-events')
@@ -215,19 +241,22 @@ describe.each(platforms)('a shutdown on %s', (platform) => {
     expect(runner.closing.aborted).toBe(true);
   });
 
-  it('runs the tasks of an event stream that is still open, as those of a success', async () => {
-    const { app, url, runner, logs } = await serve();
-    const { answer, leave } = send(`${url}/endless-events`);
-    await once(await answer, 'data');
-    expect(runner.pendingCount).toBe(3);
-    const closed = app.close();
-    // Nest closes the server after its modules, and that waits for connections.
-    await destroyed();
-    leave();
-    await closed;
-    expect(log).toEqual(['success', 'always', 'destroyed before the deadline']);
-    expect(logs.of('error')).toEqual([]);
-  });
+  it.each(['/endless-events', '/guarded-events'])(
+    'runs the tasks of an event stream that is still open, as those of a success: %s',
+    async (path) => {
+      const { app, url, runner, logs } = await serve();
+      const { answer, leave } = send(url + path);
+      await once(await answer, 'data');
+      expect(runner.pendingCount).toBe(3);
+      const closed = app.close();
+      // Nest closes the server after its modules, and that waits for connections.
+      await destroyed();
+      leave();
+      await closed;
+      expect(log).toEqual(['success', 'always', 'destroyed before the deadline']);
+      expect(logs.of('error')).toEqual([]);
+    },
+  );
 });
 
 describe('over HTTP/2 on Fastify, a shutdown', () => {
