@@ -406,10 +406,13 @@ export class Runner implements ListRunner, TransactionRunner {
     return names;
   }
 
-  /** Takes out the tasks that wait for the end of their transaction: they would not run after it. */
+  /**
+   * Takes out the tasks that wait for the end of their transaction: they would not run after it. Those that an outbox saves stay, as their
+   * transaction may still be committed, and another process sends them.
+   */
   takeUncommitted(): readonly Task[] {
-    const tasks = [...this.#uncommitted];
-    this.#uncommitted.clear();
+    const tasks = [...this.#uncommitted].filter((task) => !(this.#relay && isForEngine(task)));
+    for (const task of tasks) this.#uncommitted.delete(task);
     return tasks;
   }
 

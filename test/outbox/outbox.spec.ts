@@ -382,6 +382,26 @@ describe('an outbox', () => {
       expect(logs.of('warn')).toEqual([expect.stringMatching(/stay in the outbox: "mail"/)]);
       engine.taking.open();
     });
+
+    it('a transaction that outlasts it keeps its task: both are committed', async () => {
+      const engine = new GatedEngine();
+      const { app, runner } = await createApp('Express', moduleWith({ engine, outbox: outbox(), shutdownTimeout: 20 }));
+      const [added, end] = [gate(), gate()];
+      const placed = runner.within((tasks) =>
+        placing(
+          () => runner,
+          () => {
+            added.open();
+            return end.opened;
+          },
+        )(tasks, '1'),
+      );
+      await added.opened;
+      await app.close();
+      end.open();
+      await placed;
+      expect([await ids('orders'), (await ids('background_tasks_outbox')).length]).toEqual([['1'], 1]);
+    });
   });
 
   describe('health()', () => {
