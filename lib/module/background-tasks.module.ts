@@ -98,7 +98,7 @@ export class BackgroundTasksModule extends ConfigurableModuleClass {
    * ```ts
    * BackgroundTasksModule.forRootAsync({
    *   inject: [ConfigService],
-   *   useFactory: (config: ConfigService) => ({ concurrency: config.get('TASKS') }),
+   *   useFactory: (config: ConfigService) => ({ concurrency: Number(config.get('TASKS') ?? 100) }),
    * });
    * ```
    *

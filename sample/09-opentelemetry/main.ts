@@ -7,4 +7,6 @@ await app.listen(process.env['PORT'] ?? 3000);
 console.log(`Listening on ${await app.getUrl()}`);
 
 // The last tasks end while the application closes, and their spans with them: the SDK goes after it.
-process.once('SIGTERM', () => void app.close().then(() => sdk.shutdown()));
+for (const signal of ['SIGTERM', 'SIGINT']) {
+  process.once(signal, () => void app.close().then(() => sdk.shutdown()));
+}

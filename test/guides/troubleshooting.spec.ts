@@ -1,12 +1,25 @@
 // Guide: docs/troubleshooting.md, each message and each cure that it quotes.
 import { readFileSync } from 'node:fs';
-import { describe, expect, it } from '@jest/globals';
-import { type CanActivate, Controller, Get, Injectable, Module, type OnModuleInit, Scope, type Type, UseGuards } from '@nestjs/common';
+import { describe, expect, it, jest } from '@jest/globals';
+import * as common from '@nestjs/common';
+import {
+  type CanActivate,
+  Controller,
+  Get,
+  Injectable,
+  Module,
+  type OnModuleInit,
+  Param,
+  Scope,
+  type Type,
+  UseGuards,
+} from '@nestjs/common';
 import { APP_GUARD } from '@nestjs/core';
 import { AuthGuard, PassportStrategy } from '@nestjs/passport';
 import { Test } from '@nestjs/testing';
-import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
+import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import type { BackgroundTasks as ImportedAsType } from 'nestjs-background-tasks';
+import ts from 'typescript';
 import { createApp, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
 
@@ -24,6 +37,49 @@ describe('docs/troubleshooting.md', () => {
 
     const error = await compile([BackgroundTasksModule], QueryLog).catch((reason: unknown) => reason);
     expect(guide).toContain((error as Error).message.split('\n')[0]);
+  });
+
+  it('quotes the error of Nest for a list that is imported as a type, compiled by tsc', async () => {
+    const source = `
+      import { Injectable } from '@nestjs/common';
+      import type { BackgroundTasks } from 'nestjs-background-tasks';
+      @Injectable()
+      export class QueryLog {
+        constructor(readonly tasks: BackgroundTasks) {}
+      }`;
+    const compiled = ts.transpile(source, {
+      experimentalDecorators: true,
+      emitDecoratorMetadata: true,
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.CommonJS,
+    });
+    const exported: { QueryLog?: Type } = {};
+    // oxlint-disable-next-line typescript/no-implied-eval -- runs the output of tsc with the modules of this spec
+    new Function('require', 'exports', compiled)(() => common, exported);
+
+    const error = await compile([BackgroundTasksModule], exported.QueryLog!).catch((reason: unknown) => reason);
+    expect(guide).toContain((error as Error).message.split('\n')[0]);
+  });
+
+  it('quotes the error for the decorator of a method on a parameter', () => {
+    class UsersController {
+      signUp(): void {}
+    }
+
+    let said: unknown;
+    try {
+      (BackgroundTask() as unknown as ParameterDecorator)(UsersController.prototype, 'signUp', 0);
+    } catch (error) {
+      said = (error as Error).message;
+    }
+    expect(guide).toContain(said);
+  });
+
+  it('quotes the error for an option that is a string, and the cure works', async () => {
+    const configured = (concurrency: unknown) => compile([BackgroundTasksModule.forRoot({ concurrency: concurrency as number }) as never]);
+    const error = await configured('5').catch((reason: unknown) => reason);
+    expect(guide).toContain((error as Error).message);
+    await configured(Number('5'));
   });
 
   it('quotes the error of Nest for a list that no module provides', async () => {
@@ -129,6 +185,30 @@ describe.each(platforms)('docs/troubleshooting.md on %s', (platform) => {
     opened.open();
     await closed;
     await (await startAgain()).http.get('/').expect(200, 'answer');
+  });
+
+  it('quotes the error of a handler whose parameter lacks its decorator, and the cure works', async () => {
+    @Controller()
+    class SignUpController {
+      @Get('undecorated/:id')
+      undecorated(@Param('id') id: string, tasks: BackgroundTasks) {
+        tasks.addTask(() => id);
+      }
+
+      @Get('decorated/:id')
+      decorated(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
+        tasks.addTask(() => id);
+      }
+    }
+
+    @Module({ imports: [BackgroundTasksModule], controllers: [SignUpController] })
+    class SignUpModule {}
+
+    const { http, logs } = await createApp(platform, SignUpModule);
+    const logged = jest.spyOn(logs, 'error');
+    await http.get('/undecorated/1').expect(500);
+    expect(guide).toContain(`## ${(logged.mock.calls[0]![0] as Error).message}`);
+    await http.get('/decorated/1').expect(200);
   });
 
   it('quotes the error at boot for a Passport strategy that injects the list, and the cure works', async () => {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { noteTested } from '../../scripts/tested.js';
 import { checkFirstScreen } from './first-screen.js';
+import { checkStarter } from './starter.js';
 
 const installedTypescript = resolve('node_modules/typescript');
 const jest = resolve('node_modules/jest/bin/jest.js');
@@ -89,6 +90,9 @@ try {
   compile(unused);
   check('Nest 11, CommonJS: installs and runs beside an older BullMQ that it does not use', unused, ['app.js']);
   checkFails('Nest 11, CommonJS: the sub-entry for BullMQ says that it is too old', unused, ['bullmq.js'], 'needs BullMQ 5.64.0 or later');
+
+  await checkStarter(join(directory, 'starter'), tarball);
+  console.log('ok  sample/22-starter, on its own: builds, answers, and waits for its task');
 
   for (const nest of ['12', '11']) {
     await checkFirstScreen(join(directory, `new-${nest}`), nest, tarball);

@@ -68,7 +68,7 @@ function edit(file, from, to) {
   );
 }
 
-async function freePort() {
+export async function freePort() {
   const probe = createServer().listen(0, '127.0.0.1');
   await once(probe, 'listening');
   const { port } = probe.address();
@@ -77,7 +77,7 @@ async function freePort() {
 }
 
 /** What a process writes. `has` waits for a text, and rejects if the process ends without it. */
-function collect(child) {
+export function collect(child) {
   let text = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk));
   const has = (part) =>
