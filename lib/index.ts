@@ -1,3 +1,4 @@
+/** @module nestjs-background-tasks */
 export { BackgroundTask } from './engine/background-task.js';
 export type {
   BackgroundTasksEngine,

@@ -1,3 +1,4 @@
+/** @module nestjs-background-tasks/bullmq */
 import type { BackgroundTasksEngine } from '../engine/engine.js';
 import { BullmqEngine } from './engine.js';
 import { type BullmqEngineOptions, resolveBullmqOptions } from './options.js';

@@ -1,1 +1,2 @@
+/** @module nestjs-background-tasks/opentelemetry */
 export { BackgroundTasksOpenTelemetryModule } from './opentelemetry.module.js';

@@ -1,3 +1,4 @@
+/** @module nestjs-background-tasks/outbox */
 export type { BackgroundTasksOutbox, OutboxClient } from '../engine/outbox.js';
 export { fromDrizzle, fromKnex, fromKysely, fromMikroOrm, fromMysql2, fromPg, fromPrisma, fromTypeOrm } from './clients.js';
 export type { OutboxDialect } from './dialects.js';

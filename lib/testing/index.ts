@@ -1,3 +1,4 @@
+/** @module nestjs-background-tasks/testing */
 import { AsyncResource } from 'node:async_hooks';
 import type { BackgroundTasksEngine, EngineEntry, EngineEntryOptions, EngineHost, EngineWorker } from '../engine/engine.js';
 import type { JsonValue, TaskState } from '../task/background-task.js';
