@@ -23,6 +23,7 @@ export class TransactionTasks implements TransactionRunner {
   readonly #uncommitted = new Set<Task>();
   /** The tasks that are saved in the outbox. Their transaction may commit at any time. */
   readonly #saved = new Set<Task>();
+  #hasWarnedOfClient = false;
 
   constructor(host: TransactionHost, relay: Relay | undefined) {
     this.#host = host;
@@ -50,7 +51,8 @@ export class TransactionTasks implements TransactionRunner {
     const tasks = uncommitted.map(({ task }) => task).filter((task) => isForEngine(task) && this.#uncommitted.has(task));
     if (!this.#relay || tasks.length === 0) return false;
     if (!client) {
-      this.#host.log.savedWithoutClient();
+      if (!this.#hasWarnedOfClient) this.#host.log.savedWithoutClient();
+      this.#hasWarnedOfClient = true;
       return false;
     }
     for (const task of tasks) {
