@@ -4,6 +4,7 @@ import { Threads } from './threads.js';
 
 @Controller('primes')
 export class PrimesController {
+  /** Grows with each number that is asked for: an application keeps results in its database. */
   readonly #counts = new Map<number, number>();
 
   constructor(private readonly threads: Threads) {}
