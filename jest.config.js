@@ -30,7 +30,7 @@ const sources = {
  */
 const independentOfNest = [
   // Processes, servers, connections and BullMQ: the engine behind its port. On both: engine, named-tasks, port and transports.
-  'engine/(away|bullmq-options|chaos|dead-connection|failover|group-commit|observability|options-and-state|postgres-production|rolling-deploy|worker)',
+  'engine/(away|bullmq-options|chaos|cluster|dead-connection|failover|group-commit|observability|operating|options-and-state|postgres-production|rolling-deploy|worker)',
   // Databases and the libraries for them: the outbox behind its port.
   'outbox/(clients|sql-outbox)',
   // Tasks and lists once they are made: their states, what they call and return, what they publish. No request of Nest has a part in it.
