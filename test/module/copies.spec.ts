@@ -1,5 +1,5 @@
 // Guarantee 11: several copies of this package in one process are named at boot, and by the parameter that finds no list.
-import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -50,6 +50,7 @@ describe.each(platforms)('the decorator of one copy, and the module of another, 
     const [warning, ...others] = logs.of('warn');
     expect(others).toEqual([]);
     expect(warning).toMatch(/^This process has several copies of nestjs-background-tasks/);
+    expect(readFileSync('docs/troubleshooting.md', 'utf8')).toContain(`## ${warning!.split(',')[0]}\n`);
     const { body } = await http.get('/').expect(500);
     expect(body.code).toBe('BACKGROUND_TASK_MODULE_NOT_IMPORTED');
     for (const folder of folders) {
