@@ -11,6 +11,8 @@ import { Recorder } from '../support/recorder.js';
 /** A platform in a process of its own, which is frozen when a function has returned. */
 class Platform {
   readonly lines = new Recorder<string>();
+  /** Warnings that the application logged. */
+  readonly warnings: string[] = [];
   readonly #process: ChildProcess;
   readonly #exit: Promise<unknown>;
   #thawed = 0;
@@ -20,12 +22,16 @@ class Platform {
     this.#process = spawn(
       process.execPath,
       ['--import', `${support}typescript.js`, `${support}frozen.app.ts`, kind, new URL(file, import.meta.url).href],
-      { env: { ...process.env, NODE_OPTIONS: '', NEST: isNest12 ? '12' : '11' }, stdio: ['pipe', 'pipe', 'inherit'] },
+      {
+        env: { ...process.env, NODE_OPTIONS: '', NEST: isNest12 ? '12' : '11', AWS_LAMBDA_FUNCTION_NAME: 'sign-ups' },
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
     );
     this.#exit = once(this.#process, 'close');
     createInterface(this.#process.stdout!).on('line', (line) => {
       if (line === 'thawed') this.#thawed += 1;
       // Nest logs to the standard output, too.
+      if (line.includes('WARN')) this.warnings.push(line);
       if (/^(ready|answered|frozen|Welcomed|queued)/.test(line)) this.lines.add(line);
     });
   }
@@ -81,6 +87,21 @@ describe('a process that is frozen when its function has returned', () => {
     await lines.atLeast(7);
     await platform!.kill();
     expect(lines.all.slice(4)).toEqual(['Welcomed bob@example.com', expect.stringMatching(/^answered 201/), 'frozen']);
+  });
+
+  it.each(['lambda-express', 'lambda-fastify'])('%s: a cold start logs no warning', async (file) => {
+    const { warnings } = await start('lambda', `../../sample/17-serverless/${file}.ts`);
+    expect(warnings).toEqual([]);
+  });
+
+  it('lambda-streaming: a cold start logs no warning', async () => {
+    const { warnings } = await start('lambda that streams', '../../sample/17-serverless/lambda-streaming.ts');
+    expect(warnings).toEqual([]);
+  });
+
+  it('an application that does not wait for its tasks is warned at a cold start', async () => {
+    const { warnings } = await start('lambda', '../support/naive-lambda.ts');
+    expect(warnings).toEqual([expect.stringContaining('Background tasks may be delayed or lost here (AWS Lambda)')]);
   });
 
   it('lambda-streaming: the client has its answer first, and the tasks have run when the function is frozen', async () => {
