@@ -14,13 +14,14 @@ import {
   type Type,
   UseGuards,
 } from '@nestjs/common';
+import type * as core from '@nestjs/core';
 import { APP_GUARD } from '@nestjs/core';
 import { AuthGuard, PassportStrategy } from '@nestjs/passport';
 import { Test } from '@nestjs/testing';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import type { BackgroundTasks as ImportedAsType } from 'nestjs-background-tasks';
 import ts from 'typescript';
-import { createApp, platforms } from '../support/app.js';
+import { createApp, isNest12, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
 
 const guide = readFileSync('docs/troubleshooting.md', 'utf8');
@@ -91,6 +92,51 @@ describe('docs/troubleshooting.md', () => {
     const error = await compile([], QueryLog).catch((reason: unknown) => reason);
     const [firstLine] = (error as Error).message.split(' is available in');
     expect(guide).toContain(firstLine!);
+  });
+
+  // The Nest of this run is 12: the other way round, Jest would give Nest 12 parts of Nest 11.
+  if (isNest12) {
+    it('quotes the error of Nest for a package that finds another copy of Nest', async () => {
+      const { NestFactory }: typeof core = await import('../nest-11/node_modules/@nestjs/core/index.js' as string);
+      const options = { logger: false, abortOnError: false } as const;
+      const error: unknown = await NestFactory.createApplicationContext(BackgroundTasksModule, options).catch((reason: unknown) => reason);
+      const [quoted] = guide.split("## Nest can't resolve dependencies … ModulesContainer")[1]!.match(/^Nest can't.*$/m)!;
+      const pattern = quoted.split('…').map((part) => part.replace(/[()?.[\]]/g, '\\$&'));
+      expect((error as Error).message).toMatch(new RegExp(pattern.join('.*')));
+    });
+  }
+
+  it.each([
+    ['imported like the list', 'import { Address }', true],
+    ['imported as a type, which is the cure', 'import type { Address }', false],
+  ])('quotes TS1272, the error of tsc for another type of the signature: %s', (_title, importOf, isWrong) => {
+    const files: Record<string, string> = {
+      'address.ts': 'export interface Address { city: string }',
+      'users.ts': `
+        ${importOf} from './address.js';
+        declare const Post: () => MethodDecorator;
+        export class Users { @Post() signUp(address: Address) { return address; } }`,
+    };
+    const options: ts.CompilerOptions = {
+      experimentalDecorators: true,
+      emitDecoratorMetadata: true,
+      isolatedModules: true,
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.NodeNext,
+      types: [],
+    };
+    const host = ts.createCompilerHost(options);
+    const { getSourceFile, fileExists } = host;
+    host.getCurrentDirectory = () => '/';
+    host.fileExists = (name) => name.replace('/', '') in files || fileExists(name);
+    host.getSourceFile = (name, ...others) => {
+      const source = files[name.replace('/', '')];
+      return source === undefined ? getSourceFile(name, ...others) : ts.createSourceFile(name, source, others[0]);
+    };
+    const program = ts.createProgram(['/users.ts'], options, host);
+    const errors = program.getSemanticDiagnostics(program.getSourceFile('/users.ts'));
+    expect(errors.map(({ code }) => code)).toEqual(isWrong ? [1272] : []);
+    for (const { messageText } of errors) expect(guide).toContain(ts.flattenDiagnosticMessageText(messageText, '\n'));
   });
 
   it('quotes the error of Nest for app.get(BackgroundTasks)', async () => {
