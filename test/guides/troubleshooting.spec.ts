@@ -1,5 +1,8 @@
 // Guide: docs/troubleshooting.md, each message and each cure that it quotes.
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it, jest } from '@jest/globals';
 import * as common from '@nestjs/common';
 import {
@@ -137,6 +140,42 @@ describe('docs/troubleshooting.md', () => {
     const errors = program.getSemanticDiagnostics(program.getSourceFile('/users.ts'));
     expect(errors.map(({ code }) => code)).toEqual(isWrong ? [1272] : []);
     for (const { messageText } of errors) expect(guide).toContain(ts.flattenDiagnosticMessageText(messageText, '\n'));
+  });
+
+  // The rule of oxlint is a port of the one of typescript-eslint, with its message.
+  it('quotes the error of the rule unbound-method, and both cures silence it', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'unbound-method-'));
+    const disabling = guide.match(/^\/\/ eslint-disable-next-line .*$/m)![0];
+    const files: Record<string, string> = {
+      '.oxlintrc.json':
+        '{ "plugins": ["typescript"], "categories": { "correctness": "off" }, "rules": { "typescript/unbound-method": "error" } }',
+      'tsconfig.json': '{ "compilerOptions": { "strict": true, "target": "es2022", "module": "nodenext" } }',
+      'users.ts': `
+        declare class Mail { send(to: string): void }
+        declare function addTask(func: (to: string) => unknown, to: string): void;
+        export class Users {
+          constructor(private readonly mail: Mail) {}
+          bare(to: string) { addTask(this.mail.send, to) }
+          closure(to: string) { addTask((to) => this.mail.send(to), to) }
+          disabled(to: string) {
+            ${disabling}
+            addTask(this.mail.send, to);
+          }
+        }`,
+    };
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
+    const { stdout } = spawnSync(
+      'npx',
+      ['oxlint', '--type-aware', '--format', 'json', '-c', join(directory, '.oxlintrc.json'), directory],
+      {
+        encoding: 'utf8',
+      },
+    );
+    rmSync(directory, { recursive: true });
+    const { diagnostics } = JSON.parse(stdout) as { diagnostics: { message: string; labels: { span: { line: number } }[] }[] };
+    expect(diagnostics).toHaveLength(1);
+    expect(guide).toContain(diagnostics[0]!.message);
+    expect(diagnostics[0]!.labels[0]!.span.line).toBe(6);
   });
 
   it('quotes the error of Nest for app.get(BackgroundTasks)', async () => {
