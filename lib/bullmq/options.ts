@@ -196,7 +196,7 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
   stringNumbers: 'BullMQ would mistake the reply of an empty queue for a task. Leave it out: the engine reads no big numbers',
 };
 
-/** The same for pg. */
+/** Options of pg that BullMQ does not work with, each with the reason. */
 const UNSUPPORTED_ON_POSTGRES: Readonly<Record<string, string>> = {
   types:
     'BullMQ would misread the arguments of tasks, and acknowledged tasks would fail. Leave it out: only the engine uses these connections',

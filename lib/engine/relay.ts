@@ -17,8 +17,6 @@ const MAX_ENTRIES = 200;
 const MAX_REFUSALS = 5;
 /** The number of times that the engine may refuse an entry, while it accepts others, before the entry is set aside. */
 const STRIKES = 3;
-/** Time for the database to answer. Drivers themselves do not detect a dead connection. */
-const ANSWER_MS = 10_000;
 /** The pause between two deletions of old marks of done tasks. */
 const FORGET_MS = 3_600_000;
 
@@ -90,14 +88,14 @@ export class Relay {
 
   /** The state of a task that is in the outbox. */
   async find(id: string): Promise<TaskState | undefined> {
-    const entry = await inTime(this.#outbox.find(id));
+    const entry = await this.#outbox.find(id);
     return entry && { id, name: entry.name, state: 'waiting', attempt: 0 };
   }
 
   /** The reason why the outbox cannot be used, if any. Never rejects. */
   async problem(): Promise<string | undefined> {
     try {
-      await inTime(this.#outbox.ping());
+      await this.#outbox.ping();
       return undefined;
     } catch (error) {
       return messageOf(error);
@@ -145,7 +143,7 @@ export class Relay {
   /** Sends all entries without a lease. Returns false if the engine accepts none. */
   async #sweep(): Promise<boolean> {
     for (;;) {
-      const entries = this.#closing.signal.aborted ? [] : await inTime(this.#outbox.lease(MAX_ENTRIES));
+      const entries = this.#closing.signal.aborted ? [] : await this.#outbox.lease(MAX_ENTRIES);
       if (entries.length > 0 && !(await this.#send(entries)) && !(await this.#sendOneByOne(entries))) return false;
       this.#isAway = false;
       if (entries.length < MAX_ENTRIES) return true;
@@ -185,7 +183,7 @@ export class Relay {
     if (this.#sender.taken === taken) return;
     if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, taken: this.#sender.taken });
     this.#strikes.delete(entry.id);
-    await inTime(this.#outbox.setAside([entry.id], messageOf(error)));
+    await this.#outbox.setAside([entry.id], messageOf(error));
     this.#log.setAside(entry.name, entry.id, error);
   }
 
@@ -193,7 +191,7 @@ export class Relay {
     const now = performance.now();
     if (now - this.#forgottenAt < FORGET_MS) return;
     this.#forgottenAt = now;
-    await inTime(this.#outbox.forgetDone());
+    await this.#outbox.forgetDone();
   }
 
   #took(): void {
@@ -212,19 +210,6 @@ export class Relay {
     if (this.#warned.has('outbox')) return;
     this.#warned.add('outbox');
     this.#log.warn(`The outbox cannot be used, and is retried: ${messageOf(error)}`);
-  }
-}
-
-async function inTime<Result>(answer: Promise<Result>): Promise<Result> {
-  const timeout = new AbortController();
-  const silence = wait(ANSWER_MS, undefined, { ref: false, signal: timeout.signal }).then(() => {
-    throw new Error(`the database did not answer within ${ANSWER_MS} ms`);
-  });
-  silence.catch(() => undefined);
-  try {
-    return await Promise.race([answer, silence]);
-  } finally {
-    timeout.abort();
   }
 }
 
@@ -256,7 +241,7 @@ class Removals {
       const ids = this.#ids;
       this.#ids = [];
       try {
-        await inTime(this.#outbox.remove(ids));
+        await this.#outbox.remove(ids);
       } catch (error) {
         this.#ids = ids.concat(this.#ids);
         return this.#onError(error);

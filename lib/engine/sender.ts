@@ -121,6 +121,8 @@ export class Sender {
     const aborted = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(new Error(`the engine did not answer within the flushTimeout of ${flushTimeout} ms`)));
     });
+    // An engine that throws at once leaves nobody to handle it.
+    aborted.catch(() => undefined);
     try {
       await Promise.race([engine?.enqueue(entries, signal), aborted]);
       this.#taken += entries.length;

@@ -2,6 +2,7 @@ import { ModulesContainer } from '@nestjs/core';
 import type { OutboxClient } from '../engine/outbox.js';
 import { Transaction, type TransactionSource, runTransaction } from '../engine/transactions.js';
 import { type TransactionHost, transactionHostClass } from '../nest-internals/modules.js';
+import { BackgroundTasksError } from '../task/errors.js';
 import { invalid } from '../task/validation.js';
 
 /** An adapter of `@nestjs-cls/transactional`. Its own types are not imported, as the package may not be installed. */
@@ -16,7 +17,7 @@ type Work = () => Promise<unknown>;
 
 /** The part of an adapter that the plugin uses. It calls these methods on an object that also has the name of the connection. */
 interface Adapter<Tx> {
-  optionsFactory(connection: unknown, extraProviders: unknown[]): AdapterOptions<Tx>;
+  optionsFactory(connection: unknown, extraProviders?: unknown[]): AdapterOptions<Tx>;
   extraProviderTokens?: unknown[];
 }
 
@@ -60,13 +61,22 @@ export function transactionalTasks<Given extends TransactionalAdapter>(
   }
   // Patched in place, as its class may have private fields.
   const optionsFactory = given.optionsFactory.bind(given);
-  given.optionsFactory = (connection, extraProviders) => {
-    const modules = extraProviders.pop() as ModulesContainer;
+  given.optionsFactory = (connection, extraProviders = []) => {
+    const modules = extraProviders.pop();
+    if (!(modules instanceof ModulesContainer)) throw tooOld();
     Transaction.expectedIn(modules);
     return withTasks(optionsFactory(connection, extraProviders), from, modules);
   };
   given.extraProviderTokens = [...(given.extraProviderTokens ?? []), ModulesContainer];
   return adapter;
+}
+
+/** @see https://github.com/Papooch/nestjs-cls: from 3.2 on, the plugin passes an adapter the providers that it asks for. */
+function tooOld(): BackgroundTasksError {
+  return new BackgroundTasksError(
+    'BACKGROUND_TASK_MISSING_PACKAGE',
+    'transactionalTasks() needs @nestjs-cls/transactional 3.2 or later: npm install @nestjs-cls/transactional@latest',
+  );
 }
 
 function isAdapter<Tx>(value: unknown): value is Adapter<Tx> {

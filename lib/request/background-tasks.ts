@@ -103,7 +103,7 @@ class Tasks {
     return this.tasks;
   }
 
-  /** What `console.log` prints. */
+  /** The text that `console.log` prints. */
   [inspect.custom](_depth: number, options: InspectOptions): string {
     return `BackgroundTasks ${inspect(this.tasks, options)}`;
   }

@@ -311,7 +311,7 @@ export class Task implements BackgroundTask {
     return { name: this.name };
   }
 
-  /** What `console.log` prints. */
+  /** The text that `console.log` prints. */
   [inspect.custom](): string {
     return `BackgroundTask { name: '${this.name}' }`;
   }

@@ -14,7 +14,7 @@ import {
   type EngineJob,
   currentTask,
 } from 'nestjs-background-tasks';
-import { type BackgroundTasksOutbox, type SqlOutboxOptions, fromPg, sqlOutbox } from 'nestjs-background-tasks/outbox';
+import { type BackgroundTasksOutbox, type SqlOutboxOptions, fromPg, sqlOutbox, transactionalTasks } from 'nestjs-background-tasks/outbox';
 import { inProcessEngine } from 'nestjs-background-tasks/testing';
 import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
@@ -279,6 +279,20 @@ describe('an outbox', () => {
     expect((await ids('background_tasks_outbox')).length).toBe(1);
   }, 30_000);
 
+  it('an engine that throws where it should reject leaves no rejection that nobody handles', async () => {
+    await saved(1_000);
+    const engine = new GatedEngine();
+    const calls = new Recorder<number>();
+    engine.enqueue = () => {
+      calls.add(calls.all.length);
+      throw new Error('not even a promise');
+    };
+    // Jest fails a test for every unhandledRejection.
+    await createApp('Express', moduleWith({ engine, flushTimeout: 1, outbox: outbox({ lease: 1_000 }) }));
+    // The fourth call is that of the next sweep, when the flushTimeout of the first ones is over.
+    await calls.atLeast(4);
+  });
+
   it('of several attempts, the one that is committed has its task handed over', async () => {
     const engine = new GatedEngine();
     const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
@@ -433,6 +447,11 @@ describe('an outbox', () => {
       await expect(async () => createApp('Express', moduleWith({ outbox: outbox() }))).rejects.toThrow(
         '`outbox` of BackgroundTasksModule needs an engine',
       );
+    });
+
+    it('an adapter whose plugin is older than 3.2 is refused, with the version to install', () => {
+      const adapter = transactionalTasks({ optionsFactory: () => ({ getFallbackInstance: () => undefined }) });
+      expect(() => adapter.optionsFactory()).toThrow('needs @nestjs-cls/transactional 3.2 or later');
     });
 
     it('`once` without an outbox is refused', async () => {
