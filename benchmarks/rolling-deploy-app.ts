@@ -13,7 +13,7 @@ const backend = ownBackends.find(({ name }) => name === database)!;
 /** Each of this many tasks is a long one. */
 const LONG_ONE_IN = 40;
 const [SHORT_MS, LONG_MS] = [10, 3_000];
-/** Less than a long task takes, so that a process which is terminated has some to give back. */
+/** Less than a long task takes, so that a process which is terminated has some to requeue. */
 const SHUTDOWN_MS = 1_000;
 
 /** The parent has given this process a file for it: what is written there survives SIGKILL. */

@@ -189,7 +189,7 @@ function figuresOf(load: Load, notes: Notes): Record<string, number> {
     'tasks acknowledged': load.acknowledged.length,
     'requests without an acknowledgement': load.refused,
     'runs that SIGKILL cut short': runs.flat().filter((run) => run.ran === undefined && notes.wasKilled(run)).length,
-    'runs that were given back at SIGTERM': runs.flat().filter((run) => run.ran === undefined && !notes.wasKilled(run)).length,
+    'runs that were requeued at SIGTERM': runs.flat().filter((run) => run.ran === undefined && !notes.wasKilled(run)).length,
     'done again, as SIGKILL came before the end was written down': excused.length,
     [LOST]: load.acknowledged.filter((id) => !notes.isDone(id)).length,
     [TWICE]: doneTwice.length - excused.length,

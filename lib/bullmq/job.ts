@@ -5,7 +5,7 @@ import type { ResolvedBullmqOptions } from './options.js';
 
 /** The data of a job in the queue. The arguments stay a string, as the JSON of Postgres cannot represent every string and every number. */
 export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
-  /** The time at which a worker without the method first gave the job back, in ms since the epoch. */
+  /** The time at which a worker without the method first requeued the job, in ms since the epoch. */
   unknownSince?: number | undefined;
   /** True if the job has been started without any other task beside it. */
   startedAlone?: boolean | undefined;

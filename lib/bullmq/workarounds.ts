@@ -144,7 +144,7 @@ export const RETRY_DELAY_MS = 1_000;
 /** The longest time that a worker waits for a notification. Then it checks for tasks that its connection has not reported. */
 const MAX_WAIT_SECONDS = 5;
 
-/** After a worker gave back a task whose method it lacks, it yields to others: for how long, and for how much at most each time. */
+/** After a worker requeued a task whose method it lacks, it yields to others: for how long, and for how much at most each time. */
 const [YIELD_MS, MAX_DELAY_MS] = [60_000, 50];
 
 /** The number of attempts to store the end of a task. A deadlock, or the restart of a server, is over by then. */
@@ -173,7 +173,7 @@ export class QueueWorker extends Worker<JobData> {
   }
 
   /**
-   * Leaves the next tasks to other workers for a while: a task that was given back is due for all of them at once, and the quickest worker would
+   * Leaves the next tasks to other workers for a while: a requeued task is due for all of them at once, and the quickest worker would
    * otherwise get it again and again.
    */
   yieldToOthers(): void {
@@ -192,13 +192,13 @@ export class QueueWorker extends Worker<JobData> {
   }
 
   /**
-   * If BullMQ cannot store the end of a task, or that it was given back, it treats that error as a failure of the task. Such a task keeps its lock
+   * If BullMQ cannot store the end of a task, or requeue it, it treats that error as a failure of the task. Such a task keeps its lock
    * instead, and is run again when the lock expires.
    */
   protected override async handleFailed(...failure: Parameters<Worker<JobData>['handleFailed']>) {
     const [error] = failure;
     if (this.failures.has(error) || error instanceof UnrecoverableError) return this.#store(() => super.handleFailed(...failure));
-    // A `DelayedError` means that the job was given back.
+    // A `DelayedError` means that the job was requeued.
     if (!(error instanceof DelayedError)) this.emit('error', error);
     // BullMQ's own method returns undefined if it has no next task, despite its type.
     return undefined as never;

@@ -22,7 +22,7 @@ export class BullmqWorker implements EngineWorker {
   readonly #host: EngineHost;
   readonly #log: ConnectionLog;
   readonly #closing = new AbortController();
-  /** Fires when running tasks have to be given back. */
+  /** Fires when running tasks have to be requeued. */
   readonly #deadline = new AbortController();
   readonly #started: Promise<void>;
   /** The current runs, by the ids of their jobs. */
@@ -51,9 +51,9 @@ export class BullmqWorker implements EngineWorker {
   async close(deadline: AbortSignal): Promise<void> {
     this.#closing.abort();
     await this.#started;
-    const giveBack = (): void => this.#deadline.abort(deadline.reason);
-    if (deadline.aborted) giveBack();
-    deadline.addEventListener('abort', giveBack);
+    const requeueRunning = (): void => this.#deadline.abort(deadline.reason);
+    if (deadline.aborted) requeueRunning();
+    deadline.addEventListener('abort', requeueRunning);
     const silence = Promise.allSettled(this.#running.values()).then(() => setTimeout(ANSWER_MS, undefined, { ref: false }));
     await Promise.race([this.#worker?.close(), silence]);
   }
@@ -154,7 +154,7 @@ export class BullmqWorker implements EngineWorker {
     let run = this.#running.get(id);
     if (!run) {
       // The job was being fetched when the worker began to close.
-      if (this.#closing.signal.aborted) return giveBack(job, token);
+      if (this.#closing.signal.aborted) return requeue(job, token);
       if (!this.#host.knows(engineJobOf(job)) && (await waitForMethod(job, token))) {
         this.#worker?.yieldToOthers();
         throw new DelayedError();
@@ -165,7 +165,7 @@ export class BullmqWorker implements EngineWorker {
     try {
       await run;
     } catch (thrown) {
-      if (deadline.aborted || thrown === CLOSED) return giveBack(job, token);
+      if (deadline.aborted || thrown === CLOSED) return requeue(job, token);
       if (thrown instanceof DeadlyTaskError) throw thrown;
       // The task has not run, so this is not its failure. It keeps its lock.
       if (thrown instanceof NotStoredError) throw thrown;
@@ -211,7 +211,7 @@ const [MIN_PAUSE_MS, MAX_PAUSE_MS] = [1_000, 30_000];
 /** The time that a task waits for a worker with its method: one starts within a day, or never. */
 const MAX_UNKNOWN_MS = 24 * 3_600_000;
 
-/** Gives back a job whose method this process lacks, without using an attempt. Returns false once it has waited for too long. */
+/** Requeues a job whose method this process lacks, without using an attempt. Returns false once it has waited for too long. */
 async function waitForMethod(job: Job<JobData>, token: string | undefined): Promise<boolean> {
   const now = Date.now();
   const { unknownSince = now, ...data } = job.data;
@@ -228,8 +228,8 @@ async function waitForMethod(job: Job<JobData>, token: string | undefined): Prom
   return true;
 }
 
-/** Gives the job back, to run again at once, without using an attempt. */
-async function giveBack(job: Job<JobData>, token: string | undefined): Promise<never> {
+/** Requeues the job, to run again at once, without using an attempt. */
+async function requeue(job: Job<JobData>, token: string | undefined): Promise<never> {
   await job.moveToDelayed(Date.now(), token);
   throw new DelayedError();
 }

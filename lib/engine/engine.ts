@@ -85,15 +85,15 @@ export interface EngineHost {
   /** The `@BackgroundTask()` methods of the application, each with its queue, if it names one. */
   readonly tasks: readonly { readonly name: string; readonly queue: string | undefined }[];
   /**
-   * False for a task whose method this process lacks, for example during a deployment. It has not been tried: give it back, for another worker,
-   * without using an attempt. `run()` would fail it with an error that says what is missing. Warns once per name.
+   * False for a task whose method this process lacks, for example during a deployment. It has not been tried: requeue it for another worker, without
+   * using an attempt. `run()` would fail it with an error that says what is missing. Warns once per name.
    */
   knows(job: EngineJob): boolean;
   /**
    * Runs a task on its provider. Reports a failure, and rejects with it.
    *
    * When the signal fires, it rejects with a `BackgroundTasksShutdownError`; without a run if the signal has already fired. The task has not failed
-   * then: give it back.
+   * then: requeue it.
    */
   run(job: EngineJob, signal: AbortSignal): Promise<void>;
   /** Reports a task that the engine itself has failed. */
@@ -102,7 +102,7 @@ export interface EngineHost {
 
 /** The worker that runs an engine's tasks in this process. */
 export interface EngineWorker {
-  /** Takes no more tasks, and resolves once none is running. When the signal fires, gives back the running ones. */
+  /** Takes no more tasks, and resolves once none is running. When the signal fires, requeues the running ones. */
   close(deadline: AbortSignal): Promise<void>;
 }
 

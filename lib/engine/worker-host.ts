@@ -78,7 +78,7 @@ export class WorkerHost implements EngineHost {
     this.#worker = await this.#options.engine?.work(this);
   }
 
-  /** Takes no more tasks. Gives back those that are still running at the deadline. Never rejects. */
+  /** Takes no more tasks. Requeues those that are still running at the deadline. Never rejects. */
   drain(deadline: AbortSignal): Promise<void> {
     return (this.#drained ??= this.#contained(() => this.#worker?.close(deadline)));
   }
@@ -114,7 +114,7 @@ export class WorkerHost implements EngineHost {
       if (outbox && this.#providers.find(job.name)?.options.once) await this.#runOnce(outbox, job, run);
       else await run();
     } catch (error) {
-      if (signal.aborted) this.#log.warn(givenBack(task, String(signal.reason)));
+      if (signal.aborted) this.#log.warn(requeued(task, String(signal.reason)));
       else await this.#reportFailure(task, error);
       throw error;
     } finally {
@@ -229,8 +229,8 @@ function unreadable({ name }: EngineJob): BackgroundTasksError {
   );
 }
 
-function givenBack({ name, jobId }: Task, reason: string): string {
-  return `${taskCalled(name)} (job ${jobId}) was given back to the engine, which will run it again: ${reason}`;
+function requeued({ name, jobId }: Task, reason: string): string {
+  return `${taskCalled(name)} (job ${jobId}) was requeued, and will run again: ${reason}`;
 }
 
 function unknown(job: EngineJob): BackgroundTasksError {
@@ -244,7 +244,7 @@ function unknown(job: EngineJob): BackgroundTasksError {
 function lacksMethod(job: EngineJob): string {
   return (
     `${taskCalled(job.name)} came from the engine, but this process (${process.pid} on ${hostname()}) has no @BackgroundTask(${quoted(job.name)}) ` +
-    `method. Its tasks are given back, for up to a day, to workers that have it. If there are none, ${missing(job)}. ` +
+    `method. Its tasks are requeued for up to a day, for workers that have it. If there are none, ${missing(job)}. ` +
     'Services that share a server need different `queue` names'
   );
 }

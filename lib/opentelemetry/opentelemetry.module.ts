@@ -89,7 +89,7 @@ function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () => void {
       });
     const failed = (error: unknown): void =>
       contained(() => {
-        if (isGivenBack(task, error)) span.setAttribute('background_task.given_back', true);
+        if (isRequeued(task, error)) span.setAttribute('background_task.requeued', true);
         else measure({ ...name, 'error.type': recordError(span, error) });
         span.end();
       });
@@ -130,8 +130,8 @@ function observeTasks(runners: ReadonlySet<BackgroundTasksRunner>): () => void {
   };
 }
 
-/** True for a task that its worker gave back. It has not failed: another worker will run it. */
-function isGivenBack(task: BackgroundTask, error: unknown): boolean {
+/** True for a task that its worker requeued. It has not failed: another worker will run it. */
+function isRequeued(task: BackgroundTask, error: unknown): boolean {
   return jobOf(task) !== undefined && error instanceof BackgroundTasksShutdownError;
 }
 

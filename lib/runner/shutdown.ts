@@ -22,7 +22,7 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   readonly #runner: Runner;
   readonly #workerHost: WorkerHost;
   readonly #relay: Relay | undefined;
-  readonly #giveBack = new AbortController();
+  readonly #requeue = new AbortController();
   #deadline: number | undefined;
   #grace: Promise<unknown> | undefined;
   #hasWarnedOfClosers = false;
@@ -51,12 +51,12 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   async #drain(): Promise<void> {
     const { shutdownTimeout } = this.#runner.options;
     this.#deadline ??= this.#begin(shutdownTimeout);
-    const worker = all(this.#workerHost.drain(this.#giveBack.signal), this.#relay?.stopSweeping() ?? Promise.resolve());
+    const worker = all(this.#workerHost.drain(this.#requeue.signal), this.#relay?.stopSweeping() ?? Promise.resolve());
     const left = Math.max(0, this.#deadline - performance.now());
     if (await atMost(left, this.#canClose(worker))) return;
     const reason = `the application shuts down, and its shutdownTimeout of ${shutdownTimeout} ms is over`;
     const closed = abortAll(this.#runner, reason);
-    this.#giveBack.abort(reason);
+    this.#requeue.abort(reason);
     await (this.#grace ??= atMost(GRACE_MS, all(closed, worker, this.#runner.counters.onAbandonedEnded())));
   }
 

@@ -128,11 +128,11 @@ class MemoryEngine implements InProcessEngine {
     this.#closing.add(host);
     // Another application of this engine continues with its tasks.
     if (this.#closing.size < this.#hosts.size) return;
-    const giveBack = (): void => this.#deadline.abort(deadline.reason);
-    if (deadline.aborted) giveBack();
-    deadline.addEventListener('abort', giveBack);
+    const requeueRunning = (): void => this.#deadline.abort(deadline.reason);
+    if (deadline.aborted) requeueRunning();
+    deadline.addEventListener('abort', requeueRunning);
     await Promise.all(this.#running);
-    deadline.removeEventListener('abort', giveBack);
+    deadline.removeEventListener('abort', requeueRunning);
   }
 
   #add(entry: EngineEntry): void {
@@ -227,7 +227,7 @@ class MemoryEngine implements InProcessEngine {
       job.failure = undefined;
     } catch (error) {
       job.state = 'waiting';
-      // A task that was given back has used no attempt.
+      // A task that was requeued has used no attempt.
       if (signal.aborted) return void this.#ready.unshift(job);
       job.failure = messageOf(error);
       if (attempt < attempts && typeOf(error) !== 'UnrecoverableError') {

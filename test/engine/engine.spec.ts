@@ -371,7 +371,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       held.open();
       await closed;
       expect(ran.all).toEqual(['started', 'plain task', 'ended']);
-      // What was being fetched by then is given back, and due at once.
+      // What was being fetched by then is requeued, and due at once.
       const { waiting, delayed, active, completed } = await queue.getJobCounts();
       expect([waiting! + delayed!, active, completed]).toEqual([2, 0, 1]);
     });
@@ -385,7 +385,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       const why = 'the application shuts down, and its shutdownTimeout of 10 ms is over';
       expect(ran.all).toEqual(['started', `stopped: Background task "held" was aborted: ${why}`]);
       const [{ id }] = (await queue.getJobs()) as [Job];
-      expect(logs.of('warn')).toEqual([`Background task "held" (job ${id}) was given back to the engine, which will run it again: ${why}`]);
+      expect(logs.of('warn')).toEqual([`Background task "held" (job ${id}) was requeued, and will run again: ${why}`]);
       expect(reported.all).toEqual([]);
 
       held.open();

@@ -156,7 +156,7 @@ describe('inProcessEngine()', () => {
     expect(ran.slice(3)).toEqual(['mail to f']);
   });
 
-  it('tells the state of a task, and gives back what runs when a shutdown is out of time', async () => {
+  it('tells the state of a task, and requeues what runs when a shutdown is out of time', async () => {
     await start({}, 10);
     let id = '';
     await add((tasks, mail) => (id = tasks.addTask(mail.held).id));

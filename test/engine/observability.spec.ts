@@ -171,7 +171,7 @@ describe.each(platforms)('tasks that the engine does not take, on %s,', (platfor
   });
 });
 
-describe.each(platforms)('tasks that a worker gives back, on %s,', (platform) => {
+describe.each(platforms)('tasks that a worker requeues, on %s,', (platform) => {
   it('have spans that say so, and count neither as completed nor as failed', async () => {
     let host!: EngineHost;
     const engine: BackgroundTasksEngine = {
@@ -186,7 +186,7 @@ describe.each(platforms)('tasks that a worker gives back, on %s,', (platform) =>
     closing.abort('the worker closes');
     await expect(run).rejects.toMatchObject({ code: 'BACKGROUND_TASK_SHUTDOWN' });
     const [{ attributes, status, events }] = telemetry.spans as [ReadableSpan];
-    expect(attributes).toEqual({ 'background_task.name': 'endless', 'background_task.attempt': 1, 'background_task.given_back': true });
+    expect(attributes).toEqual({ 'background_task.name': 'endless', 'background_task.attempt': 1, 'background_task.requeued': true });
     expect({ status, events }).toEqual({ status: { code: SpanStatusCode.UNSET }, events: [] });
     const measured = await telemetry.collect();
     expect(measured).not.toHaveProperty(['background_tasks.ended']);

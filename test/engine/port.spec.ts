@@ -640,16 +640,14 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     });
   });
 
-  it('is given back when the signal fires: it has not failed', async () => {
+  it('is requeued when the signal fires: it has not failed', async () => {
     const { logs } = await start();
     const closing = new AbortController();
     const run = engine.host.run(jobOf({ name: 'held' }), closing.signal);
     closing.abort('the worker closes');
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was aborted: the worker closes'));
     expect({ log, reported }).toEqual({ log: ['started'], reported: [] });
-    expect(logs.of('warn')).toEqual([
-      'Background task "held" (job a job) was given back to the engine, which will run it again: the worker closes',
-    ]);
+    expect(logs.of('warn')).toEqual(['Background task "held" (job a job) was requeued, and will run again: the worker closes']);
   });
 
   it('does not start when the signal has fired', async () => {
@@ -657,8 +655,6 @@ describe.each(platforms)('a task that an engine has a worker run, on %s,', (plat
     const run = engine.host.run(jobOf({ name: 'held' }), AbortSignal.abort('the worker closes'));
     await expect(run).rejects.toEqual(new BackgroundTasksShutdownError('held', 'was aborted: the worker closes'));
     expect({ log, reported }).toEqual({ log: [], reported: [] });
-    expect(logs.of('warn')).toEqual([
-      'Background task "held" (job a job) was given back to the engine, which will run it again: the worker closes',
-    ]);
+    expect(logs.of('warn')).toEqual(['Background task "held" (job a job) was requeued, and will run again: the worker closes']);
   });
 });

@@ -98,7 +98,7 @@ describe.each(backends)('workers on $name that lack a method', (backend) => {
     ['the old version of an application', [], [Receipts]],
     ['a version with a renamed method', [RenamedReceipts], [Receipts]],
   ])(
-    '%s gives them back, and they run in the other with their first attempt',
+    '%s requeues them, and they run in the other with their first attempt',
     async (_what, without, having) => {
       const [lacking, knowing] = [await start(without), await start(having)];
       await add(knowing, Receipts.prototype.send, 10);
@@ -136,7 +136,7 @@ describe.each(backends)('workers on $name that lack a method', (backend) => {
       expect.stringMatching(
         new RegExp(
           `^Background task "receipt" came from the engine, but this process \\(${process.pid} on .+\\) has no @BackgroundTask\\("receipt"\\) method\\. ` +
-            'Its tasks are given back, for up to a day, to workers that have it\\. If there are none, add Receipts to the `providers`',
+            'Its tasks are requeued for up to a day, for workers that have it\\. If there are none, add Receipts to the `providers`',
         ),
       ),
     ]);

@@ -169,7 +169,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
   });
 
-  it('does not fail a task that it cannot give back: the task runs again when its lock has expired', async () => {
+  it('does not fail a task that it cannot requeue: the task runs again when its lock has expired', async () => {
     onAbort = () => proxy.cut();
     const { app, logs } = await start({}, { shutdownTimeout: 10 });
     const id = await add('held');
@@ -178,7 +178,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     proxy.restore();
     await expect(stateOf(id)).resolves.toEqual({ state: 'active', attemptsMade: 0 });
     expect(logs.of('warn')[0]).toBe(
-      `Background task "held" (job ${id}) was given back to the engine, which will run it again: the application shuts down, and its shutdownTimeout of 10 ms is over`,
+      `Background task "held" (job ${id}) was requeued, and will run again: the application shuts down, and its shutdownTimeout of 10 ms is over`,
     );
     expect(reported.all).toEqual([]);
 
