@@ -6,7 +6,7 @@ import { NestFactory } from '@nestjs/core';
 import { BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { AppModule } from './app.module.js';
 
-// Starts the sample on a free port, sends it requests, and shows when each was answered and when its tasks were done.
+// Starts the sample on a free port, sends it requests, and shows when each was answered and when its tasks ended.
 
 setTimeout(() => {
   console.error('Nothing happens any more');

@@ -24,11 +24,11 @@ export class OrdersController {
   create(@Param('id') id: string, @Body() order: { email: string }, @BackgroundTasks() tasks: BackgroundTasks) {
     // A function and its arguments.
     tasks.addTask(reindex, id);
-    // A method goes into a closure, its values as arguments.
+    // Wrap a method in a closure, and pass its values as arguments.
     tasks.addTask((to) => this.mailer.send(to, 'order received'), order.email);
     // Options come first, as in Node's own `test(options, fn)`.
     tasks.addTask({ name: 'refusal', runOn: 'failure' }, (to) => this.mailer.send(to, 'order refused'), order.email);
-    // A method that is decorated with @BackgroundTask(), is passed itself.
+    // Pass a @BackgroundTask() method itself.
     tasks.addTask(this.mailer.sendInvoice, order.email);
 
     if (id === '0') throw new BadRequestException('There is no order 0');

@@ -2,7 +2,7 @@ import { Body, Controller, HttpCode, Param, Post, UseGuards } from '@nestjs/comm
 import { ApiKeyGuard } from './api-key.guard.js';
 import { SharingService } from './sharing.service.js';
 
-// Knows nothing of tasks: the guard and the service add them to the list of the request.
+// This controller knows nothing about tasks: the guard and the service add them to the list of the request.
 @Controller('documents')
 @UseGuards(ApiKeyGuard)
 export class DocumentsController {

@@ -13,7 +13,7 @@ export class SharingService {
     for (const person of people) {
       this.tasks.addTask({ name: 'invite' }, () => this.mailer.send(person, `"${document}" was shared with you`));
     }
-    // Nobody is invited to a document that is not there: the request fails, and its tasks are discarded.
+    // If the document does not exist, nobody is invited: the request fails, and its tasks are discarded.
     if (document === 'missing') throw new NotFoundException();
   }
 }

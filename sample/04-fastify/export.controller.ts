@@ -7,7 +7,7 @@ import { BackgroundTasks } from 'nestjs-background-tasks';
 
 @Controller('exports')
 export class ExportController {
-  /** Sends a file that was made for this request, and removes it when the last byte is out, or the client has left. */
+  /** Sends a file that was created for this request, and deletes it when the last byte is out or the client has left. */
   @Get(':rows.csv')
   @Header('Content-Type', 'text/csv')
   async download(@Param('rows', ParseIntPipe) rows: number, @BackgroundTasks() tasks: BackgroundTasks): Promise<StreamableFile> {

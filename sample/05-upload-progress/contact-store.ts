@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 
-/** Stands in for a table that takes its time. */
+/** Stands in for a slow table. */
 @Injectable()
 export class ContactStore {
   async save(contact: string): Promise<void> {

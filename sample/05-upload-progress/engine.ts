@@ -8,12 +8,12 @@ import { ImportsController } from './imports.controller.js';
 
 const { REDIS_URL, DATABASE_URL = 'postgres://localhost/postgres' } = process.env;
 
-/** Redis, if there is one, and Postgres otherwise. */
+/** Redis if REDIS_URL is set, and Postgres otherwise. */
 const server = REDIS_URL
   ? { connection: REDIS_URL }
   : { connection: { connectionString: DATABASE_URL, migrate: true }, backend: createPostgresBackend };
 
-/** Answers, and runs no tasks. */
+/** Answers requests, and runs no tasks. */
 @Module({
   imports: [BackgroundTasksModule.forRoot({ engine: bullmqEngine({ ...server, queue: 'imports', worker: false }) })],
   controllers: [ImportsController],
@@ -21,7 +21,7 @@ const server = REDIS_URL
 })
 export class ApiModule {}
 
-/** Runs the tasks in a process of its own. */
+/** Runs the tasks, in its own process. */
 @Module({
   imports: [BackgroundTasksModule.forRoot({ engine: bullmqEngine({ ...server, queue: 'imports' }) })],
   providers: [ContactStore, Imports],

@@ -17,7 +17,7 @@ import { type Observable, concatMap, distinctUntilChanged, filter, map, takeWhil
 import { Imports } from './imports.js';
 import { page } from './page.js';
 
-/** Time between two looks at the state of an import, in ms. */
+/** Time between two checks of the state of an import, in ms. */
 const LOOK_MS = 50;
 
 @Controller()
@@ -65,7 +65,7 @@ export class ImportsController {
     );
   }
 
-  /** An import that a worker has is no longer this process's to cancel. */
+  /** This process cannot cancel an import that a worker has. */
   @Delete('imports/:id')
   @HttpCode(204)
   cancel(@Param('id') id: string): void {

@@ -52,7 +52,7 @@ export const page = /* html */ `<!doctype html>
           bar.max = total;
           bar.value = done;
           status.textContent = done + ' of ' + total + ' contacts, ' + state + (failure ? ': ' + failure : '');
-          // The browser would connect again.
+          // Otherwise the browser would reconnect.
           if (state === 'running' || state === 'waiting') return;
           events.close();
           cancel.hidden = true;

@@ -4,7 +4,7 @@ import { PrimesController } from './primes.controller.js';
 import { Threads } from './threads.js';
 
 @Module({
-  // A computation can be made again: at the end, it is not waited for long.
+  // A computation can be repeated, so a shutdown does not wait for it for long.
   imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 1_000 })],
   controllers: [PrimesController],
   providers: [Threads],

@@ -1,5 +1,5 @@
 /**
- * Runs in a thread of its own.
+ * Runs in its own thread.
  *
  * @param {number} below
  */

@@ -4,7 +4,7 @@ import { Threads } from './threads.js';
 
 @Controller('primes')
 export class PrimesController {
-  /** Grows with each number that is asked for: an application keeps results in its database. */
+  /** Grows with each requested number: an application keeps results in its database. */
   readonly #counts = new Map<number, number>();
 
   constructor(private readonly threads: Threads) {}

@@ -6,7 +6,7 @@ import { OrdersController } from './orders.controller.js';
 import { Payments } from './payments.js';
 
 @Module({
-  // Less than the time that is left between SIGTERM and SIGKILL: Kubernetes leaves 30 seconds, and the server takes some to close.
+  // Less than the time between SIGTERM and SIGKILL: Kubernetes leaves 30 seconds, and the server needs some of them to close.
   imports: [BackgroundTasksModule.forRoot({ shutdownTimeout: 25_000 }), DatabaseModule],
   controllers: [NewsController, OrdersController],
   providers: [Payments],

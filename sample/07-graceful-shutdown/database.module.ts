@@ -21,7 +21,7 @@ export class Database extends sqlite.Database {}
 export class DatabaseModule implements OnModuleDestroy {
   constructor(private readonly database: Database) {}
 
-  // Comes when the tasks are over: nothing has to be done for that.
+  // Nest calls this when the tasks have ended, without any further setup.
   onModuleDestroy(): void {
     this.database.close();
     console.log('The database is closed');

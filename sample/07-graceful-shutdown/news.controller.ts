@@ -8,7 +8,7 @@ export class NewsController {
 
   constructor(private readonly runner: BackgroundTasksRunner) {}
 
-  // An event stream ends as the shutdown begins.
+  // This event stream ends when the shutdown begins.
   @Sse('stream')
   stream(): Observable<MessageEvent> {
     return this.news.pipe(
@@ -17,7 +17,7 @@ export class NewsController {
     );
   }
 
-  // So does a long poll: its client asks the next instance.
+  // So does this long poll: its client asks the next instance.
   @Get('next')
   async next(): Promise<{ news?: string }> {
     const closing = fromEvent(this.runner.closing, 'abort').pipe(map(() => ({})));

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { BackgroundTasks } from 'nestjs-background-tasks';
 import { TenantStore } from './tenant-store.js';
 
-/** Belongs to one request, as the list of tasks does, and uses the store of the tenant. It must not be durable itself. */
+/** Belongs to one request, like the list of tasks, and uses the store of the tenant. It must not be durable itself. */
 @Injectable()
 export class InvoicesService {
   constructor(

@@ -1,7 +1,7 @@
 import { Inject, Injectable, Scope } from '@nestjs/common';
 import { REQUEST } from '@nestjs/core';
 
-/** Stands in for the connection to the database of a tenant: too dear to be made for each request. */
+/** Stands in for the database connection of a tenant, which is too expensive to open for each request. */
 @Injectable({ scope: Scope.REQUEST, durable: true })
 export class TenantStore {
   static connections = 0;

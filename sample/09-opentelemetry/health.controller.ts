@@ -4,7 +4,7 @@ import { BackgroundTasksRunner } from 'nestjs-background-tasks';
 
 @Controller('health')
 export class HealthController {
-  /** How many tasks may wait before this instance should get no more requests. */
+  /** Above this number of waiting tasks, this instance should get no more requests. */
   static maxPending = 1_000;
 
   constructor(

@@ -14,7 +14,7 @@ export class OrdersController {
   }
 }
 
-// What is traced in a task, such as calls to a database or over HTTP, is inside of its span.
+// Traced calls in a task, such as database queries or HTTP requests, are inside its span.
 async function sendReceipt(id: string): Promise<void> {
   await tracer.startActiveSpan('render receipt', async (span) => {
     span.setAttribute('order.id', id);

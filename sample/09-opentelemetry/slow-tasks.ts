@@ -4,7 +4,7 @@ import type { BackgroundTaskTraceMessage } from 'nestjs-background-tasks';
 
 const tasks = tracingChannel<unknown, BackgroundTaskTraceMessage>('nestjs-background-tasks:task');
 
-/** Warns of each task that takes long, be it that it waits or that it blocks the process. */
+/** Warns about each slow task, whether it waits or blocks the process. */
 @Injectable()
 export class SlowTasks implements OnModuleInit, OnApplicationShutdown {
   /** Milliseconds. */

@@ -6,14 +6,14 @@ import { Thumbnails } from './thumbnails.js';
 export class ThumbnailsController {
   constructor(private readonly thumbnails: Thumbnails) {}
 
-  /** Beyond `maxPending`, the client is told to come back: the error of `addTask` answers 503, with Retry-After. */
+  /** Beyond `maxPending`, the client has to try again: the error of `addTask()` answers 503, with Retry-After. */
   @Post('uploads/:image')
   @HttpCode(202)
   upload(@Param('image') image: string, @BackgroundTasks() tasks: BackgroundTasks): void {
     tasks.addTask({ name: 'thumbnail' }, (name: string) => this.thumbnails.make(name), image);
   }
 
-  /** Beyond `maxPending`, this one does without. */
+  /** Beyond `maxPending`, this route continues without the task. */
   @Post('views/:image')
   view(@Param('image') image: string, @BackgroundTasks() tasks: BackgroundTasks) {
     try {

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 
-/** Stands in for work that takes its time. */
+/** Stands in for slow work. */
 @Injectable()
 export class Thumbnails {
   readonly made: string[] = [];

@@ -6,7 +6,7 @@ const app = await NestFactory.create(AppModule);
 app.enableShutdownHooks();
 app.connectMicroservice<MicroserviceOptions>(
   { transport: Transport.TCP, options: { host: '127.0.0.1', port: 3001 } },
-  // Without it, Nest keeps the interceptor of BackgroundTasksModule from the messages.
+  // Without this, Nest does not call the interceptor of BackgroundTasksModule for messages.
   { inheritAppConfig: true },
 );
 await app.startAllMicroservices();

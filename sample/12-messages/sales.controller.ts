@@ -14,7 +14,7 @@ export class SalesController {
     return this.stock.sell(article);
   }
 
-  /** A sale in a shop: nobody waits for an answer. */
+  /** A sale in a shop: nobody waits for a response. */
   // The type argument lets Nest 12's types accept a second parameter.
   @EventPattern<string>('sold')
   sold(@Payload() article: string, @BackgroundTasks() tasks: BackgroundTasks): void {

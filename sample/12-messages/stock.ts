@@ -15,14 +15,14 @@ export class Stock implements OnApplicationBootstrap {
     private readonly supplier: Supplier,
   ) {}
 
-  /** There is no request to wait for at the start: these begin at once. */
+  /** At boot there is no request to wait for: these tasks start at once. */
   onApplicationBootstrap(): void {
     for (const [article, left] of this.#left) {
       if (left === 0) this.tasks.addTask({ name: 'order' }, () => this.supplier.order(article, 'none at the start'));
     }
   }
 
-  /** Whether a request or a message sells it: what runs short is ordered when that is over. */
+  /** Orders an article that runs short, once the request or message that sold it is over. */
   sell(article: string): { left: number } {
     const left = Math.max(0, (this.#left.get(article) ?? 0) - 1);
     this.#left.set(article, left);

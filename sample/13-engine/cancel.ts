@@ -1,6 +1,6 @@
 import type { Queue } from 'bullmq';
 
-/** Takes a task out of its queue. Returns false if it runs, has ended, or is not there. */
+/** Removes a task from its queue. Returns false if it runs, has ended, or is not in the queue. */
 export async function cancelQueued(queue: Queue, id: string): Promise<boolean> {
   const job = await queue.getJob(id);
   if (!job || !['waiting', 'prioritized', 'delayed'].includes(await job.getState())) return false;

@@ -3,7 +3,7 @@ import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 
 export function engine(nodes: ClusterNode[]) {
   return bullmqEngine({
-    // A new client at each call. The engine closes them.
+    // Returns a new client at each call. The engine closes them.
     connection: () => new Cluster(nodes),
     // The braces keep the keys of the queue on one node.
     queue: '{tasks}',

@@ -5,7 +5,7 @@ const { REDIS_URL, DATABASE_URL = 'postgres://localhost/postgres' } = process.en
 
 export const queueName = 'mail';
 
-/** Where the queue is: Redis, if there is one, and Postgres otherwise. */
+/** The server of the queue: Redis if REDIS_URL is set, and Postgres otherwise. */
 export const server = REDIS_URL
   ? { connection: REDIS_URL }
   : { connection: { connectionString: DATABASE_URL, migrate: true }, backend: createPostgresBackend };

@@ -10,14 +10,14 @@ export class HealthController {
     private readonly runner: BackgroundTasksRunner,
   ) {}
 
-  /** Answers as long as the process can. A restart would not bring the server of the queue back. */
+  /** Always up: restarting this process would not bring the server of the queue back. */
   @Get('live')
   @HealthCheck()
   live() {
     return this.health.check([]);
   }
 
-  /** 503 while this process should get no requests that add tasks. */
+  /** 503 while this process should not get requests that add tasks. */
   @Get('ready')
   @HealthCheck()
   ready() {
@@ -26,7 +26,7 @@ export class HealthController {
 
   private async backgroundTasks() {
     const { ok, engine } = await this.runner.health();
-    // Its `problem` may name servers and users: it is for a log.
+    // Its `problem` may name servers and users: log it, but do not publish it.
     const details = { sends: engine?.sends, works: engine?.works };
     const indicator = this.indicators.check('backgroundTasks');
     return ok ? indicator.up(details) : indicator.down(details);

@@ -9,7 +9,7 @@ export class MailTasks {
   @BackgroundTask('welcome-mail', { attempts: 5, backoff: { type: 'exponential', delay: 1_000 } })
   async sendWelcomeMail(address: string): Promise<void> {
     const { attempt, signal } = currentTask()!;
-    // The mail server takes a while. When the worker has to end before that, it gives the task back.
+    // The mail server takes a while. If the worker has to stop before that, it requeues the task.
     await setTimeout(100, undefined, { signal });
     this.logger.log(`Sent a mail to ${address}, at attempt ${attempt}`);
   }

@@ -3,7 +3,7 @@ import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startPostgres } from '../../test/support/servers.js';
 
-// One command for all of it: the API, a worker, and, where REDIS_URL names no Redis, the Postgres that the specs run on.
+// One command starts all of it: the API, a worker and, without REDIS_URL, the Postgres of the specs.
 
 const postgres = process.env.REDIS_URL ? undefined : await startPostgres();
 const env = { ...process.env, ...(postgres && { DATABASE_URL: postgres.url }) };

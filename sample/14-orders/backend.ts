@@ -11,7 +11,7 @@ import { databaseUrl } from './settings.js';
 import type { Caller } from './caller.js';
 import { Visit } from './visit.entity.js';
 
-/** What the API and the worker have in common: the database, the context of the current code, and background tasks. */
+/** The part that the API and the worker share: the database, the async context, and background tasks. */
 export function backend(engine: BackgroundTasksRootOptions['engine'], role: 'api' | 'worker'): DynamicModule[] {
   return [
     TypeOrmModule.forRoot({ type: 'postgres', url: databaseUrl, entities: [Order, Visit], synchronize: role === 'api' }),
@@ -26,7 +26,7 @@ export function backend(engine: BackgroundTasksRootOptions['engine'], role: 'api
       ],
     }),
     BackgroundTasksModule.forRootAsync({
-      // A Passport strategy, listeners and jobs are singletons, and so is all that they inject.
+      // A Passport strategy, listeners and jobs are singletons, and so must be all that they inject.
       scope: Scope.DEFAULT,
       inject: [ClsService, DataSource],
       useFactory: (cls: ClsService<Caller>, dataSource: DataSource) => ({
@@ -35,7 +35,7 @@ export function backend(engine: BackgroundTasksRootOptions['engine'], role: 'api
         carry: (): Caller => ({ tenant: cls.get('tenant'), user: cls.get('user') }),
         around: (task, next) =>
           cls.run(() => {
-            // A worker has nothing else to know it from. In process, it is there already.
+            // Only a worker needs this. In process, the context is that of the request.
             const caller = task.carried as Caller | undefined;
             if (caller) {
               cls.set('tenant', caller.tenant);

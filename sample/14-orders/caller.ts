@@ -1,6 +1,6 @@
 import type { ClsStore } from 'nestjs-cls';
 
-/** On whose behalf the current code runs: that of a request, of a job, and of each of their tasks, in whatever process. */
+/** The tenant and user that the current code runs for: in a request, a job and each of their tasks, in every process. */
 export interface Caller extends ClsStore {
   tenant: string;
   user: string;

@@ -11,7 +11,7 @@ export class ClosingJob {
     private readonly orders: OrdersService,
   ) {}
 
-  /** The mails go out when all orders are closed, and not at all if that fails. */
+  /** The mails are sent when all orders are closed. If closing fails, none is sent. */
   @Interval(closingInterval)
   async close(): Promise<void> {
     await this.runner.within(() => this.orders.closeAll());

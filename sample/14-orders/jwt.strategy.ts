@@ -6,7 +6,7 @@ import { jwtSecret } from './settings.js';
 import type { Caller } from './caller.js';
 import { UsersService } from './users.service.js';
 
-/** What a token says of its user. */
+/** The claims of a token. */
 export interface Claims {
   readonly sub: string;
   readonly tenant: string;

@@ -20,7 +20,7 @@ export class MailTasks {
   async send(id: string): Promise<void> {
     const { tenant, user } = this.cls.get();
     const { state } = await this.transactions.tx.findOneByOrFail(Order, { id });
-    // Behind the decorator that wraps the method, and after an `await`.
+    // `currentTask()` works although another decorator wraps the method, and after an `await`.
     this.logger.log(`Mail for ${user} of ${tenant}: order ${id} is ${state}, says ${currentTask()?.name}`);
   }
 }

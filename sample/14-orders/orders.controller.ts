@@ -11,7 +11,7 @@ export class OrdersController {
     private readonly jwt: JwtService,
   ) {}
 
-  /** Stands in for a login: it believes everybody. */
+  /** Stands in for a login: it accepts everybody. */
   @Post('login')
   @HttpCode(200)
   login(@Body() claims: Claims) {

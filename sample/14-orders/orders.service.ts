@@ -18,7 +18,7 @@ export class OrdersService {
     private readonly cls: ClsService<Caller>,
   ) {}
 
-  /** The order and the tasks that the event leads to are committed together. */
+  /** The order commits together with the tasks that listeners of the event add. */
   @Transactional()
   async place(id: string): Promise<void> {
     const { tenant, user } = this.cls.get();
@@ -27,7 +27,7 @@ export class OrdersService {
     if (id.startsWith('unpaid')) throw new Error('The payment failed');
   }
 
-  /** Of all tenants: each mail is sent on behalf of its own. */
+  /** Closes the orders of all tenants. Each mail is sent on behalf of the tenant of its order. */
   @Transactional()
   async closeAll(): Promise<void> {
     const orders = await this.transactions.tx.findBy(Order, { state: 'placed' });

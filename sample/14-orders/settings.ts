@@ -5,13 +5,13 @@ const { DATABASE_URL: databaseUrl = 'postgres://localhost/postgres', CLOSING_INT
 
 export { databaseUrl };
 
-/** A secret for a sample alone. */
+/** Only for this sample: an application reads its secret from the environment. */
 export const jwtSecret = 'not for production';
 
 /** Milliseconds between two runs of the job that closes orders. */
 export const closingInterval = Number(CLOSING_INTERVAL);
 
-/** The queue is in the database that the orders are in. */
+/** The queue is in the same database as the orders. */
 export function engine(worker: BullmqEngineOptions['worker']) {
   return bullmqEngine({
     connection: { connectionString: databaseUrl, migrate: true },

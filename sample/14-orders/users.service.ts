@@ -11,7 +11,7 @@ export class UsersService {
     private readonly transactions: TransactionHost<TransactionalAdapterTypeOrm>,
   ) {}
 
-  /** Nobody has to wait for this to be written, and it is true of requests that fail, too. */
+  /** The client need not wait for this line, and it is written for failed requests, too. */
   seen(user: string): void {
     this.tasks.addTask({ name: 'visit', runOn: 'always' }, () => this.transactions.tx.upsert(Visit, { user }, ['user']));
   }

@@ -1,6 +1,6 @@
 import { Entity, PrimaryColumn } from 'typeorm';
 
-/** Who has been here. */
+/** A visit of a user. */
 @Entity('visits')
 export class Visit {
   @PrimaryColumn('text')

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { DataSource, type EntityManager } from 'typeorm';
 
-/** Whether a transaction was rolled back because of another one: the work may be tried again. */
+/** True if a transaction was rolled back because of a concurrent one, so that the work may be tried again. */
 export function lostToAnother(error: unknown): boolean {
   return (error as { code?: string }).code === '40001';
 }
@@ -38,7 +38,7 @@ export class Orders {
     private readonly mail: Mail,
   ) {}
 
-  /** Each attempt has its own list, and an attempt that fails discards it. */
+  /** Each attempt has its own list. The tasks of a failed attempt are discarded. */
   async place(order: string, article: string): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {

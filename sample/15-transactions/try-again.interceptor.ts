@@ -2,7 +2,7 @@ import { type CallHandler, type ExecutionContext, Injectable, type NestIntercept
 import { type Observable, of, retry, throwError } from 'rxjs';
 import { lostToAnother } from './tried-again.js';
 
-/** Calls the handler again if its transaction was rolled back because of another one. */
+/** Calls the handler again if its transaction was rolled back because of a concurrent one. */
 @Injectable()
 export class TryAgainInterceptor implements NestInterceptor {
   intercept(_context: ExecutionContext, next: CallHandler): Observable<unknown> {

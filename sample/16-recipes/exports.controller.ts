@@ -4,7 +4,7 @@ import { Work } from './work.js';
 
 const MOST_PER_USER = 2;
 
-/** The exports of each user that have not ended. */
+/** The number of unfinished exports of each user. */
 @Injectable()
 export class UserLimit {
   readonly #open = new Map<string, number>();
@@ -15,7 +15,7 @@ export class UserLimit {
 
   count(user: string, task: BackgroundTask): void {
     this.#add(user, 1);
-    // However it ends: it may be discarded or cancelled, and never start.
+    // In every case: a task may be discarded or cancelled before it starts.
     void task.ended.then(() => this.#add(user, -1));
   }
 

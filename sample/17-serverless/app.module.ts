@@ -4,7 +4,7 @@ import { SignUpsController } from './sign-ups.controller.js';
 
 @Module({
   imports: [
-    // The functions below await `onIdle()`, as the warning at the start asks.
+    // The functions below await `onIdle()`. This tells the module, so that it does not warn at boot.
     BackgroundTasksModule.forRoot({ waitUntil: () => undefined }),
   ],
   controllers: [SignUpsController],

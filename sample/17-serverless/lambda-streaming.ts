@@ -7,7 +7,7 @@ import type { APIGatewayProxyEventV2, Context } from 'aws-lambda';
 import { BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { AppModule } from './app.module.js';
 
-/** What Lambda's runtime has for functions that stream. */
+/** The part of Lambda's runtime for functions that stream. */
 declare const awslambda: {
   streamifyResponse(handler: (event: APIGatewayProxyEventV2, stream: Writable, context: Context) => Promise<void>): unknown;
   HttpResponseStream: { from(stream: Writable, head: object): Writable };
@@ -21,7 +21,7 @@ const runner = app.get(BackgroundTasksRunner);
 
 export const handler = awslambda.streamifyResponse(async (event, stream, context) => {
   const { meta, stream: body } = await answerOf(event, context);
-  // Ends the stream: the client has its answer.
+  // Ends the stream: the client has its response.
   await pipeline(body, awslambda.HttpResponseStream.from(stream, meta));
   await runner.onIdle();
 });

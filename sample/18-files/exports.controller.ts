@@ -6,7 +6,7 @@ import { Controller, Get, Res } from '@nestjs/common';
 import { BackgroundTasks } from 'nestjs-background-tasks';
 import { Contacts } from './contacts.js';
 
-/** What this sample uses of Express' response. */
+/** The part of Express's response that this sample uses. */
 interface Response {
   sendFile(path: string, options: { headers: Record<string, string> }): void;
 }

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 
-/** Stands in for what a task writes to. */
+/** Stands in for the store that tasks write to. */
 @Injectable()
 export class Journal {
   readonly entries: string[] = [];

@@ -4,7 +4,7 @@ import { BackgroundTasks } from 'nestjs-background-tasks';
 
 type Callback = (error?: unknown) => void;
 
-/** What this sample uses of the sessions of express-session. Those of `@fastify/session` have it, too. */
+/** The part of a session that this sample uses, in express-session and `@fastify/session`. */
 interface Session {
   greeting?: string;
   reload(callback: Callback): void;

@@ -8,7 +8,7 @@ import { Journal } from './journal.js';
 export class WebhooksController {
   constructor(private readonly journal: Journal) {}
 
-  /** Of a type that no body parser has read, such as `application/octet-stream` on Express. */
+  /** For a content type that no body parser reads, such as `application/octet-stream` on Express. */
   @Post()
   @HttpCode(202)
   async receive(@Req() request: IncomingMessage & { raw?: IncomingMessage }, @BackgroundTasks() tasks: BackgroundTasks): Promise<void> {

@@ -7,7 +7,7 @@ import { OrdersController } from './orders.controller.js';
 import { OrdersListener } from './orders.listener.js';
 import { Audit, Mail } from './work.js';
 
-/** What both applications are made of. It does not import BackgroundTasksModule: each root module does. */
+/** The common part of both applications. It does not import BackgroundTasksModule: each root module does. */
 @Module({
   controllers: [OrdersController],
   providers: [Mail, Audit, OrdersListener, { provide: APP_INTERCEPTOR, useClass: AuditInterceptor }],

@@ -3,7 +3,7 @@ import { EventEmitter2, OnEvent } from '@nestjs/event-emitter';
 import { tap } from 'rxjs';
 import { Audit, Mail } from './work.js';
 
-// What applications do without tasks. Nothing runs this: a spec shows which of these places the lint rules find.
+// Code of applications without tasks. It never runs: a spec shows which of these lines the lint rules find.
 
 @Injectable()
 export class AuditInterceptor implements NestInterceptor {

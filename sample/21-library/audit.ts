@@ -7,7 +7,7 @@ export type RunLater = (work: () => unknown) => void;
 /** Provide this, globally, to choose when and how the library runs such work. */
 export const RUN_LATER = Symbol('RUN_LATER');
 
-/** The default: at once. A failure must not end the process. */
+/** The default runs the work at once. A failure must not end the process. */
 const runNow: RunLater = (work) => void Promise.resolve().then(work).catch(console.error);
 
 @Injectable()

@@ -129,7 +129,7 @@ describe('an application that is known by its address alone', () => {
   })
   class MailingModule {}
 
-  /** Checks again and again. Throws what the check throws if that goes on for five seconds. */
+  /** Repeats the check until it passes. After five seconds, throws the error of the check. */
   async function eventually(check: () => Promise<void>): Promise<void> {
     const deadline = Date.now() + 5_000;
     for (;;) {

@@ -2,6 +2,6 @@ import { NestFactory } from '@nestjs/core';
 import { AppModule } from './app.module.js';
 
 const app = await NestFactory.create(AppModule);
-// Ctrl+C and SIGTERM wait for the tasks.
+// On Ctrl+C and SIGTERM, the application finishes its tasks.
 app.enableShutdownHooks();
 await app.listen(process.env['PORT'] ?? 3000);
