@@ -41,7 +41,7 @@ export function aroundRequests(adapter: HttpServer, runInRequest: RunInRequest):
 /**
  * Nest runs middleware on Fastify through `@fastify/middie`, which passes raw requests and responses.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/platform-fastify/adapters/fastify-adapter.ts `createMiddlewareFactory`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/platform-fastify/adapters/fastify-adapter.ts `createMiddlewareFactory`
  */
 function aroundMiddleware(adapter: HttpServer, around: (request: object, response: ServerResponse, callback: () => void) => void): void {
   const createFactory = adapter.createMiddlewareFactory.bind(adapter);
@@ -72,7 +72,7 @@ interface FailureObserver {
 /**
  * Observes exceptions that no interceptor sees. Replaces the methods through which Nest's router answers, and the error handler.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/router/router-response-controller.ts
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/router/router-response-controller.ts
  */
 export function observeFailures(adapter: HttpServer, observer: FailureObserver): void {
   const methods = adapter as unknown as AdapterMethods;
@@ -125,7 +125,7 @@ type ServerSocket = Socket & { readonly _httpMessage?: ServerResponse<Upgradable
  * It sees only requests that the platform has received; engine.io, for example, handles its own before that. It does not see requests after the first
  * one of a connection (pipelining, HTTP/2), nor requests through another server or `inject()`.
  *
- * @see https://github.com/nodejs/node/blob/main/lib/_http_server.js `assignSocket`
+ * @see https://github.com/nodejs/node/blob/v24.21.0/lib/_http_server.js `assignSocket`
  */
 export class Connections {
   readonly #sockets = new Set<ServerSocket>();

@@ -12,7 +12,7 @@ const byHand = new WeakMap<Handler, boolean>();
 /**
  * True if a handler answers through `@Res()` or `@Next()`, not through its return value.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/router/router-execution-context.ts `isResponseHandled`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/router/router-execution-context.ts `isResponseHandled`
  */
 export function answersByHand(handler: Handler, controller: Type): boolean {
   return remembered(byHand, handler, () => {
@@ -34,7 +34,7 @@ export function sendsEvents(handler: Handler): boolean {
 /**
  * True if the result of a handler is sent as it is produced.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/router/router-response-controller.ts `isStreamingBody`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/router/router-response-controller.ts `isStreamingBody`
  */
 export function isStreaming(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
@@ -84,7 +84,7 @@ export interface HandlerHooks extends NestInterceptor {
  * Inserts an interceptor before the global interceptors of the application. The `APP_INTERCEPTOR` of a library would run inside them, and they
  * could still fail the request.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/application-config.ts `getGlobalInterceptors`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/application-config.ts `getGlobalInterceptors`
  * @returns What works less well if Nest returns a copy.
  */
 export function addOutermostInterceptor(config: ApplicationConfig, interceptor: NestInterceptor): string | undefined {
@@ -107,7 +107,7 @@ const wrapped = new WeakSet<object>();
  * If Nest works differently, nothing is replaced, and our interceptor is one like any other. The same applies if ours is not the first one, for
  * example because of a second copy of this package.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/interceptors/interceptors-consumer.ts
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/interceptors/interceptors-consumer.ts
  * @returns What works less well if Nest works differently.
  */
 export async function runWithoutObservables(
@@ -179,7 +179,7 @@ const PARAMETERS_OF_THE_HANDLER = 4;
 /**
  * Calls every resolver through a function. Interceptors do not see guards that deny, nor, by default, the resolvers of fields.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/helpers/external-context-creator.ts `create`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/helpers/external-context-creator.ts `create`
  * @returns What works less well if Nest has no such method, or it cannot be replaced.
  */
 export function aroundResolvers(creator: ExternalContextCreator, around: AroundResolver): string | undefined {

@@ -13,7 +13,7 @@ export type ProviderWrapper = NestModule extends { providers: Map<unknown, infer
  * Makes a module shut down before all others. Nest runs the hooks of modules by their distance from the root module, and those of global modules
  * last: the user's database would be closed by then.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/nest-application-context.ts `getModulesToTriggerHooksOn`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/nest-application-context.ts `getModulesToTriggerHooksOn`
  * @returns What works less well if Nest does not keep the distance.
  */
 export function shutDownFirst(modules: ModulesContainer, metatype: Type): string | undefined {
@@ -26,7 +26,7 @@ export function shutDownFirst(modules: ModulesContainer, metatype: Type): string
 /**
  * True if Nest creates a single instance of a provider.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/injector/instance-wrapper.ts `isDependencyTreeStatic`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/injector/instance-wrapper.ts `isDependencyTreeStatic`
  */
 export function isSingleton(wrapper: ProviderWrapper): boolean {
   if (wrapper.scope === Scope.TRANSIENT) return false;
@@ -48,7 +48,7 @@ interface Context {
  * Calls a listener, in the async context of the caller, when code calls `close()` of the application that has these modules. Nest 12 calls no hook
  * for further calls once a shutdown is in progress.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/core/nest-application-context.ts `close`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/nest-application-context.ts `close`
  * @returns What works less well if `close()` cannot be replaced.
  */
 export function onCloseCalled(modules: ModulesContainer, listener: () => void): string | undefined {
@@ -74,8 +74,8 @@ const LOGGER_IN_USE = 'staticInstanceRef';
  * True if Nest's `Logger` passes lines to the logger of nestjs-pino, which writes `error(fields, message, context)` as one line with these fields. It is
  * recognised by its members, as a bundler may have renamed it. Its `NativeLogger` takes the arguments of Nest's own logger.
  *
- * @see https://github.com/nestjs/nest/blob/master/packages/common/services/logger.service.ts `staticInstanceRef`
- * @see https://github.com/iamolegga/nestjs-pino/blob/master/src/Logger.ts `call`
+ * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/common/services/logger.service.ts `staticInstanceRef`
+ * @see https://github.com/iamolegga/nestjs-pino/blob/5.2.1/src/Logger.ts `call`
  */
 export function loggerTakesFields(): boolean {
   const logger: unknown = Reflect.get(Logger, LOGGER_IN_USE);

@@ -83,7 +83,7 @@ export function isUpgrade({ req }: ServerResponse): boolean {
  * Calls the listener with the status of the answer to an upgrade request. WebSocket servers write it directly to the connection and bypass the
  * response, which lasts as long as the connection.
  *
- * @see https://github.com/websockets/ws/blob/master/lib/websocket-server.js `completeUpgrade`
+ * @see https://github.com/websockets/ws/blob/8.23.0/lib/websocket-server.js `completeUpgrade`
  */
 export function onceHandshakeAnswered(socket: Socket, listener: (status: number) => void): void {
   const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
