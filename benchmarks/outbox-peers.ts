@@ -6,6 +6,7 @@ import { Pool, type PoolClient } from 'pg';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { fromPg, sqlOutbox } from 'nestjs-background-tasks/outbox';
 import { engineOn, ownBackends } from '../test/support/backends.js';
+import { inTransaction } from '../test/support/transaction.js';
 import { serve } from './support/child.js';
 
 // The child process of outbox.ts: a Fastify route that places an order in a transaction, with a task that the engine gets before the response, or
@@ -14,20 +15,6 @@ import { serve } from './support/child.js';
 const [peer, database, engineUrl, databaseUrl] = process.argv.slice(2) as [string, string, string, string];
 const backend = ownBackends.find(({ name }) => name === database)!;
 const pool = new Pool({ connectionString: databaseUrl, max: 20 });
-
-async function inTransaction(work: (client: PoolClient) => Promise<unknown>): Promise<void> {
-  const client = await pool.connect();
-  try {
-    await client.query('BEGIN');
-    await work(client);
-    await client.query('COMMIT');
-  } catch (error) {
-    await client.query('ROLLBACK');
-    throw error;
-  } finally {
-    client.release();
-  }
-}
 
 const insert = (client: PoolClient): Promise<unknown> => client.query('INSERT INTO orders VALUES ($1)', [randomUUID()]);
 
@@ -47,12 +34,12 @@ class OrdersController {
   @Get('mail')
   async place(@BackgroundTasks() tasks: BackgroundTasks) {
     if (peer === 'group commit') {
-      await inTransaction(insert);
+      await inTransaction(pool, insert);
       tasks.addTask(this.mails.mail, 'ada@example.com', 'Welcome');
       return 'answer';
     }
     await this.runner.transaction((join) =>
-      inTransaction((client) =>
+      inTransaction(pool, (client) =>
         join(fromPg(client), async () => {
           await insert(client);
           tasks.addTask(this.mails.mail, 'ada@example.com', 'Welcome');

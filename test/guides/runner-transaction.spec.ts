@@ -12,6 +12,7 @@ import {
 import { createApp, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
 import { type Server, startPostgres } from '../support/servers.js';
+import { inTransaction } from '../support/transaction.js';
 
 // Guarantee 12: a task that is added in a transaction runs if and only if that is committed. On Postgres.
 
@@ -34,21 +35,6 @@ beforeEach(async () => {
   log = [];
   await pool.query('DELETE FROM orders');
 });
-
-async function inTransaction<Result>(work: (client: PoolClient) => Promise<Result>): Promise<Result> {
-  const client = await pool.connect();
-  try {
-    await client.query('BEGIN');
-    const result = await work(client);
-    await client.query('COMMIT');
-    return result;
-  } catch (error) {
-    await client.query('ROLLBACK');
-    throw error;
-  } finally {
-    client.release();
-  }
-}
 
 async function inSavepoint(client: PoolClient, work: () => Promise<void>): Promise<void> {
   await client.query('SAVEPOINT part');
@@ -120,7 +106,7 @@ describe.each(platforms)('runner.transaction(), on %s', (platform) => {
         const { http, runner } = await createApp(platform, moduleWith({ scope }));
         work = async (tasks, id) => {
           await runner.transaction((join) =>
-            inTransaction((client) =>
+            inTransaction(pool, (client) =>
               join(async () => {
                 await insert(client, id);
                 tasks.addTask(confirm, id);
@@ -141,7 +127,7 @@ describe.each(platforms)('runner.transaction(), on %s', (platform) => {
         work = (tasks, id) =>
           runner
             .transaction((join) =>
-              inTransaction((client) =>
+              inTransaction(pool, (client) =>
                 join(async () => {
                   await insert(client, id);
                   ({ ended } = tasks.addTask(confirm, id));
@@ -161,7 +147,7 @@ describe.each(platforms)('runner.transaction(), on %s', (platform) => {
     const { http, runner } = await createApp(platform, moduleWith({}));
     work = (tasks, id) =>
       runner.transaction((join) =>
-        inTransaction((client) =>
+        inTransaction(pool, (client) =>
           join(async () => {
             tasks.addTask(confirm, id);
             await insert(client, id, 'nobody');
@@ -179,7 +165,7 @@ describe.each(platforms)('runner.transaction(), on %s', (platform) => {
       const place = (id: string): Promise<unknown> =>
         runner
           .transaction((join) =>
-            inTransaction((client) =>
+            inTransaction(pool, (client) =>
               join(async () => {
                 await insert(client, id);
                 tasks.addTask(confirm, id);
@@ -222,7 +208,7 @@ describe.each(platforms)('runner.transaction(), on %s', (platform) => {
     work = (tasks, id) =>
       runner
         .transaction((join) =>
-          inTransaction((client) =>
+          inTransaction(pool, (client) =>
             join(async () => {
               await insert(client, id);
               tasks.addTask(MailTasks.prototype.mail, id);
@@ -243,7 +229,7 @@ describe('runner.transaction(), in within()', () => {
     const { runner } = await createApp('Express', moduleWith({}));
     await runner.within((tasks) =>
       runner.transaction((join) =>
-        inTransaction((client) =>
+        inTransaction(pool, (client) =>
           join(async () => {
             const part = (id: string, fails: boolean) =>
               inSavepoint(client, () =>
@@ -269,7 +255,7 @@ describe('runner.transaction(), in within()', () => {
     await runner.within((tasks) =>
       runner.transaction(async (join) => {
         const attempt = (number: number) =>
-          inTransaction((client) =>
+          inTransaction(pool, (client) =>
             join(async () => {
               tasks.addTask(() => log.push(`attempt ${number}`));
               await insert(client, '1', number === 1 ? 'nobody' : undefined);
@@ -290,7 +276,7 @@ describe('runner.transaction(), in within()', () => {
       runner.transaction(async (join) => {
         for (;;) {
           try {
-            return await inTransaction((client) =>
+            return await inTransaction(pool, (client) =>
               join(async () => {
                 attempts += 1;
                 await client.query('SET TRANSACTION ISOLATION LEVEL SERIALIZABLE');
@@ -314,7 +300,7 @@ describe('runner.transaction(), in within()', () => {
   it('a unit of work inside of a transaction: its tasks start after the commit, and are discarded if it fails', async () => {
     const { runner } = await createApp('Express', moduleWith({}));
     await runner.transaction((join) =>
-      inTransaction((client) =>
+      inTransaction(pool, (client) =>
         join(async () => {
           await runner.within(async (tasks) => {
             await insert(client, 'kept');

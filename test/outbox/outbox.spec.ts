@@ -20,6 +20,7 @@ import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
 import { type Server, startPostgres } from '../support/servers.js';
+import { inTransaction } from '../support/transaction.js';
 
 let postgres: Server;
 let pool: Pool;
@@ -46,21 +47,6 @@ beforeEach(async () => {
 
 const ids = async (table: string): Promise<string[]> =>
   (await pool.query<{ id: string }>(`SELECT id FROM ${table} ORDER BY id`)).rows.map(({ id }) => id);
-
-async function inTransaction<Result>(work: (client: PoolClient) => Promise<Result>): Promise<Result> {
-  const client = await pool.connect();
-  try {
-    await client.query('BEGIN');
-    const result = await work(client);
-    await client.query('COMMIT');
-    return result;
-  } catch (error) {
-    await client.query('ROLLBACK');
-    throw error;
-  } finally {
-    client.release();
-  }
-}
 
 const insert = (client: PoolClient, id: string, parent?: string) => client.query('INSERT INTO orders VALUES ($1, $2)', [id, parent]);
 
@@ -128,7 +114,7 @@ const outbox = (settings: SqlOutboxOptions = {}): BackgroundTasksOutbox => sqlOu
 function placing(runner: () => BackgroundTasksRunner, then: (client: PoolClient) => unknown = () => undefined): Work {
   return (tasks, id) =>
     runner().transaction((join) =>
-      inTransaction((client) =>
+      inTransaction(pool, (client) =>
         join(fromPg(client), async () => {
           await insert(client, id);
           tasks.addTask(MailTasks.prototype.mail, id);
@@ -207,7 +193,7 @@ describe.each(platforms)('an outbox, on %s', (platform) => {
         let task: BackgroundTask | undefined;
         const run: Work = (_, id) =>
           runner.transaction((join) =>
-            inTransaction((client) =>
+            inTransaction(pool, (client) =>
               join(fromPg(client), async () => {
                 task = tasks.addTask(MailTasks.prototype.mail, id);
                 then();
@@ -228,7 +214,7 @@ describe('an outbox', () => {
   const saved = async (lease?: number): Promise<void> => {
     const its = outbox(lease === undefined ? {} : { lease });
     await its.open();
-    await inTransaction(async (client) => {
+    await inTransaction(pool, async (client) => {
       await its.save(fromPg(client), [entry('1'), entry('2')]);
     });
   };
@@ -299,7 +285,7 @@ describe('an outbox', () => {
     await runner.within((tasks) =>
       runner.transaction(async (join) => {
         const attempt = (number: number) =>
-          inTransaction((client) =>
+          inTransaction(pool, (client) =>
             join(fromPg(client), async () => {
               tasks.addTask(MailTasks.prototype.mail, `attempt ${number}`);
               await insert(client, '1', number === 1 ? 'nobody' : undefined);
@@ -318,7 +304,7 @@ describe('an outbox', () => {
     const error: unknown = await runner
       .within((tasks) =>
         runner.transaction((join) =>
-          inTransaction((client) =>
+          inTransaction(pool, (client) =>
             join(fromPg(client), async () => {
               tasks.addTask(MailTasks.prototype.mail, 'secret');
               await client.query("DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$").catch(() => undefined);
@@ -338,7 +324,7 @@ describe('an outbox', () => {
     const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
     await runner.within((tasks) =>
       runner.transaction((join) =>
-        inTransaction((client) => join(fromPg(client), async () => tasks.addTask(MailTasks.prototype.mail, 'a').cancel())),
+        inTransaction(pool, (client) => join(fromPg(client), async () => tasks.addTask(MailTasks.prototype.mail, 'a').cancel())),
       ),
     );
     await runner.onIdle();
@@ -353,7 +339,7 @@ describe('an outbox', () => {
     let id = '';
     await runner.within((tasks) =>
       runner.transaction((join) =>
-        inTransaction((client) => join(fromPg(client), async () => ({ id } = tasks.addTask(MailTasks.prototype.mail, 'a')))),
+        inTransaction(pool, (client) => join(fromPg(client), async () => ({ id } = tasks.addTask(MailTasks.prototype.mail, 'a')))),
       ),
     );
     const waiting = { id, name: 'mail', state: 'waiting', attempt: 0 };
@@ -367,7 +353,7 @@ describe('an outbox', () => {
     const engine = new GatedEngine();
     const { runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
     await runner.within((tasks) =>
-      runner.transaction((join) => inTransaction(() => join(() => tasks.addTask(MailTasks.prototype.mail, 'a')))),
+      runner.transaction((join) => inTransaction(pool, () => join(() => tasks.addTask(MailTasks.prototype.mail, 'a')))),
     );
     await runner.onIdle();
     expect(engine.args).toEqual(['["a"]']);
@@ -493,7 +479,7 @@ describe('once: true', () => {
     const app = await createApp('Express', moduleWith({ engine, outbox: outbox() }, [OnceTasks]));
     const write = (id: string, then: () => unknown = () => undefined) =>
       app.runner.transaction((join) =>
-        inTransaction((client) =>
+        inTransaction(pool, (client) =>
           join(fromPg(client), async () => {
             log.push(currentTask()!.name);
             await insert(client, id);
@@ -559,10 +545,11 @@ describe('once: true', () => {
   it('with an engine that runs tasks, in a request', async () => {
     const engine = inProcessEngine();
     const { http, runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }, [OnceTasks]));
-    onceWork = (id) => runner.transaction((join) => inTransaction((client) => join(fromPg(client), () => insert(client, `${id}-mail`))));
+    onceWork = (id) =>
+      runner.transaction((join) => inTransaction(pool, (client) => join(fromPg(client), () => insert(client, `${id}-mail`))));
     work = (tasks, id) =>
       runner.transaction((join) =>
-        inTransaction((client) =>
+        inTransaction(pool, (client) =>
           join(fromPg(client), async () => {
             await insert(client, id);
             tasks.addTask(OnceTasks.prototype.send, id);

@@ -20,6 +20,7 @@ import {
   fromTypeOrm,
 } from 'nestjs-background-tasks/outbox';
 import { type Server, hasMariaDb, startMariaDb, startPostgres } from './servers.js';
+import { inTransaction } from './transaction.js';
 
 /** A library that is connected to a database. */
 export interface Connected {
@@ -51,20 +52,7 @@ const postgres: Database = {
       name: 'pg',
       connect: async (connectionString) => {
         const pool = new Pool({ connectionString, max: 5 });
-        const transaction: Connected['transaction'] = async (work) => {
-          const client = await pool.connect();
-          try {
-            await client.query('BEGIN');
-            const result = await work(fromPg(client));
-            await client.query('COMMIT');
-            return result;
-          } catch (error) {
-            await client.query('ROLLBACK');
-            throw error;
-          } finally {
-            client.release();
-          }
-        };
+        const transaction: Connected['transaction'] = (work) => inTransaction(pool, (client) => work(fromPg(client)));
         return { pool: fromPg(pool), transaction, end: () => pool.end() };
       },
     },

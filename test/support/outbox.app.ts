@@ -4,6 +4,7 @@ import { Pool, type PoolClient } from 'pg';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { fromPg, sqlOutbox } from 'nestjs-background-tasks/outbox';
 import { engineOn, ownBackends } from './backends.js';
+import { inTransaction } from './transaction.js';
 
 // The API and the worker that outbox-trial.ts starts and kills. The API places an order and its mail in one transaction; the worker writes the mail.
 
@@ -19,21 +20,11 @@ class Transactions {
   constructor(private readonly runner: BackgroundTasksRunner) {}
 
   run(work: (client: PoolClient) => Promise<unknown>): Promise<void> {
-    return this.runner.transaction(async (join) => {
-      const client = await pool.connect();
-      let failure: Error | undefined;
-      try {
-        await client.query('BEGIN');
+    return this.runner.transaction((join) =>
+      inTransaction(pool, async (client) => {
         await join(fromPg(client), () => work(client));
-        await client.query('COMMIT');
-      } catch (error) {
-        failure = error as Error;
-        await client.query('ROLLBACK').catch(() => undefined);
-        throw error;
-      } finally {
-        client.release(failure);
-      }
-    });
+      }),
+    );
   }
 }
 
