@@ -1,6 +1,6 @@
 import { afterEach } from '@jest/globals';
 import * as common from '@nestjs/common';
-import type { INestApplication, LoggerService, Type } from '@nestjs/common';
+import type { DynamicModule, INestApplication, LoggerService, Type } from '@nestjs/common';
 import type { AbstractHttpAdapter } from '@nestjs/core';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
@@ -53,7 +53,7 @@ export function adapterOf(platform: Platform): AbstractHttpAdapter {
 /** Serves a module on a port of 127.0.0.1, until the test ends. */
 export async function createApp(
   platform: Platform,
-  module: Type,
+  module: Type | DynamicModule,
   { adapter = adapterOf(platform), hearsSignals = true, port = '0', build, configure }: TestAppOptions = {},
 ): Promise<TestApp> {
   const builder = Test.createTestingModule({ imports: [module] });
