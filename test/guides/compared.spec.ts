@@ -9,7 +9,6 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { getQueueToken } from '@nestjs/bullmq';
 import type { LoggerService } from '@nestjs/common';
-import { Test } from '@nestjs/testing';
 import { Queue } from 'bullmq';
 import type { BackgroundTasksModuleOptions } from 'nestjs-background-tasks';
 import { inProcessEngine } from 'nestjs-background-tasks/testing';
@@ -80,7 +79,12 @@ beforeEach(async () => {
   mailUrl = await mailServer.start();
 });
 
-afterEach(() => mailServer.stop());
+const programs: Program[] = [];
+
+afterEach(async () => {
+  for (const program of programs.splice(0)) program.kill('SIGKILL');
+  await mailServer.stop();
+});
 
 function settings(row: Row): Settings {
   const isQueue = hasRedisServer && (row === BULLMQ || row === ENGINE);
@@ -231,14 +235,13 @@ describe('README, "Compared": at shutdown', () => {
     expect(events).toContain('the task behind it');
   });
 
-  cell(BULLMQ, 'at shutdown', 'running jobs end, after your databases; the others stay in Redis', async () => {
+  cell(BULLMQ, 'at shutdown', 'running jobs end after `onModuleDestroy()`; others stay in Redis', async () => {
     const { events, inQueue } = await shutdown();
-    expect(events.at(-1)).toBe('sent to queue');
-    expect(events.at(-2)).toBe('the database disconnects');
+    expect(events.slice(-3)).toEqual(['the database disconnects', 'the worker of @nestjs/bullmq closes', 'sent to queue']);
     expect(inQueue[BULLMQ]).toEqual({ completed: 1, waiting: 1 });
   });
 
-  cell(ENGINE, 'at shutdown', 'running tasks end, or are requeued; the others stay in the queue', async () => {
+  cell(ENGINE, 'at shutdown', 'running tasks end, or are requeued; others stay in the queue', async () => {
     const { events, inQueue } = await shutdown();
     expect(events.indexOf('sent to engine')).toBeLessThan(events.indexOf('the database disconnects'));
     expect(inQueue[ENGINE]).toEqual({ completed: 1, waiting: 1 });
@@ -249,8 +252,10 @@ describe('README, "Compared": at shutdown', () => {
     await http.post('/engine/a').expect(201);
     const [delivery] = await mailServer.to('a');
     await app.close();
-    await expect(jobsOf(ENGINE)).resolves.toEqual({ completed: 0, waiting: 1 });
     delivery!.answer(200);
+    const next = await start(ENGINE);
+    (await mailServer.to('a', 2))[1]!.answer(200);
+    await next.events.containing('sent to a');
   });
 
   /** SIGTERM while a mail is on its way in each way, and another one waits in each queue. The process ends by itself. */
@@ -259,9 +264,9 @@ describe('README, "Compared": at shutdown', () => {
     const deliveries = await program.postAll();
     for (const row of hasRedisServer ? queues : []) await program.post(`${ROUTES[row]}/waiting`);
     program.kill('SIGTERM');
-    await program.saying('Waiting for 1 background task');
+    await program.saying('Waiting for ');
     for (const row of [PACKAGE, ENGINE] as const) deliveries[row]?.answer(200);
-    await program.events.containing('the database disconnects');
+    if (hasRedisServer) await program.events.containing('the worker of @nestjs/bullmq closes');
     deliveries[BULLMQ]?.answer(200);
     await expect(program.exit).resolves.toEqual({ code: null, signal: 'SIGTERM' });
     const inQueue = hasRedisServer ? { [BULLMQ]: await jobsOf(BULLMQ), [ENGINE]: await jobsOf(ENGINE) } : {};
@@ -292,6 +297,8 @@ describe('README, "Compared": in a test', () => {
   });
 
   cell(BULLMQ, 'in a test', 'needs Redis, or a mock', async () => {
+    // BullMQ prints that it cannot connect.
+    const printed = jest.spyOn(console, 'error').mockReturnValue();
     await redis.crash();
     const { http, mail } = await start(BULLMQ);
     let isAnswered = false;
@@ -305,6 +312,7 @@ describe('README, "Compared": in a test', () => {
     await expect(response).resolves.toBe(201);
     (await mailServer.to('a'))[0]!.answer(200);
     while (mail.sent.length === 0) await setImmediate();
+    printed.mockRestore();
 
     const add = jest.fn();
     const module = ComparedModule.with({
@@ -389,7 +397,6 @@ describe('README, "Compared": after a crash', () => {
       (await mailServer.to(ROUTES[row], 2))[1]!.answer(200);
       await next.events.containing(`sent to ${ROUTES[row]}`);
     }
-    next.kill('SIGKILL');
     return mailServer.deliveries.all;
   });
 });
@@ -403,20 +410,25 @@ class Program {
   readonly #process: ChildProcess;
   #url = '';
 
-  static async start(with_: Settings): Promise<Program> {
-    const program = new Program(with_);
+  static async start(settings: Settings): Promise<Program> {
+    const program = new Program(settings);
+    programs.push(program);
     await program.#ready;
     return program;
   }
 
   readonly #ready: Promise<void>;
 
-  private constructor(with_: Settings) {
+  private constructor(settings: Settings) {
     const support = fileURLToPath(new URL('../support/', import.meta.url));
-    this.#process = spawn(process.execPath, ['--import', `${support}typescript.js`, `${support}compared.app.ts`, JSON.stringify(with_)], {
-      // Jest's own flags are not for the program.
-      env: { ...process.env, NODE_OPTIONS: '' },
-    });
+    this.#process = spawn(
+      process.execPath,
+      ['--import', `${support}typescript.js`, `${support}compared.app.ts`, JSON.stringify(settings)],
+      {
+        // Jest's own flags are not for the program.
+        env: { ...process.env, NODE_OPTIONS: '' },
+      },
+    );
     this.exit = once(this.#process, 'close').then(([code, signal]) => ({ code, signal }));
     this.#process.stderr!.on('data', (data) => (this.errors += String(data)));
     this.#ready = new Promise((resolve, reject) => {

@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { InjectQueue, Processor, BullModule, WorkerHost } from '@nestjs/bullmq';
+import { BullModule, InjectQueue, OnWorkerEvent, Processor, WorkerHost } from '@nestjs/bullmq';
 import {
   Controller,
   type DynamicModule,
@@ -150,8 +150,16 @@ const LOCKS = { lockDuration: 1_000, stalledInterval: 500 };
 
 @Processor('mails', LOCKS)
 export class MailProcessor extends WorkerHost {
-  constructor(private readonly mail: Mail) {
+  constructor(
+    private readonly mail: Mail,
+    private readonly events: Events,
+  ) {
     super();
+  }
+
+  @OnWorkerEvent('closing')
+  onClosing(): void {
+    this.events.add('the worker of @nestjs/bullmq closes');
   }
 
   process(job: Job<{ to: string }>): Promise<void> {
