@@ -1,7 +1,7 @@
 // Guide: docs/coming-from-bullmq.md, each row of its table and each of its claims, with both in one application.
 import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { BullModule, InjectFlowProducer, InjectQueue, OnWorkerEvent, Processor, WorkerHost, getQueueToken } from '@nestjs/bullmq';
 import { Controller, Injectable, Module, type ModuleMetadata, type OnModuleDestroy, Post, type Type } from '@nestjs/common';
 import { type FlowProducer, type Job, Queue } from 'bullmq';
@@ -11,7 +11,6 @@ import {
   BackgroundTasks,
   BackgroundTasksModule,
   type BackgroundTasksModuleOptions,
-  BackgroundTasksRunner,
   currentTask,
 } from 'nestjs-background-tasks';
 import { type BullmqEngineOptions, bullmqEngine } from 'nestjs-background-tasks/bullmq';
