@@ -91,6 +91,10 @@ class MailProcessor extends WorkerHost {
     }
   }
 
+  /** Without a listener, BullMQ prints the errors of a connection that the test cuts. */
+  @OnWorkerEvent('error')
+  onError(): void {}
+
   @OnWorkerEvent('failed')
   onFailed(job: Job, error: Error): void {
     failed.add(`${job.name}: ${error.message}`);
@@ -180,7 +184,6 @@ async function start({
 
   const running = await createApp('Express', AppModule);
   const queue: Queue = running.app.get(getQueueToken('mails'), { strict: false });
-  // Without a listener, BullMQ prints the errors of a connection that the test cuts.
   queue.on('error', () => undefined);
   return {
     ...running,
