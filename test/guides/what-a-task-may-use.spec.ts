@@ -103,7 +103,7 @@ describe('a session of express-session', () => {
     }
   }
 
-  /** What the store has of the session that a request of this kind makes. */
+  /** The stored session after a request of this kind. */
   const saved = () => Object.values((store as unknown as { sessions: Record<string, string> }).sessions).map((text) => JSON.parse(text));
 
   beforeEach(() => {
@@ -129,7 +129,7 @@ describe('a session of express-session', () => {
 });
 
 describe.each(platforms)('after the response on %s, a task finds', (platform) => {
-  /** What the responses of both platforms have. */
+  /** The part that the responses of both platforms share. */
   interface Helpers {
     header(name: string, value: string): void;
     send(body: string): void;

@@ -76,7 +76,7 @@ export async function freePort() {
   return String(port);
 }
 
-/** What a process writes. `has` waits for a text, and rejects if the process ends without it. */
+/** The output of a process. `has` waits for a text, and rejects if the process ends without it. */
 export function collect(child) {
   let text = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk));

@@ -71,7 +71,7 @@ describe('sample/18-files on Express: a download', () => {
     paths = [];
   });
 
-  /** What is deleted on success alone, beside the sample that always deletes. */
+  /** Deletes only on success, unlike the sample, which always deletes. */
   @Controller('on-success')
   class OnSuccessController extends ExportsController {
     @Get('contacts.txt')
