@@ -255,10 +255,10 @@ describe('handlers of @nestjs/cqrs', () => {
 
   it('are named, those that are request-scoped on purpose included: no request reaches them', async () => {
     expect(await warnedOf(providers)).toEqual([
-      'PlaceOrderHandler → Users → BackgroundTasks: @CommandHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT',
+      'PlaceOrderHandler → Users → BackgroundTasks: @CommandHandler() has no request, so `addTask()` throws BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
       // Nest 11 knows what it injects only at its first request.
       ...(isNest12
-        ? ['FindOrderHandler → BackgroundTasks: @QueryHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT']
+        ? ['FindOrderHandler → BackgroundTasks: @QueryHandler() has no request, so `addTask()` throws BACKGROUND_TASK_UNSUPPORTED_CONTEXT']
         : []),
       'OrderPlacedHandler → BackgroundTasks: @EventsHandler() has no request, so its tasks start at once or are refused',
       'OrderSagas → BackgroundTasks: @Saga() is for singletons: @nestjs/cqrs does not start',
