@@ -1,4 +1,5 @@
 // Guide: docs/what-a-task-may-use.md, which parts of a request a task still finds.
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Body, Controller, Get, Injectable, Module, Post, Req, Res, UseInterceptors } from '@nestjs/common';
@@ -146,6 +147,14 @@ describe.each(platforms)('after the response on %s, a task finds', (platform) =>
       });
     }
 
+    @Get('address')
+    address(@Req() request: Of<IncomingMessage> & { ip?: string }, @BackgroundTasks() tasks: BackgroundTasks): void {
+      tasks.addTask(async () => {
+        if (!raw(request).socket.destroyed) await once(raw(request).socket, 'close');
+        seen.push(request.ip);
+      });
+    }
+
     @Get('closed')
     @UseInterceptors({ intercept: (_context, next) => next.handle().pipe(finalize(() => seen.push('finalize'))) })
     closed(@Res({ passthrough: true }) response: Of<ServerResponse>, @BackgroundTasks() tasks: BackgroundTasks): object {
@@ -216,6 +225,13 @@ describe.each(platforms)('after the response on %s, a task finds', (platform) =>
     const logs = await postBytes(200_000);
     expect(seen).toEqual([]);
     expect(logs.of('error')).toEqual([expect.stringContaining('"late reader" did not end within its timeout')]);
+  });
+
+  it('no address of a client that has closed its connection', async () => {
+    const { http, runner } = await createFinding();
+    await http.get('/address').expect(200);
+    await runner.onIdle();
+    expect(seen).toEqual([undefined]);
   });
 
   it('resources closed that finalize(), "finish" and "close" close', async () => {

@@ -1,4 +1,5 @@
 // Public API: at boot, warnings and errors name enhancers, factories and handlers that the injection of the list breaks.
+import { readFileSync } from 'node:fs';
 import { Strategy } from 'passport';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import {
@@ -334,6 +335,8 @@ describe('a Nest that lacks what the check reads', () => {
       const { http, logs } = await createApp('Express', withoutMember(name));
       await http.get('/').expect(200, 'ok');
       expect(logs.of('warn')).toEqual([expect.stringContaining(`this version of Nest has no \`InstanceWrapper#${name}\``)]);
+      const [said] = logs.of('warn')[0]!.split('\n');
+      expect(readFileSync('docs/troubleshooting.md', 'utf8')).toContain(`\n${said!.replace(/(?<=core ).*(?=\) differs)/, '…')}\n`);
     },
   );
 });
