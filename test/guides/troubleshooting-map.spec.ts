@@ -25,7 +25,7 @@ const shown: Record<string, Record<string, string[]>> = {
     [MAIN]: ['quotes the error of Nest for a package that finds another copy of Nest'],
     [PACKAGE_CHECK]: [
       'Nest 12, ES modules: compiles, answers, then runs its tasks',
-      'a monorepo with Nest 11 and 12: one application fails at the start, and none with a nested installation',
+      'a monorepo with Nest 11 and 12: one application fails at the start, and none with a single version or a nested installation',
     ],
   },
   'This process has several copies of nestjs-background-tasks': {

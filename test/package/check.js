@@ -95,7 +95,9 @@ try {
   checkUnsupportedNest(join(directory, 'nest-10'), tarball);
   console.log('ok  npm refuses Nest 10 with ERESOLVE, and takes the package with Nest 11');
   checkMonorepo(join(directory, 'monorepo'), tarball);
-  console.log('ok  a monorepo with Nest 11 and 12: one application fails at the start, and none with a nested installation');
+  console.log(
+    'ok  a monorepo with Nest 11 and 12: one application fails at the start, and none with a single version or a nested installation',
+  );
 
   await checkStarter(join(directory, 'starter'), tarball);
   console.log('ok  sample/22-starter, on its own: builds, answers, and waits for its task');
