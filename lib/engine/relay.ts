@@ -17,8 +17,6 @@ const MAX_ENTRIES = 200;
 const MAX_REFUSALS = 5;
 /** The number of times that the engine may refuse an entry, while it accepts others, before the entry is set aside. */
 const STRIKES = 3;
-/** The time for which entries to remove are collected. */
-const COLLECT_MS = 50;
 /** The pause between two deletions of old marks of done tasks. */
 const FORGET_MS = 3_600_000;
 
@@ -219,7 +217,7 @@ function entriesOf(tasks: readonly Task[]): EngineEntry[] {
   return tasks.map((task) => namedCallOf(task)?.entry).filter((entry) => entry !== undefined);
 }
 
-/** Removes entries from an outbox. Collects them for a moment, as each call is a transaction of the database. */
+/** Removes entries from an outbox. While one call is in flight, further ones are collected for the next. */
 class Removals {
   readonly #outbox: BackgroundTasksOutbox;
   readonly #onError: (error: unknown) => void;
@@ -240,7 +238,6 @@ class Removals {
 
   async #removeAll(): Promise<void> {
     while (this.#ids.length > 0) {
-      await wait(COLLECT_MS);
       const ids = this.#ids;
       this.#ids = [];
       try {
