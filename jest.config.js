@@ -44,7 +44,7 @@ const independentOfNest = [
   'module/misuse',
   // Pages for users of the current version: databases, platforms, engines and tests beside Nest. What Nest itself says stays on both.
   'engine/guide',
-  'guides/(coming-from-bullmq|compared|testing-guide|transactions|tried-again|what-a-task-may-use)',
+  'guides/(coming-from-bullmq|compared|testing-guide|transactions|tried-again|troubleshooting-map|what-a-task-may-use)',
   // The databases of the outbox. How tasks follow transactions of nestjs-cls stays on both.
   'outbox/(clients|kills|outbox|sql-outbox)',
   // Samples, likewise. On both: the first ones that a reader meets, the shutdown of a process, messages, and the one that has it all.

@@ -93,7 +93,7 @@ async function megabytes(): Promise<number> {
   return process.memoryUsage().heapUsed / 2 ** 20;
 }
 
-// What the first requests load and compile stays.
+// Code that the first requests load and compile stays in memory.
 await burst(5_000);
 const before = await megabytes();
 const start = performance.now();

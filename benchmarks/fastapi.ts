@@ -46,7 +46,7 @@ function cpuOf({ pid }: ChildProcess): number {
   return ticks * 10_000;
 }
 
-/** What is measured beside, and has no target. */
+/** Also measured, without a target. */
 const onUvloop = (name: string): boolean => name.endsWith('on uvloop');
 
 function peersOf({ name, url, uvicorn }: FastApi): Peer[] {

@@ -1,7 +1,7 @@
 import { Comparison, type Figures, type Peer } from './support/compare.js';
 import { Server, closeClient, pace } from './support/http.js';
 
-// What clients see, at a rate that leaves the server room.
+// Response times, at a rate that does not saturate the server.
 
 const RATE = 300;
 const AMOUNT = RATE;

@@ -2,7 +2,7 @@ import { Child } from './support/child.js';
 import { printTable, quick } from './support/compare.js';
 import { Server, closeClient, load } from './support/http.js';
 
-// What is kept: bytes on the heap after a garbage collection. They vary little, so there are no rounds.
+// Bytes on the heap after a garbage collection. They vary little, so there are no rounds.
 
 const TASKS = quick ? 10_000 : 100_000;
 const HELD = quick ? 500 : 2000;

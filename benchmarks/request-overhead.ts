@@ -1,7 +1,7 @@
 import { Comparison, printTargets, quick } from './support/compare.js';
 import { closeClient, startPeers } from './support/http.js';
 
-// What a request costs the server, by how the notification is sent.
+// The cost of a request for the server, by the way the notification is sent.
 
 const applications = {
   'bare route': { name: 'bare/Bare', tasks: 0 },

@@ -101,7 +101,7 @@ interface Run {
   ran?: number;
 }
 
-/** What the processes have noted. */
+/** The records of the processes. */
 class Notes {
   readonly runs = new Map<string, Run[]>();
   /** Also those that the engine did not take before the end of a process, whose client got 503. */
@@ -197,7 +197,7 @@ function figuresOf(load: Load, notes: Notes): Record<string, number> {
   };
 }
 
-/** What should be empty by now. */
+/** The parts of the queue that should be empty by now. */
 async function leftIn(backend: Backend, url: string, name: string): Promise<Record<string, number>> {
   const queue = queueOn(backend, url, name);
   try {

@@ -1,7 +1,7 @@
 import { Child } from './support/child.js';
 import { Comparison, type Figures, type Peer, printTargets, quick } from './support/compare.js';
 
-// What it costs to add and to run a task that does nothing.
+// The cost of adding and running an empty task.
 
 const COUNT = quick ? 10_000 : 100_000;
 

@@ -2,7 +2,7 @@ import { Child } from './support/child.js';
 import { Comparison, type Figures, type Peer, printTargets, quick } from './support/compare.js';
 import { type Load, Server, closeClient } from './support/http.js';
 
-// Whether a task costs more when there are many.
+// Shows if a task costs more when there are many.
 
 const LARGEST = quick ? 10_000 : 100_000;
 

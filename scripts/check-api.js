@@ -63,7 +63,7 @@ function describeType(symbol) {
   return symbol.flags & ts.SymbolFlags.Type ? members(checker.getDeclaredTypeOfSymbol(symbol), '') : [];
 }
 
-/** What this package itself declares: not what comes from Error, say. */
+/** The members that this package declares, without inherited ones such as those of Error. */
 function members(type, prefix) {
   return checker
     .getPropertiesOfType(type)

@@ -1,6 +1,8 @@
-// Checks the Markdown files: a snippet stands in the file that it names, in a comment `<!-- path -->` above it or in its first line, and a
-// test runs that file; links into the repository lead somewhere, also from the packed package; each code of an error is explained; and the
-// map of lib/ is complete.
+// Checks the Markdown files:
+// - A snippet is part of the file that is named in a comment `<!-- path -->` above it or in its first line. A test runs that file.
+// - Links into the repository are alive, also from the packed package.
+// - docs/errors.md explains each code of an error, and each line of the log that it lists is in lib/.
+// - The map of lib/ in CONTRIBUTING.md is complete.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 
@@ -44,6 +46,17 @@ const [, codes] = /BackgroundTasksErrorCode =([^;]*);/.exec(readFileSync('lib/ta
 const guide = readFileSync('docs/errors.md', 'utf8');
 for (const [, code] of codes.matchAll(/'(\w+)'/g)) {
   if (!guide.includes(`\n## ${code}\n`)) problems.push(`docs/errors.md: there is no section ## ${code}`);
+}
+
+const sources = readdirSync('lib', { recursive: true })
+  .filter((file) => file.endsWith('.ts'))
+  .map((file) => readFileSync(join('lib', file), 'utf8'))
+  .join('');
+for (const [, line] of guide.slice(guide.indexOf('## Lines in the log')).matchAll(/^\| `\w+` +\| (.*?) +\|/gm)) {
+  // `…` stands for the changing parts. In the source, a backtick of a line may be escaped.
+  const parts = line.split(/…|`/).map((part) => part.trim().replace(/[:;,]$/, ''));
+  for (const part of parts)
+    if (/\w/.test(part) && !sources.includes(part)) problems.push(`docs/errors.md: no line of the log has "${part}"`);
 }
 
 const map = readFileSync('CONTRIBUTING.md', 'utf8');

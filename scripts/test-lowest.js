@@ -41,7 +41,7 @@ const OTHERWISE_NUMBERED = {
   },
 };
 
-/** Of what the newest 11 and 12 have: another order at boot, which shows in refusals and warnings, and files that are cut off where they fail. */
+/** Only later versions of 11 and 12 do this: they boot in an order that shows in refusals and warnings, and cut off files where they fail. */
 const LATER = [
   'BackgroundTasks in `providers`',
   'a global enhancer that injects the list',
@@ -50,7 +50,7 @@ const LATER = [
   'a file that fails half-way',
 ];
 
-/** Tests of what these versions of Nest lack, or do otherwise. docs/compatibility.md has what of it a user notices. */
+/** Tests of features that these versions of Nest lack, or that differ there. docs/compatibility.md lists those that users notice. */
 const OTHER_IN_NEST = {
   '11.0.0': [
     ...LATER,

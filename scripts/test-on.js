@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 /**
- * What a version of Node may change: requests, connections and responses, async context, timers, errors, signals, and code that was built. The
+ * A version of Node may change these: requests, connections and responses, async context, timers, errors, signals, and built code. The
  * engine's servers, guides and samples are the same on each.
  */
 const FOLDERS = ['test/http', 'test/outcome', 'test/shutdown', 'test/transports', 'test/module'];

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type CallHandler, type ExecutionContext, Injectable, Logger, type NestInterceptor, createParamDecorator } from '@nestjs/common';
 import { type Observable, tap } from 'rxjs';
 
-// What a careful person writes by hand for one application: the tasks run in order after the response, once, if the handler succeeded, in
+// The careful version by hand, for one application: the tasks run in order after the response, once, if the handler succeeded, in
 // the context of the code that added them, and an error is logged. No bounds, no shutdown, no discarded, late or timed-out tasks.
 
 export class CarefulTasks {

@@ -29,5 +29,5 @@ export function held(): number {
   return holding;
 }
 
-/** What every handler answers. */
+/** The response of every handler. */
 export const answer = (): { message: string } => ({ message: 'Notification sent in the background' });

@@ -5,7 +5,7 @@ import autocannon from 'autocannon';
 import { percentile } from './compare.js';
 import { serve } from './child.js';
 
-/** What clients see: milliseconds. */
+/** The response times that clients see, in ms. */
 export interface Latency {
   readonly p50: number;
   readonly p99: number;

@@ -16,7 +16,7 @@ const ROUNDS = quick ? 3 : 9;
 /** Rounds that do not count: what V8 compiles, it compiles in these. */
 const WARM_UP_ROUNDS = quick ? 1 : 4;
 
-/** What the peers measured, round by round. */
+/** The measurements of the peers, round by round. */
 export class Comparison {
   private constructor(
     private readonly title: string,

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 
-/** Whether processes can be kept on cores of their own: where there are two, and `taskset`, as Linux has it. */
+/** True if processes can be pinned to cores: there are two, and `taskset`, as on Linux. */
 export const canPin = availableParallelism() > 1 && spawnSync('taskset', ['--version']).status === 0;
 
 /** Keeps a process, with all of its threads, on one core, so that it starves none on another. */

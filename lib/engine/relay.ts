@@ -35,7 +35,7 @@ export class Relay {
   /** The warnings that are in effect, until the opposite is logged. */
   readonly #warned = new Set<'engine' | 'outbox'>();
   /** The number of times that the engine has refused an entry, and the number of tasks that it had accepted by then. */
-  readonly #strikes = new Map<string, { count: number; taken: number }>();
+  readonly #strikes = new Map<string, { count: number; accepted: number }>();
   #sweeping: Promise<void> | undefined;
   #forgottenAt = -Infinity;
   /** The tasks that a shutdown leaves to other processes. */
@@ -68,16 +68,16 @@ export class Relay {
 
   async #enqueue(tasks: readonly Task[]): Promise<void> {
     const ids = entriesOf(tasks).map(({ id }) => id);
-    const { taken } = this.#sender;
+    const { accepted } = this.#sender;
     try {
       if (this.#isAway || this.#isStopped) return this.#leave(tasks);
       await this.#sender.enqueue(tasks);
-      this.#took();
+      this.#accepted();
       await this.#removals.add(ids);
     } catch (error) {
       this.#leave(tasks);
       // If it accepted others in the meantime, it is not down.
-      if (this.#sender.taken === taken) this.#tookNothing(error);
+      if (this.#sender.accepted === accepted) this.#acceptedNothing(error);
     }
   }
 
@@ -114,7 +114,7 @@ export class Relay {
   }
 
   /** Logs the tasks that are left to other processes. */
-  sayWhatIsLeft(): void {
+  logLeftTasks(): void {
     if (this.#left.size === 0) return;
     this.#log.warn(
       `The engine does not have these committed tasks yet; they stay in the outbox: ${countedNames(this.#left)}. Another process, or the ` +
@@ -154,14 +154,14 @@ export class Relay {
   async #sendOneByOne(entries: readonly EngineEntry[]): Promise<boolean> {
     const start = Math.floor(Math.random() * entries.length);
     const refused = new Map<EngineEntry, unknown>();
-    let isTaken = false;
+    let isAccepted = false;
     for (const entry of [...entries.slice(start), ...entries.slice(0, start)]) {
-      if (this.#closing.signal.aborted || (!isTaken && refused.size === MAX_REFUSALS)) break;
-      if (await this.#send([entry], (error) => refused.set(entry, error))) isTaken = true;
+      if (this.#closing.signal.aborted || (!isAccepted && refused.size === MAX_REFUSALS)) break;
+      if (await this.#send([entry], (error) => refused.set(entry, error))) isAccepted = true;
     }
     for (const [entry, error] of refused) await this.#strike(entry, error);
-    if (!isTaken) this.#tookNothing([...refused.values()].at(-1));
-    return isTaken;
+    if (!isAccepted) this.#acceptedNothing([...refused.values()].at(-1));
+    return isAccepted;
   }
 
   async #send(entries: readonly EngineEntry[], onRefusal?: (error: unknown) => void): Promise<boolean> {
@@ -171,7 +171,7 @@ export class Relay {
       onRefusal?.(error);
       return false;
     }
-    this.#took();
+    this.#accepted();
     for (const { id } of entries) this.#strikes.delete(id);
     await this.#removals.add(entries.map(({ id }) => id));
     return true;
@@ -179,9 +179,9 @@ export class Relay {
 
   /** Counts a refusal. If the engine accepts other entries meanwhile, the entry itself is at fault. */
   async #strike(entry: EngineEntry, error: unknown): Promise<void> {
-    const { count, taken } = this.#strikes.get(entry.id) ?? { count: 0, taken: -1 };
-    if (this.#sender.taken === taken) return;
-    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, taken: this.#sender.taken });
+    const { count, accepted } = this.#strikes.get(entry.id) ?? { count: 0, accepted: -1 };
+    if (this.#sender.accepted === accepted) return;
+    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, accepted: this.#sender.accepted });
     this.#strikes.delete(entry.id);
     await this.#outbox.setAside([entry.id], messageOf(error));
     this.#log.setAside(entry.name, entry.id, error);
@@ -194,12 +194,12 @@ export class Relay {
     await this.#outbox.forgetDone();
   }
 
-  #took(): void {
+  #accepted(): void {
     this.#isAway = false;
     if (this.#warned.delete('engine')) this.#log.say('The engine accepts tasks again, and gets those in the outbox');
   }
 
-  #tookNothing(error: unknown): void {
+  #acceptedNothing(error: unknown): void {
     this.#isAway = true;
     if (this.#closing.signal.aborted || this.#warned.has('engine')) return;
     this.#warned.add('engine');

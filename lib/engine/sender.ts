@@ -25,7 +25,7 @@ export class Sender {
   readonly #options: ResolvedEngineOptions;
   readonly #batcher: Batcher | undefined;
   readonly #inFlight = new Set<Batch>();
-  #taken = 0;
+  #accepted = 0;
 
   constructor(providers: NamedProviders, options: ResolvedEngineOptions) {
     this.#providers = providers;
@@ -34,8 +34,8 @@ export class Sender {
   }
 
   /** The number of tasks that the engine has accepted. */
-  get taken(): number {
-    return this.#taken;
+  get accepted(): number {
+    return this.#accepted;
   }
 
   get hasEngine(): boolean {
@@ -107,7 +107,7 @@ export class Sender {
       if (carrying.length > 0) await Promise.race([Promise.all(carrying), batch.end]);
       this.#batcher.enqueue(batch);
       await batch.end;
-      this.#taken += tasks.length;
+      this.#accepted += tasks.length;
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(batch);
@@ -125,7 +125,7 @@ export class Sender {
     aborted.catch(() => undefined);
     try {
       await Promise.race([engine?.enqueue(entries, signal), aborted]);
-      this.#taken += entries.length;
+      this.#accepted += entries.length;
     } catch (error) {
       throw withoutArguments(error);
     }

@@ -26,10 +26,14 @@ const DECORATORS: readonly { key: string; value?: string; problem: string; evenO
   // @nestjs/cqrs 11 and 12 register their own `AsyncContext` as the REQUEST of a command or a query, and nothing for an event.
   {
     key: '__commandHandler__',
-    problem: '@CommandHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT',
+    problem: '@CommandHandler() has no request, so `addTask()` throws BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
     evenOnPurpose: true,
   },
-  { key: '__queryHandler__', problem: '@QueryHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT', evenOnPurpose: true },
+  {
+    key: '__queryHandler__',
+    problem: '@QueryHandler() has no request, so `addTask()` throws BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
+    evenOnPurpose: true,
+  },
   { key: '__eventsHandler__', problem: '@EventsHandler() has no request, so its tasks start at once or are refused', evenOnPurpose: true },
   { key: '__saga__', problem: '@Saga() is for singletons: @nestjs/cqrs does not start' },
 ];

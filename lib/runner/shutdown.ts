@@ -45,7 +45,7 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
     await this.#drain();
     const closed = abortAll(this.#runner, 'the application has shut down');
     await atMost(GRACE_MS, all(closed, this.#workerHost.close()));
-    this.#relay?.sayWhatIsLeft();
+    this.#relay?.logLeftTasks();
   }
 
   async #drain(): Promise<void> {

@@ -14,7 +14,7 @@ if (notTested(ownBackends).length > 0) it.skip.each(notTested(ownBackends))('%s'
 describe.each(ownBackends)('an API and its workers on $name', (backend) => {
   let server: Server;
   let queue: string;
-  /** What workers said, all of them. */
+  /** The lines that all workers logged. */
   let started: Recorder<string>;
   let ran: Recorder<string>;
   let failed: Recorder<string>;

@@ -55,7 +55,7 @@ class MailTasks {
 
   @BackgroundTask('hopeless', { attempts: 2 })
   hopeless(): void {
-    // What is thrown need not be an error.
+    // A thrown value need not be an error.
     throw 'a string'; // eslint-disable-line no-throw-literal
   }
 
@@ -371,7 +371,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       held.open();
       await closed;
       expect(ran.all).toEqual(['started', 'plain task', 'ended']);
-      // What was being fetched by then is requeued, and due at once.
+      // A task that was being fetched by then is requeued, and due at once.
       const { waiting, delayed, active, completed } = await queue.getJobCounts();
       expect([waiting! + delayed!, active, completed]).toEqual([2, 0, 1]);
     });

@@ -77,7 +77,7 @@ class WorkController {
     const { http } = await start(5_000);
     await http.post('/work/before').expect(201);
     await ran.containing('before');
-    // What a managed failover leaves: connections that are open, to a node that has become the replica of the new primary.
+    // After a managed failover, connections are still open, but to a node that has become a replica of the new primary.
     proxy.redirect(replica.url);
     await command(server.url, 'replicaof', '127.0.0.1', new URL(replica.url).port);
     await http.post('/work/after').expect(201);

@@ -17,7 +17,7 @@ import { Recorder } from '../support/recorder.js';
 
 class TestEngine implements BackgroundTasksEngine {
   readonly calls = new Recorder<string[]>();
-  /** What becomes of a call. */
+  /** The result of a call. */
   answer: (entries: readonly EngineEntry[]) => unknown = () => undefined;
 
   async enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void> {

@@ -53,7 +53,7 @@ async function start(options?: InProcessEngineOptions, shutdownTimeout = 1_000):
   app = await NestFactory.createApplicationContext(AppModule, { logger: false });
 }
 
-/** What a request would add. */
+/** The tasks that a request would add. */
 function add(func: (tasks: BackgroundTasks, mail: MailTasks) => unknown): Promise<unknown> {
   return app.get(BackgroundTasksRunner).within((tasks) => void func(tasks, app.get(MailTasks)));
 }

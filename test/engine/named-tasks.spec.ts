@@ -142,7 +142,7 @@ describe.each(platforms)('@BackgroundTask() methods without an engine on %s', (p
 });
 
 describe('a decorator that wraps the method', () => {
-  /** What tracing and caching libraries do: they put a function of their own in the place of the method. */
+  /** Tracing and caching libraries replace the method with their own function. */
   const Traced: MethodDecorator = (_prototype, _key, descriptor) => {
     const method = descriptor.value as (...args: unknown[]) => unknown;
     const traced = function (this: unknown, ...args: unknown[]): unknown {

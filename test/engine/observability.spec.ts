@@ -41,7 +41,7 @@ class MailTasks {
   @BackgroundTask('mail', { attempts: 2 })
   async mail(address: string): Promise<void> {
     await Promise.resolve();
-    // What an instrumented client would do.
+    // An instrumented client would do this.
     trace.getTracer('smtp').startSpan(`SMTP ${address}`).end();
     ran.add(address);
     if (address === 'nobody') throw new RangeError('no such mailbox');

@@ -13,7 +13,7 @@ import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
 import type { Server } from '../support/servers.js';
 
-// What a team needs to run the engine (guarantee 10): queues that do not wait for each other, health, the log, and how long tasks are kept.
+// Operating the engine (guarantee 10): queues that do not wait for each other, health, the log, and how long tasks are kept.
 
 let ran: Recorder<string>;
 let held: Gate;

@@ -31,7 +31,7 @@ import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
 
-// What the core promises of any engine, shown on one that does as the test says.
+// The promises of the core for any engine, shown with an engine that the test controls.
 
 /** Takes entries when its gate is open, and refuses as often as it is told to. */
 class TestEngine implements BackgroundTasksEngine {
@@ -368,7 +368,7 @@ describe.each(platforms)('an engine on %s', (platform) => {
       'Background task "anonymous" was discarded: it runs on success, and the outcome of its request was failure',
     ]);
 
-    // What was given up is not sent behind the client's back, and the next request finds the engine as it is then.
+    // Aborted tasks are not sent later without the client's knowledge, and the next request starts with the current state of the engine.
     engine.refusals = 0;
     engine.gate.open();
     await http.post('/mail').expect(201);
@@ -434,7 +434,7 @@ describe('the arguments of a task for an engine', () => {
     return outer;
   }
 
-  /** What a handler passes to `addTask`, and what it hears. */
+  /** The arguments that a handler passes to `addTask`, and the error that it gets. */
   let given: unknown[];
 
   @Controller()

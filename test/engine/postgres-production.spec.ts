@@ -10,7 +10,7 @@ import { startProxy } from '../support/proxy.js';
 import { Recorder } from '../support/recorder.js';
 import { type Server, startPostgres } from '../support/servers.js';
 
-// What docs/engine.md says of Postgres in production.
+// The claims of docs/engine.md about Postgres in production.
 
 let ran: Recorder<string>;
 

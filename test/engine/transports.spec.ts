@@ -24,7 +24,7 @@ let taking: Gate;
 /** Opens when a field has added its task, and when the loss of a task has been reported. */
 let added: Gate;
 let reported: Gate;
-/** What happened, in order. */
+/** The events, in order. */
 let events: string[];
 
 beforeEach(() => {

@@ -17,11 +17,11 @@ import type { Server } from '../support/servers.js';
 let ran: Recorder<string>;
 let reported: Recorder<string>;
 let held: Gate;
-/** What the task `odd` throws. */
+/** The value that the task `odd` throws. */
 let thrown: unknown;
-/** What it does before that. */
+/** Called before it throws. */
 let onOdd: () => void;
-/** What the task `held` does first, and when its signal fires. */
+/** Called when the task `held` starts, and when its signal fires. */
 let onStart: () => void;
 let onAbort: () => void;
 

@@ -205,6 +205,62 @@ describe('fake timers', () => {
   });
 });
 
+describe.each(platforms)('under fake timers on %s, onIdle() waits for a task that pauses', (platform) => {
+  let pause: () => Promise<unknown>;
+  let pausing: Gate;
+  let happened: string[];
+
+  @Controller()
+  class PausingController {
+    @Get()
+    get(@BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask(async () => {
+        const paused = pause();
+        pausing.open();
+        await paused;
+        happened.push('task ended');
+      });
+    }
+  }
+
+  @Module({ imports: [BackgroundTasksModule], controllers: [PausingController] })
+  class PausingModule {}
+
+  async function advanceWhilePausing(milliseconds: number) {
+    const { http, runner } = await createApp(platform, PausingModule);
+    jest.useFakeTimers();
+    await http.get('/').expect(200);
+    const idle = runner.onIdle().then(() => happened.push('idle'));
+    await pausing.opened;
+    await jest.advanceTimersByTimeAsync(milliseconds);
+    return { idle };
+  }
+
+  beforeEach(() => {
+    pausing = gate();
+    happened = [];
+  });
+
+  afterEach(() => void jest.useRealTimers());
+
+  it('with the global setTimeout(), until the time is advanced', async () => {
+    pause = () => new Promise((resolve) => globalThis.setTimeout(resolve, 86_400_000));
+    const { idle } = await advanceWhilePausing(86_399_999);
+    happened.push('nearly a day later');
+    await jest.advanceTimersByTimeAsync(1);
+    await idle;
+    expect(happened).toEqual(['nearly a day later', 'task ended', 'idle']);
+  });
+
+  it('with node:timers/promises, for as long as it takes: that pause is real', async () => {
+    pause = () => setTimeout(300);
+    const { idle } = await advanceWhilePausing(86_400_000);
+    happened.push('a day later');
+    await idle;
+    expect(happened).toEqual(['a day later', 'task ended', 'idle']);
+  });
+});
+
 let ranSlowly: string[];
 let guardReached: Gate;
 beforeEach(() => {

@@ -40,7 +40,7 @@ beforeEach(async () => {
   await outside.query('DELETE FROM orders');
 });
 
-/** What is committed. */
+/** The committed rows. */
 async function committed(): Promise<string[]> {
   const { rows } = await outside.query<{ id: string }>('SELECT id FROM orders ORDER BY id');
   return rows.map(({ id }) => id);

@@ -1,4 +1,5 @@
 // Guide: docs/what-a-task-may-use.md, which parts of a request a task still finds.
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Body, Controller, Get, Injectable, Module, Post, Req, Res, UseInterceptors } from '@nestjs/common';
@@ -103,7 +104,7 @@ describe('a session of express-session', () => {
     }
   }
 
-  /** What the store has of the session that a request of this kind makes. */
+  /** The stored session after a request of this kind. */
   const saved = () => Object.values((store as unknown as { sessions: Record<string, string> }).sessions).map((text) => JSON.parse(text));
 
   beforeEach(() => {
@@ -129,7 +130,7 @@ describe('a session of express-session', () => {
 });
 
 describe.each(platforms)('after the response on %s, a task finds', (platform) => {
-  /** What the responses of both platforms have. */
+  /** The part that the responses of both platforms share. */
   interface Helpers {
     header(name: string, value: string): void;
     send(body: string): void;
@@ -143,6 +144,14 @@ describe.each(platforms)('after the response on %s, a task finds', (platform) =>
         let bytes = 0;
         for await (const chunk of raw(request) as AsyncIterable<Buffer>) bytes += chunk.length;
         seen.push(bytes);
+      });
+    }
+
+    @Get('address')
+    address(@Req() request: Of<IncomingMessage> & { ip?: string }, @BackgroundTasks() tasks: BackgroundTasks): void {
+      tasks.addTask(async () => {
+        if (!raw(request).socket.destroyed) await once(raw(request).socket, 'close');
+        seen.push(request.ip);
       });
     }
 
@@ -216,6 +225,13 @@ describe.each(platforms)('after the response on %s, a task finds', (platform) =>
     const logs = await postBytes(200_000);
     expect(seen).toEqual([]);
     expect(logs.of('error')).toEqual([expect.stringContaining('"late reader" did not end within its timeout')]);
+  });
+
+  it('no address of a client that has closed its connection', async () => {
+    const { http, runner } = await createFinding();
+    await http.get('/address').expect(200);
+    await runner.onIdle();
+    expect(seen).toEqual([undefined]);
   });
 
   it('resources closed that finalize(), "finish" and "close" close', async () => {

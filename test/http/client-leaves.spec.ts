@@ -37,7 +37,7 @@ function addTasks(tasks: BackgroundTasks): void {
   addOutcomeTasks(tasks, (name) => log.push(name));
 }
 
-/** What the spec uses of the requests and responses of both platforms. */
+/** The part of both platforms' requests and responses that this spec uses. */
 interface Request {
   readonly socket: IncomingMessage['socket'];
 }

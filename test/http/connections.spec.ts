@@ -24,7 +24,7 @@ let first: Gate;
 let second: Gate;
 let added: Gate;
 
-/** What the tasks do. */
+/** The work of the tasks. */
 let run: (name: string) => void;
 
 /** Blocks the event loop, as a heavy synchronous task does, until the client has its last byte. */

@@ -59,9 +59,9 @@ interface RequestPlan {
   /** 'when closing': it answers no sooner than the application has begun to close. */
   readonly handlerEnds: 'at once' | 'later' | 'when closing';
   readonly answer: 'value' | 'stream' | 'exception' | 'denied';
-  /** What an interceptor answers as soon as the handler has begun, without regard to what that does. */
+  /** The value that an interceptor answers as soon as the handler has begun, whatever the handler does. */
   readonly interceptorGivesUp: 'never' | 'with an error' | 'with a value';
-  /** Whether the filter of exceptions answers clients that have left. */
+  /** True if the exception filter answers clients that have left. */
   readonly filterIsPolite: boolean;
   /** Where the request is when its client leaves. */
   readonly clientLeaves: 'never' | 'in the middleware' | 'in the guard' | 'in the handler';
@@ -121,7 +121,7 @@ function succeeds(plan: RequestPlan): boolean {
   return statusOf(plan) === 200;
 }
 
-/** What the guarantees say that happens to the tasks of a request, in order. */
+/** The events that the guarantees prescribe for the tasks of a request, in order. */
 function expected(plan: RequestPlan, onTaskFailure: Scenario['onTaskFailure']): string[] {
   const list = [
     ...named(plan.middleware, 'middleware'),

@@ -169,7 +169,7 @@ class Service {
 @Injectable()
 class DecoratedService {
   readonly tasks: BackgroundTasks;
-  // What tsx and esbuild need: they emit no types for Nest to inject by. Neither does an intersection.
+  // tsx and esbuild need this, because they emit no types for Nest to inject by. Nor is one emitted for an intersection.
   constructor(@BackgroundTasks() tasks: BackgroundTasks & object) {
     this.tasks = tasks;
   }

@@ -39,7 +39,7 @@ describe.each(platforms)('a kept task on %s', (platform) => {
       if (how === 'asked') void kept.ended;
       if (how === 'cancelled') kept.cancel();
       for (const [name, object] of Object.entries({ request, argument, closure, stored })) {
-        // Who keeps a task without asking it anything keeps its async context.
+        // Keeping a task without reading anything of it keeps its async context.
         if (how !== 'not asked' || name !== 'stored') refs.set(name, new WeakRef(object));
       }
     };

@@ -4,7 +4,7 @@ import { describe, expect, it } from '@jest/globals';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksError, BackgroundTasksTimeoutError, currentTask } from 'nestjs-background-tasks';
 import { gate } from '../support/gate.js';
 
-// What a unit test of a controller does, without Nest.
+// A unit test of a controller, without Nest.
 
 describe('a list made by hand', () => {
   it('keeps what was added, and runs it when told to', async () => {
@@ -197,7 +197,7 @@ describe('addTask() refuses', () => {
       'BACKGROUND_TASK_INVALID_TASK',
       'Expected a task to be a function, or options and a function (the function itself, not its result), got `undefined`',
     ],
-    // What a function returned that was called may be people's data.
+    // The value that a called function returned may be personal data.
     ['a string', ['mail'], 'BACKGROUND_TASK_INVALID_TASK', 'got a string'],
     ['a promise, of a function that was called', [Promise.resolve()], 'BACKGROUND_TASK_INVALID_TASK', 'got a promise'],
     ['options alone', [{ name: 'x' }], 'BACKGROUND_TASK_INVALID_TASK', 'got an object'],

@@ -23,7 +23,7 @@ describe.each(platforms)('the objects of a finished request on %s', (platform) =
     const refs = new Map<string, WeakRef<object>>();
     slow = gate();
 
-    /** What a task does with its argument and with what its closure holds. */
+    /** Called with the argument of a task, and with the value that its closure holds. */
     const use = (...objects: object[]): number => objects.length;
 
     @Controller()

@@ -105,7 +105,7 @@ describe('registerRequestByContextId with what is no request', () => {
 
   it.each([
     ['an object of type "Job"', new Job()],
-    // What an event was emitted with, for a listener that is request-scoped.
+    // For a request-scoped listener, the request is the payload of the event.
     ['a string', 'order 7'],
     ['a number', 0],
     ['null', null],

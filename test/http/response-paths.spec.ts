@@ -55,7 +55,7 @@ function addTasks(tasks: BackgroundTasks): void {
   addOutcomeTasks(tasks, record);
 }
 
-/** What the spec uses of the responses of both platforms. */
+/** The part of both platforms' responses that this spec uses. */
 interface Reply {
   readonly raw: ServerResponse;
   status(code: number): this;

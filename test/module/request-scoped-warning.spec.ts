@@ -1,4 +1,5 @@
 // Public API: at boot, warnings and errors name enhancers, factories and handlers that the injection of the list breaks.
+import { readFileSync } from 'node:fs';
 import { Strategy } from 'passport';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import {
@@ -255,10 +256,10 @@ describe('handlers of @nestjs/cqrs', () => {
 
   it('are named, those that are request-scoped on purpose included: no request reaches them', async () => {
     expect(await warnedOf(providers)).toEqual([
-      'PlaceOrderHandler → Users → BackgroundTasks: @CommandHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT',
+      'PlaceOrderHandler → Users → BackgroundTasks: @CommandHandler() has no request, so `addTask()` throws BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
       // Nest 11 knows what it injects only at its first request.
       ...(isNest12
-        ? ['FindOrderHandler → BackgroundTasks: @QueryHandler() has no request, so `addTask()` throws UNSUPPORTED_CONTEXT']
+        ? ['FindOrderHandler → BackgroundTasks: @QueryHandler() has no request, so `addTask()` throws BACKGROUND_TASK_UNSUPPORTED_CONTEXT']
         : []),
       'OrderPlacedHandler → BackgroundTasks: @EventsHandler() has no request, so its tasks start at once or are refused',
       'OrderSagas → BackgroundTasks: @Saga() is for singletons: @nestjs/cqrs does not start',
@@ -334,6 +335,8 @@ describe('a Nest that lacks what the check reads', () => {
       const { http, logs } = await createApp('Express', withoutMember(name));
       await http.get('/').expect(200, 'ok');
       expect(logs.of('warn')).toEqual([expect.stringContaining(`this version of Nest has no \`InstanceWrapper#${name}\``)]);
+      const [said] = logs.of('warn')[0]!.split('\n');
+      expect(readFileSync('docs/troubleshooting.md', 'utf8')).toContain(`\n${said!.replace(/(?<=core ).*(?=\) differs)/, '…')}\n`);
     },
   );
 });

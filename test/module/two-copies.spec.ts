@@ -17,7 +17,7 @@ import { addOutcomeTasks } from '../support/outcome-tasks.js';
 
 type Package = typeof thePackage;
 
-/** What the package imports of Nest, and Nest of rxjs: a copy of the package belongs to one of each. */
+/** The packages that a copy of this package imports: it belongs to one copy of Nest, and of rxjs. */
 interface Nest {
   readonly common: typeof common;
   readonly core: typeof core;

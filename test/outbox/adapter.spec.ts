@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => postgres.remove());
 
 interface Outcome {
-  /** What the tasks saw of their orders, outside of the transaction that they were added in. */
+  /** For each task: the orders that it saw, outside the transaction in which it was added. */
   readonly log: readonly string[];
   readonly ends: readonly string[];
 }

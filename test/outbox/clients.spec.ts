@@ -19,7 +19,7 @@ const entry = (id: string, args = '[]'): EngineEntry => ({
 /** As it comes back. */
 const saved = (id: string, args = '[]'): object => ({ id, name: 'mail', provider: 'MailTasks', args, options: {} });
 
-/** What JSON, SQL, placeholders, and character sets could spoil. */
+/** Values that JSON, SQL, placeholders or character sets could spoil. */
 const DIFFICULT = JSON.stringify([
   '"\'\\`',
   '$1 ?? ? :name ::text @x %s',

@@ -231,7 +231,7 @@ describe.each(platforms)('the option around on %s', (platform) => {
 describe('currentTask()', () => {
   const seen = new Map<string, unknown>();
 
-  /** What many decorators do: they wait before they call the method. */
+  /** Many decorators do this: they wait before they call the method. */
   function Wrapped(): MethodDecorator {
     return (_target, _key, descriptor: PropertyDescriptor) => {
       const method = descriptor.value as (...args: unknown[]) => unknown;

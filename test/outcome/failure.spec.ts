@@ -134,7 +134,7 @@ describe.each(platforms)('a task that fails on %s', (platform) => {
   });
 
   it('is logged with what caused it, and with the errors that it gathers', async () => {
-    // What is logged is bounded, and the paths of a stack may be long.
+    // The output is bounded, and the paths of a stack may be long.
     const withoutFrames = (each: Error): Error => Object.assign(each, { stack: String(each) });
     const cause = withoutFrames(new Error('connection refused', { cause: 'no route' }));
     const error = withoutFrames(new AggregateError([withoutFrames(new RangeError('one'))], 'many', { cause }));
@@ -205,7 +205,7 @@ describe.each(platforms)('a task that fails on %s', (platform) => {
 });
 
 describe.each(platforms)('a timeout on %s', (platform) => {
-  /** What the abandoned function does after all. */
+  /** The end of the aborted function. */
   const ends = [
     {
       what: 'completes',

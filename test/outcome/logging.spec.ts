@@ -199,7 +199,7 @@ describe.each(platforms)('with nestjs-pino on %s', (platform) => {
 });
 
 describe.each(platforms)("with Nest's own logger on %s", (platform) => {
-  /** What it prints. */
+  /** Its output. */
   class Printed extends ConsoleLogger {
     readonly text: string[] = [];
     protected override printMessages(messages: unknown[]): void {

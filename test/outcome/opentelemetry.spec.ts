@@ -18,7 +18,7 @@ import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Telemetry } from '../support/telemetry.js';
 
-/** What of OpenTelemetry throws, as far as tasks go. */
+/** The parts of OpenTelemetry that throw. */
 let broken: 'sampler' | 'onStart' | 'onEnd' | 'inject' | 'extract' | undefined;
 
 function breaks(part: typeof broken, span = 'background task'): void {
@@ -58,7 +58,7 @@ beforeEach(async () => {
 
 async function charge(_card: string): Promise<void> {
   await opened.opened;
-  // What an instrumented database would do.
+  // An instrumented database would do this.
   trace.getTracer('database').startSpan('INSERT').end();
 }
 
@@ -198,7 +198,7 @@ describe.each(platforms)('when OpenTelemetry throws, on %s', (platform) => {
   let reported: string[];
   let entries: EngineEntry[];
   let host: EngineHost;
-  /** What its own logger hears of it. */
+  /** The lines of OpenTelemetry's own logger. */
   let heard: string[];
 
   @Injectable()

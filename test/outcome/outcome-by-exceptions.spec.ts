@@ -27,7 +27,7 @@ beforeEach(() => {
   ran = [];
 });
 
-/** What the spec uses of the responses of both platforms. */
+/** The part of both platforms' responses that this spec uses. */
 interface Reply {
   readonly raw: ServerResponse;
   status(code: number): this;
@@ -180,7 +180,7 @@ describe.each(platforms)('the outcome on %s', (platform) => {
         app.getHttpAdapter().getInstance().addHook('onSend', hook);
         return;
       }
-      // What `on-headers` does.
+      // As `on-headers` does.
       app.use((_request: IncomingMessage, response: ServerResponse, next: () => void) => {
         const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
         response.writeHead = (...[, ...rest]: unknown[]) => writeHead((response.statusCode = 503), ...rest);

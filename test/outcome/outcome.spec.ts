@@ -32,7 +32,7 @@ beforeEach(() => {
   ran = [];
 });
 
-/** What the spec uses of the responses of both platforms. */
+/** The part of both platforms' responses that this spec uses. */
 interface Reply {
   status(code: number): this;
   send(body: string): void;

@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Controller, Injectable, Module, Param, Post } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
@@ -74,6 +75,20 @@ test('fake timers let a waiting task end at once', async () => {
   });
   const ran = tasks.run();
   await vi.advanceTimersByTimeAsync(86_400_000);
+  await ran;
+  expect(sent).toEqual(['reminder']);
+});
+
+test('fake timers leave a pause of node:timers/promises alone, which is a real one', async () => {
+  vi.useFakeTimers();
+  const tasks = new BackgroundTasks();
+  tasks.addTask(async () => {
+    await pause(100);
+    sent.push('reminder');
+  });
+  const ran = tasks.run();
+  await vi.advanceTimersByTimeAsync(86_400_000);
+  expect(sent).toEqual([]);
   await ran;
   expect(sent).toEqual(['reminder']);
 });

@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path';
 import { noteTested } from '../../scripts/tested.js';
 import { checkFirstScreen } from './first-screen.js';
 import { checkStarter } from './starter.js';
+import { checkMonorepo, checkUnsupportedNest, checkWatch } from './troubleshooting.js';
 
 const installedTypescript = resolve('node_modules/typescript');
 const jest = resolve('node_modules/jest/bin/jest.js');
@@ -91,12 +92,21 @@ try {
   check('Nest 11, CommonJS: installs and runs beside an older BullMQ that it does not use', unused, ['app.js']);
   checkFails('Nest 11, CommonJS: the sub-entry for BullMQ says that it is too old', unused, ['bullmq.js'], 'needs BullMQ 5.64.0 or later');
 
+  checkUnsupportedNest(join(directory, 'nest-10'), tarball);
+  console.log('ok  npm refuses Nest 10 with ERESOLVE, and takes the package with Nest 11');
+  checkMonorepo(join(directory, 'monorepo'), tarball);
+  console.log(
+    'ok  a monorepo with Nest 11 and 12: one application fails at the start, and none with a single version or a nested installation',
+  );
+
   await checkStarter(join(directory, 'starter'), tarball);
   console.log('ok  sample/22-starter, on its own: builds, answers, and waits for its task');
 
   for (const nest of ['12', '11']) {
     await checkFirstScreen(join(directory, `new-${nest}`), nest, tarball);
     console.log(`ok  Nest ${nest}, what \`nest new\` makes: the first screen of the README does what it says`);
+    await checkWatch(join(directory, `new-${nest}`, 'first-screen'));
+    console.log('ok  nest start --watch starts the next application too early, and after the tasks with --no-shell:', `Nest ${nest}`);
   }
 } finally {
   rmSync(directory, { recursive: true, force: true });

@@ -59,7 +59,7 @@ export async function checkFirstScreen(directory, cli, tarball) {
   npm(['run', 'test:e2e'], application);
 }
 
-function edit(file, from, to) {
+export function edit(file, from, to) {
   const text = readFileSync(file, 'utf8');
   assert.ok(text.includes(from), `${file} has no ${from}`);
   writeFileSync(
@@ -76,14 +76,15 @@ export async function freePort() {
   return String(port);
 }
 
-/** What a process writes. `has` waits for a text, and rejects if the process ends without it. */
+/** The output of a process. `has` waits for a text, so many times, and rejects if the process ends without it. */
 export function collect(child) {
   let text = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk));
-  const has = (part) =>
+  const streams = [child.stdout, child.stderr];
+  for (const stream of streams) stream.on('data', (chunk) => (text += chunk));
+  const has = (part, times = 1) =>
     new Promise((resolve, reject) => {
-      const look = () => text.includes(part) && resolve();
-      child.stdout.on('data', look);
+      const look = () => text.split(part).length > times && resolve();
+      for (const stream of streams) stream.on('data', look);
       child.once('exit', () => reject(new Error(`The application has ended without "${part}":\n${text}`)));
       look();
     });

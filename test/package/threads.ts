@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { BackgroundTasks } from 'nestjs-background-tasks';
 import { Piscina } from 'piscina';
 
-// What the guide to CPU work says for CommonJS.
+// The snippet for CommonJS in the guide to CPU work.
 
 const pool = new Piscina<number, number>({ filename: join(__dirname, 'count-primes.js') });
 

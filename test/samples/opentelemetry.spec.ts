@@ -21,7 +21,7 @@ interface Span {
   readonly status: { readonly message?: string };
 }
 
-/** What a collector gets by OTLP. */
+/** The data that a collector gets by OTLP. */
 interface Exported {
   readonly resourceSpans?: { scopeSpans: { spans: Span[] }[] }[];
   readonly resourceMetrics?: { scopeMetrics: { scope: { name: string }; metrics: { name: string }[] }[] }[];

@@ -42,7 +42,7 @@ describe.each(platforms)('sample/05-upload-progress on %s', (platform) => {
   const upload = ({ http }: Awaited<ReturnType<typeof createSample>>, ...contacts: string[]) =>
     http.post('/imports').send({ contacts }).expect(202);
 
-  /** What the events of a stream say, as they come. */
+  /** The data of the events of a stream, as they come. */
   async function* eventsOf(url: string): AsyncGenerator<string> {
     const response = await fetch(url);
     let text = '';

@@ -358,7 +358,7 @@ class Server {
     return this.events.filter((event) => key in event).map((event) => String(event[key]));
   }
 
-  /** What is said first under a key. */
+  /** The first line under a key. */
   async next(key: string): Promise<string> {
     const said = new Promise<void>((resolve) => this.#waiting.set(key, resolve));
     if (this.all(key).length === 0) await Promise.race([said, this.exit]);

@@ -12,7 +12,7 @@ import { Recorder } from './recorder.js';
 export const platforms = ['Express', 'Fastify'] as const;
 export type Platform = (typeof platforms)[number];
 
-/** Whether this run is the one against Nest 12. */
+/** True in the run against Nest 12. */
 export const isNest12 = 'StandardSchemaValidationPipe' in common;
 
 /** From Node 24 on, entering an `AsyncLocalStorage` costs no promise anything. */
@@ -30,7 +30,7 @@ export interface TestApp {
 export interface TestAppOptions {
   /** In the place of the platform's plain adapter. */
   adapter?: AbstractHttpAdapter;
-  /** Whether SIGTERM closes the application, without which its first task warns. @default true */
+  /** True if SIGTERM closes the application. Otherwise its first task warns. @default true */
   hearsSignals?: boolean;
   /** In the place of a free one. */
   port?: string;

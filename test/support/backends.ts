@@ -3,7 +3,7 @@ import { type BullmqEngineOptions, bullmqEngine } from 'nestjs-background-tasks/
 import type { BackgroundTasksEngine } from 'nestjs-background-tasks';
 import { type Server, hasRedisServer, startPostgres, startRedis } from './servers.js';
 
-/** What BullMQ keeps its jobs in. */
+/** A server that BullMQ keeps its jobs in. */
 export interface Backend<Running = Pick<Server, 'url' | 'remove'>> {
   readonly name: 'Postgres' | 'Redis';
   start(): Promise<Running>;

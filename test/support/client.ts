@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 /** How long a response may take that is not held up: what a test waits for in vain when it is. */
 const PATIENCE = 2_000;
 
-/** What a client got, `complete` or cut short. */
+/** The response that a client got, `complete` or cut short. */
 export interface Answer {
   readonly status: number | undefined;
   readonly body: string;

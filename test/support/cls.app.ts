@@ -18,7 +18,7 @@ for (const mount of ['middleware', 'guard', 'interceptor', '@UseCls']) {
   }
 }
 
-/** What the tasks of two requests at once saw: of each the user, and whether nestjs-cls had the id of the handler. */
+/** For the tasks of two concurrent requests: the user, and true if nestjs-cls had the id of the handler. */
 async function seenBy(mount: string, Adapter: typeof ExpressAdapter | typeof FastifyAdapter, scope: Scope.REQUEST | Scope.DEFAULT) {
   const seen: string[] = [];
 

@@ -25,7 +25,7 @@ function fail(): never {
 /** Never ends, and throws when it is unsubscribed from. */
 const endless = (): Observable<never> => new Observable(() => fail);
 
-/** What a task returns, or throws, that throws in turn when somebody looks at it. */
+/** A value that a task returns or throws, and that throws when it is read. */
 const results: Record<string, () => unknown> = {
   error: () => fail(),
   reason: () => Promise.reject(Object.assign(Object.create(null), { toString: fail, [inspect.custom]: fail, [Symbol.toPrimitive]: fail })),

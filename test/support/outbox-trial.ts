@@ -7,7 +7,7 @@ import { Pool } from 'pg';
 import type { Backend } from './backends.js';
 import { type Server, startPostgres } from './servers.js';
 
-/** What a trial does to an API and its worker while clients place orders, a quarter of which is rolled back. */
+/** The kills and outages of a trial while clients place orders, a quarter of which is rolled back. */
 export interface TrialOptions {
   readonly backend: Backend<Server>;
   /** How a program is started: `node`, its options and the path of outbox.app. */

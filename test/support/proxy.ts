@@ -1,17 +1,17 @@
 import { once } from 'node:events';
 import { type Socket, connect, createServer } from 'node:net';
 
-/** What stands between a client and its server, and does to their connections what networks do. */
+/** A proxy between a client and its server that disturbs their connections as networks do. */
 export interface Proxy {
   /** The URL of the server, by way of the proxy. */
   readonly url: string;
   /** Resolves once a client has sent a command like this. */
   sent(command: RegExp): Promise<void>;
-  /** Passes no more bytes on the connections that are open, and says so to nobody. New ones work. */
+  /** Silently passes no more bytes on open connections. New ones work. */
   drop(): void;
   /** Ends the connections that are open, and refuses new ones. */
   cut(): void;
-  /** The same, as the server sends something for this time from now on. With last words, each client has these, and what was sent before. */
+  /** Cuts connections when the server sends for the nth time from now on. With last words, each client still gets these and everything sent before. */
   cutAtAnswer(count: number, lastWords?: Buffer): Promise<void>;
   /** Leaves open connections as they are; new ones lead to another server, as after a failover that keeps the address. */
   redirect(url: string): void;
@@ -86,7 +86,7 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
       for (const socket of open) {
         dropped.add(socket);
         socket.unpipe();
-        // What arrives is read, and comes to nothing.
+        // Data that arrives is read, and dropped.
         socket.resume();
       }
     },

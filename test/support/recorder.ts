@@ -1,4 +1,4 @@
-/** What happened, in order, for a test to wait for. */
+/** The events, in order, for a test to wait for. */
 export class Recorder<T> {
   readonly all: T[] = [];
   readonly #waiting = new Set<() => void>();

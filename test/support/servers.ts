@@ -28,7 +28,7 @@ interface Program {
   readonly command: string;
   readonly args: readonly string[];
   readonly url: string;
-  /** What the program prints when it takes connections. */
+  /** The line that the program prints when it accepts connections. */
   readonly ready: string;
   readonly crashSignal: NodeJS.Signals;
   readonly user: User;

@@ -26,7 +26,7 @@ export class Telemetry {
   start(): void {
     this.#tracerProvider.register();
     metrics.setGlobalMeterProvider(this.#meterProvider);
-    // What the instrumentation does when it sees that `node:http` is loaded, which under Jest it does not see.
+    // The instrumentation does this when `node:http` is loaded, but under Jest it does not notice that.
     this.#instrumentation.getModuleDefinitions().find(({ name }) => name === 'http')!.patch!(http);
   }
 
@@ -54,7 +54,7 @@ export class Telemetry {
     return this.spans.find(({ name }) => name === wanted)!;
   }
 
-  /** What was measured since the last time, by metric and then by the values of the attributes; of durations, how many. */
+  /** The measurements since the last call, by metric and then by the values of the attributes; for durations, their number. */
   async collect(): Promise<Record<string, Record<string, unknown>>> {
     await this.#reader.forceFlush();
     const all = this.#measurements.getMetrics().flatMap(({ scopeMetrics }) => scopeMetrics.flatMap((scope) => scope.metrics));

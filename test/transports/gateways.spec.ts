@@ -27,7 +27,7 @@ import { type Gate, gate } from '../support/gate.js';
 /** Nest 12 brought global interceptors, and the request scope, to gateways. */
 const Observed = (): ClassDecorator => (isNest12 ? () => undefined : UseInterceptors(BackgroundTasksInterceptor));
 
-/** What happened on the server, in order: replies as the socket gets them, and tasks. */
+/** The events on the server, in order: replies as the socket gets them, and tasks. */
 const events: string[] = [];
 /** Opens when a handler has added its task. */
 let entered: Gate;
@@ -47,13 +47,13 @@ function record(what: string): void {
 /** A client: sends a message, and resolves with the data of the reply. */
 type Client = (message: string, data?: unknown) => Promise<unknown>;
 
-/** What the two kinds of sockets do differently. */
+/** The differences between the two kinds of sockets. */
 interface Sockets {
   adapter(app: INestApplication): void;
   /** Records what the server hands to the socket of a client. */
   recordReplies(socket: object): void;
   connect(url: string): Promise<Client>;
-  /** What comes of a stream of two values: an acknowledgement can be sent but once. */
+  /** The result of a stream of two values: an acknowledgement can be sent only once. */
   readonly streamed: readonly string[];
 }
 

@@ -25,7 +25,7 @@ import { WebSocket } from 'ws';
 import { type Platform, type TestApp, createApp } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 
-/** What happened, in order: the end of responses, and tasks. */
+/** The events, in order: the end of responses, and tasks. */
 const events: string[] = [];
 
 type Values = ReturnType<Client['iterate']>;

@@ -38,7 +38,7 @@ import { RecordedLogs, createApp, isNest12, platforms } from '../support/app.js'
 import { type Gate, gate } from '../support/gate.js';
 import { turns } from '../support/turns.js';
 
-/** What happened, in order: replies as the transport gets them, and tasks. */
+/** The events, in order: replies as the transport gets them, and tasks. */
 const events: string[] = [];
 /** Opens when a handler of events has added its tasks. */
 let entered: Gate;
