@@ -27,12 +27,18 @@ export class Telemetry {
     this.#tracerProvider.register();
     metrics.setGlobalMeterProvider(this.#meterProvider);
     // The instrumentation does this when `node:http` is loaded, but under Jest it does not notice that.
-    this.#instrumentation.getModuleDefinitions().find(({ name }) => name === 'http')!.patch!(http);
+    this.#http.patch!(http);
   }
 
   async stop(): Promise<void> {
     this.#instrumentation.disable();
+    // The specs of one worker share Node's own modules.
+    this.#http.unpatch!(http);
     await Promise.all([this.#tracerProvider.shutdown(), this.#meterProvider.shutdown()]);
+  }
+
+  get #http() {
+    return this.#instrumentation.getModuleDefinitions().find(({ name }) => name === 'http')!;
   }
 
   async reset(): Promise<void> {
