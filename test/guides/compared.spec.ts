@@ -28,8 +28,7 @@ import {
 import { Recorder } from '../support/recorder.js';
 import { type Server, hasRedisServer, startRedis } from '../support/servers.js';
 
-const COLUMNS = ['starts', 'if it fails', 'at shutdown', 'in a test', 'async context', 'after a crash'] as const;
-type Column = (typeof COLUMNS)[number];
+type Column = 'starts' | 'if it fails' | 'at shutdown' | 'in a test' | 'async context' | 'after a crash';
 
 const FLOATING = '`void this.mail.send(to)`';
 const IMMEDIATE = '`setImmediate(() => …)`';
@@ -93,7 +92,7 @@ function settings(row: Row): Settings {
   return { mailServer: mailUrl, redis: isQueue ? { url: redis.url, name } : undefined };
 }
 
-/** What became of the jobs of a queue. */
+/** The jobs of a queue, by state. */
 async function jobsOf(row: typeof BULLMQ | typeof ENGINE) {
   const connection = { url: redis.url };
   const queue = row === BULLMQ ? new Queue('mails', { connection, prefix: name }) : new Queue(name, { connection });
@@ -102,13 +101,13 @@ async function jobsOf(row: typeof BULLMQ | typeof ENGINE) {
   return { completed, waiting };
 }
 
-/** Several cells look at one run. */
+/** Runs once, for several cells. */
 function shared<Result>(run: () => Promise<Result>): () => Promise<Result> {
   let result: Promise<Result> | undefined;
   return () => (result ??= run());
 }
 
-/** The application, with what its parts tell. */
+/** The application, with the providers that tests look at. */
 async function start(row: Row, options?: BackgroundTasksModuleOptions): Promise<TestApp & { events: Events; mail: Mail }> {
   const running = await createApp('Express', ComparedModule.with({ ...settings(row), ...(options && { options }) }));
   return Object.assign(running, { events: running.app.get(Events), mail: running.app.get(Mail) });

@@ -146,7 +146,7 @@ class EngineController {
 }
 
 /** Locks that run out sooner than by default, so that a test need not wait for a minute. */
-const LOCKS = { lockDuration: 1_000, stalledInterval: 500 };
+const LOCKS = { lockDuration: 2_000, stalledInterval: 500 };
 
 @Processor('mails', LOCKS)
 export class MailProcessor extends WorkerHost {
