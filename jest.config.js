@@ -62,8 +62,9 @@ const oldestBullmq = {
 export default {
   // A full garbage collection, or the start of a process, takes its time on a loaded machine.
   testTimeout: 30_000,
+  // Many specs of the engine mostly wait: three workers keep two cores busy.
+  maxWorkers: 3,
   // Jest keeps the ES modules of each spec: without a new process now and then, it spends its time in garbage collection.
-  maxWorkers: 2,
   workerIdleMemoryLimit: '700MB',
   reporters: ['default', './test/support/compatibility.js'],
   projects: [
