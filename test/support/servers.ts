@@ -169,8 +169,13 @@ async function postgresBinaries(directory: string): Promise<{ initdb: string; po
 }
 
 async function startServer(directory: string, programAt: (port: number) => Program): Promise<Server> {
-  const program = programAt(await freePort());
-  let child = await run(program, directory);
+  let program = programAt(await freePort());
+  let child = await run(program, directory).catch(async (error: unknown) => {
+    if (!/address already in use/i.test(String(error))) throw error;
+    // Another process has taken the port in the meantime.
+    program = programAt(await freePort());
+    return run(program, directory);
+  });
   const send = (signal: NodeJS.Signals): void => {
     // Each process of Postgres is a group of its own.
     for (const pid of [child.pid!, ...childrenOf(child.pid!)]) kill(pid, signal);
