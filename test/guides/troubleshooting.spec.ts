@@ -608,8 +608,8 @@ describe('docs/troubleshooting.md, "Tasks are lost at SIGTERM"', () => {
     const args = ['--import', './test/support/typescript.js', './test/support/signals.app.ts', how];
     const env = { ...process.env, NODE_OPTIONS: '', NEST: isNest12 ? '12' : '11' };
     const program = shell
-      ? spawn('sh', ['-c', shell, process.execPath, ...args], { env, stdio: ['ignore', 'pipe', 'inherit'] })
-      : spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+      ? spawn('sh', ['-c', shell, process.execPath, ...args], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+      : spawn(process.execPath, args, { env, stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = new Recorder<string>();
     createInterface(program.stdout).on('line', (line) => lines.add(line));
     const [listening] = await lines.atLeast(1);
@@ -619,6 +619,11 @@ describe('docs/troubleshooting.md, "Tasks are lost at SIGTERM"', () => {
     await lines.containing('task began');
     const ended = shell ? Promise.all([once(program, 'exit'), lines.containing('task ended')]) : once(program, 'close');
     program.kill('SIGTERM');
+    if (how === 'with shutdown hooks' && !shell) {
+      await lines.containing('closing');
+      program.stdin.end();
+    }
+    // The input of a process that has ended is over, too: that of the application behind a shell, once the shell has gone.
     await ended;
     return lines.all.slice(lines.all.indexOf('task began') + 1);
   }

@@ -1,4 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
+import { once } from 'node:events';
 import { Controller, Module, Post } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
@@ -11,7 +11,8 @@ class TasksController {
   add(@BackgroundTasks() tasks: BackgroundTasks) {
     tasks.addTask(async () => {
       console.log('task began');
-      await setTimeout(500);
+      // The test ends it.
+      await once(process.stdin.resume(), 'end');
       console.log('task ended');
     });
   }
