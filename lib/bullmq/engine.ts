@@ -1,5 +1,5 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { Queue } from 'bullmq';
+import { type Job, Queue } from 'bullmq';
 import type { BackgroundTasksEngine, EngineEntry, EngineHealth, EngineHost, EngineMethodOptions, EngineWorker } from '../engine/engine.js';
 import type { TaskState } from '../task/background-task.js';
 import { messageOf } from '../task/describe.js';
@@ -7,7 +7,7 @@ import { BackgroundTasksError } from '../task/errors.js';
 import { ConnectionLog, disconnectMade, producerConnection } from './connections.js';
 import { type JobData, jobOf, stateOf } from './job.js';
 import { type ResolvedBullmqOptions, type WorkerSettings, checkPriority, checkQueue } from './options.js';
-import { missingDriver, patchConnections, patchPgClients } from './workarounds.js';
+import { missingDriver, patchConnections, patchPgClients, redisClientOf } from './workarounds.js';
 import { BullmqWorker } from './worker.js';
 
 /** Time for the server to answer a ping, in ms. */
@@ -18,6 +18,9 @@ const PING_MS = 3_000;
  * user lacks a grant. After this time the queue counts as able again, as a process without requests would never notice.
  */
 const REFUSAL_MS = 10_000;
+
+/** Time for replicas to confirm tasks, in ms. */
+const REPLICATION_MS = 500;
 
 /** Adds tasks to a queue. */
 class BullmqProducer {
@@ -47,13 +50,37 @@ class BullmqProducer {
       const jobs = entries.map((entry) => jobOf(entry, this.#options.keep));
       const [first] = jobs;
       // For a single job, `add` is cheaper than `addBulk`.
-      if (first && jobs.length === 1) await queue.add(first.name, first.data, first.opts);
-      else await queue.addBulk(jobs);
+      const added = first && jobs.length === 1 ? [await queue.add(first.name, first.data, first.opts)] : await queue.addBulk(jobs);
+      if (this.#options.replicas > 0) await this.#replicated(queue, storedIds(added, jobs));
       this.#refusal = undefined;
     } catch (error) {
       if (!signal.aborted) this.#refusal = { error, until: performance.now() + REFUSAL_MS };
       throw error;
     }
+  }
+
+  /**
+   * Resolves once enough replicas have these jobs. A failover since they were added may have lost them, so it also checks that the server has
+   * them.
+   *
+   * @see https://redis.io/docs/latest/commands/wait/ It applies to the writes of its own connection, hence the write before it.
+   */
+  async #replicated(queue: Queue<JobData>, ids: readonly string[]): Promise<void> {
+    const { replicas } = this.#options;
+    const keys = ['replicated', ...ids].map((id) => queue.toKey(id));
+    const client = await redisClientOf(queue);
+    const replies = await client
+      .pipeline()
+      .set(keys[0]!, '', 'PX', REPLICATION_MS)
+      .exists(...keys)
+      .wait(replicas, REPLICATION_MS)
+      .exec();
+    const [, found, confirmed] = replies!.map(([error, reply]) => {
+      if (error) throw error;
+      return Number(reply);
+    });
+    if (found !== keys.length) throw new Error('the server has changed, and the new one lacks some of the tasks');
+    if (confirmed! < replicas) throw new Error(`${confirmed} of ${replicas} replicas confirmed the tasks within ${REPLICATION_MS} ms`);
   }
 
   async find(id: string): Promise<TaskState | undefined> {
@@ -127,6 +154,11 @@ class BullmqProducer {
       throw missingDriver(error);
     }
   }
+}
+
+/** The ids of the jobs that are new: BullMQ stores no job for one that it deduplicates, and returns the id of the other. */
+function storedIds(added: readonly Job[], jobs: readonly { readonly opts: { readonly jobId?: string } }[]): string[] {
+  return added.flatMap(({ id }, index) => (id !== undefined && id === jobs[index]?.opts.jobId ? [id] : []));
 }
 
 /** Time for a connection to close by itself, in ms. */

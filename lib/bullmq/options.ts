@@ -57,6 +57,13 @@ export interface BullmqEngineOptions {
   queues?: Readonly<Record<string, false | BullmqWorkerOptions>> | undefined;
   /** The time for which ended tasks are kept. @default all defaults */
   keep?: BullmqKeepOptions | undefined;
+  /**
+   * The number of replicas of Redis that must have a task before it counts as accepted. A failover can lose a task that no replica has.
+   *
+   * @default 0
+   * @see https://redis.io/docs/latest/commands/wait/
+   */
+  replicas?: number | undefined;
 }
 
 /** The settings of one worker. */
@@ -70,6 +77,7 @@ export interface ResolvedBullmqOptions {
   readonly worker: false | WorkerSettings;
   readonly queues: ReadonlyMap<string, false | WorkerSettings>;
   readonly keep: Readonly<Required<{ [Name in keyof BullmqKeepOptions]: number }>>;
+  readonly replicas: number;
 }
 
 const count = (least: number): Expectation => ({
@@ -95,6 +103,7 @@ const EXPECTATIONS: Expectations<BullmqEngineOptions> = {
   worker: SETTINGS,
   queues: OBJECT,
   keep: OBJECT,
+  replicas: count(0),
 };
 
 const WORKER_EXPECTATIONS: Expectations<BullmqWorkerOptions> = {
@@ -130,8 +139,14 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
     worker = {},
     queues = {},
     keep = {},
+    replicas = 0,
   } = validated<BullmqEngineOptions>('bullmqEngine()', options, EXPECTATIONS);
   checkConnection(connection);
+  if (backend && replicas > 0)
+    throw new BackgroundTasksError(
+      'BACKGROUND_TASK_INVALID_OPTION',
+      'The option `replicas` of bullmqEngine() is for Redis. On Postgres, set `synchronous_standby_names` on the server instead',
+    );
   if (typeof connection !== 'function') checkOptionsOf(connection, backend ? UNSUPPORTED_ON_POSTGRES : UNSUPPORTED);
   const settingsOf = (owner: string, given: false | BullmqWorkerOptions, defaults: WorkerSettings): false | WorkerSettings =>
     given && { ...defaults, ...validated<WorkerSettings>(`${owner} of bullmqEngine()`, given, WORKER_EXPECTATIONS) };
@@ -154,6 +169,7 @@ export function resolveBullmqOptions(options: unknown): ResolvedBullmqOptions {
       ...KEEP_DEFAULTS,
       ...validated<ResolvedBullmqOptions['keep']>('`keep` of bullmqEngine()', keep, KEEP_EXPECTATIONS),
     },
+    replicas,
   };
 }
 

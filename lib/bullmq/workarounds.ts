@@ -108,6 +108,24 @@ function clientOf(connection: EventEmitter): Client {
   return Reflect.get(connection, '_client') as Client;
 }
 
+/** The part of an ioredis client that waits for replicas. */
+interface RedisClient {
+  pipeline(): RedisPipeline;
+}
+
+interface RedisPipeline {
+  set(key: string, value: string, unit: 'PX', milliseconds: number): RedisPipeline;
+  exists(...keys: string[]): RedisPipeline;
+  wait(replicas: number, milliseconds: number): RedisPipeline;
+  exec(): Promise<[error: Error | null, reply: unknown][] | null>;
+}
+
+/** The Redis client of a queue. BullMQ 6 has it in the backend, BullMQ 5 in the queue itself. */
+export function redisClientOf(queue: object): Promise<RedisClient> {
+  const owner = 'getBackend' in queue ? (queue.getBackend as () => object).call(queue) : queue;
+  return Reflect.get(owner, 'client') as Promise<RedisClient>;
+}
+
 type ClientClass = new (...args: never[]) => EventEmitter;
 
 /** BullMQ's connection to Postgres: a pool of pg clients, and one more client, which is notified of tasks. */

@@ -20,6 +20,8 @@ describe('bullmqEngine()', () => {
     ['a function that returns a client', { connection: () => new Redis({ lazyConnect: true }) }],
     ['settings of queues', { connection, queues: { thumbnails: { concurrency: 2 }, mails: false } }],
     ['how long tasks are kept', { connection, keep: { completed: 300_000, failed: 90 * 24 * 3_600_000 } }],
+    ['replicas of Redis', { connection, replicas: 1 }],
+    ['no replicas on Postgres', { connection: postgres, backend: () => ({}), replicas: 0 }],
     ['settings of the worker', { connection, queue: 'mail', worker: { concurrency: 1, maxStalledCount: 0 } }],
   ] as const)('takes %s', (_, options) => {
     expect(() => bullmqEngine(options)).not.toThrow();
@@ -58,6 +60,12 @@ describe('bullmqEngine()', () => {
     ['no concurrency', { connection, worker: { concurrency: 0 } }, '`concurrency` of `worker` of bullmqEngine() to be an integer from 1'],
     ['an unknown setting', { connection, worker: { limiter: {} } }, 'Unknown option `limiter` of `worker` of bullmqEngine()'],
     ['an unknown option', { connection, prefix: 'x' }, 'Unknown option `prefix` of bullmqEngine()'],
+    ['half a replica', { connection, replicas: 0.5 }, 'the option `replicas` of bullmqEngine() to be an integer from 0'],
+    [
+      'replicas of Postgres',
+      { connection: postgres, backend: () => ({}), replicas: 1 },
+      'The option `replicas` of bullmqEngine() is for Redis. On Postgres, set `synchronous_standby_names` on the server instead',
+    ],
     [
       'a prefix of ioredis, with which tasks run several times',
       { connection: { host: '127.0.0.1', keyPrefix: 'staging:' } },

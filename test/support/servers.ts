@@ -76,6 +76,8 @@ export interface Cluster {
   readonly nodes: readonly { host: string; port: number }[];
   /** The master that has the key. */
   readonly owner: Server;
+  /** Crashes it; resolves once its replica has taken over. */
+  failOver(): Promise<void>;
   remove(): Promise<void>;
 }
 
@@ -98,13 +100,28 @@ export async function startCluster(key: string): Promise<Cluster> {
   return {
     nodes,
     owner: servers[ownerIndex]!,
+    failOver: async () => {
+      await servers[ownerIndex]!.crash();
+      const successor = new Redis(servers[3]!.url);
+      while (!/role:master/.test(await successor.info('replication'))) await setImmediate();
+      successor.disconnect();
+    },
     remove: async () => void (await Promise.all(servers.map((server) => server.remove()))),
   };
 }
 
 async function startNode(): Promise<Server & { busPort: number }> {
   const busPort = await freePort();
-  const server = await startRedis(['--cluster-enabled', 'yes', '--cluster-port', `${busPort}`, '--cluster-node-timeout', '1000']);
+  const server = await startRedis([
+    '--cluster-enabled',
+    'yes',
+    '--cluster-port',
+    `${busPort}`,
+    '--cluster-node-timeout',
+    '1000',
+    '--repl-diskless-sync-delay',
+    '0',
+  ]);
   return { ...server, busPort };
 }
 
