@@ -55,7 +55,7 @@ const independentOfNest = [
 const oldestBullmq = {
   ...shared,
   displayName: 'bullmq 5',
-  testMatch: ['<rootDir>/test/engine/{engine,worker,operating,rolling-deploy,dead-connection}.spec.ts'],
+  testMatch: ['<rootDir>/test/engine/{engine,worker,operating,rolling-deploy,dead-connection,replicas}.spec.ts'],
   moduleNameMapper: { '^bullmq$': '<rootDir>/node_modules/bullmq-5', ...lightMyRequest, ...sources },
 };
 
