@@ -53,6 +53,7 @@ class BullmqProducer {
       const added = first && jobs.length === 1 ? [await queue.add(first.name, first.data, first.opts)] : await queue.addBulk(jobs);
       if (this.#options.replicas > 0) await this.#replicated(queue, storedIds(added, jobs));
       this.#refusal = undefined;
+      this.#log.works();
     } catch (error) {
       if (!signal.aborted) this.#refusal = { error, until: performance.now() + REFUSAL_MS };
       throw error;
@@ -111,6 +112,7 @@ class BullmqProducer {
   async #ping(): Promise<string | undefined> {
     const queue = await this.connected();
     await queue.getRateLimitTtl();
+    this.#log.works();
     return this.#refusal && this.#refusal.until > performance.now() ? messageOf(this.#refusal.error) : undefined;
   }
 
@@ -120,6 +122,10 @@ class BullmqProducer {
       this.#queue = undefined;
       throw error;
     }));
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
   }
 
   async close(): Promise<void> {
@@ -200,7 +206,7 @@ export class BullmqEngine implements BackgroundTasksEngine {
 
   async work(host: EngineHost): Promise<EngineWorker | undefined> {
     // Once all applications have closed, the next one may use the engine again: tests create many from one module.
-    if (this.#workers.size === 0) this.#producers.clear();
+    for (const [queue, producer] of this.#producers) if (producer.isClosed) this.#producers.delete(queue);
     this.#workers.set(host, []);
     const { queue: own, queues } = this.#options;
     const named = host.tasks.map(({ queue = own }) => queue);

@@ -7,8 +7,8 @@ import type { ResolvedBullmqOptions } from './options.js';
 export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout' | 'trace' | 'carried'> {
   /** The time at which a worker without the method first requeued the job, in ms since the epoch. */
   unknownSince?: number | undefined;
-  /** True if the job has been started without any other task beside it. */
-  startedAlone?: boolean | undefined;
+  /** The number of times that the job's worker had died when the job was last started without any other task beside it. */
+  aloneAfterDeaths?: number | undefined;
 }
 
 /** BullMQ counts in seconds. */

@@ -27,6 +27,8 @@ export class BullmqWorker implements EngineWorker {
   readonly #started: Promise<void>;
   /** The current runs, by the ids of their jobs. */
   readonly #running = new Map<string, Promise<void>>();
+  /** The number of tasks that run, or wait to run, without any other task beside them. */
+  #suspects = 0;
   #worker: QueueWorker | undefined;
   #connection: object | undefined;
   #problem: string | undefined = 'not connected yet';
@@ -126,24 +128,27 @@ export class BullmqWorker implements EngineWorker {
    */
   async #run(job: Job<JobData>, deadline: AbortSignal): Promise<void> {
     const { maxStalledCount } = this.#settings;
+    // BullMQ counts all deaths in the life of a job, also those before a failure or a manual retry.
     const deaths = job.stalledCounter;
-    if (deaths > maxStalledCount && job.data.startedAlone) {
+    const { aloneAfterDeaths = NEVER, unknownSince } = job.data;
+    if (deaths > maxStalledCount && deaths > aloneAfterDeaths) {
       // So that a manual retry starts afresh.
-      await store(job, { startedAlone: undefined });
+      await store(job, { aloneAfterDeaths: undefined });
       throw new DeadlyTaskError(deaths);
     }
+    if (unknownSince !== undefined) await store(job, { unknownSince: undefined });
     const isSuspect = deaths >= Math.min(SUSPICIOUS_DEATHS, maxStalledCount + 1);
     const worker = this.#worker;
     // Otherwise the worker would fetch further tasks, which would only wait here.
-    if (isSuspect && worker) worker.concurrency = 1;
+    if (isSuspect && ++this.#suspects === 1 && worker) worker.concurrency = 1;
     const leave = await isolation.enter(isSuspect);
     try {
       if (this.#closing.signal.aborted) throw CLOSED;
-      if (isSuspect && !job.data.startedAlone) await store(job, { startedAlone: true });
+      if (isSuspect && job.data.aloneAfterDeaths !== deaths) await store(job, { aloneAfterDeaths: deaths });
       await this.#host.run(engineJobOf(job), deadline);
     } finally {
       leave();
-      if (isSuspect && worker) worker.concurrency = this.#settings.concurrency;
+      if (isSuspect && --this.#suspects === 0 && worker) worker.concurrency = this.#settings.concurrency;
     }
   }
 

@@ -156,6 +156,8 @@ describe.each(ownBackends)('an engine of BullMQ on $name', (backend) => {
     await logs.saying(`The worker of queue "${name}": `);
     await server.start();
     await logs.saying(`The worker of queue "${name}" is connected again`);
+    await saysOk(runner, true);
+    await logs.saying(`Queue "${name}" is connected again`);
     await runner.within((tasks) => void tasks.addTask(WorkTasks.prototype.thumbnail, 'a'));
     await ran.atLeast(1);
     const closed = app.close();

@@ -3,16 +3,23 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { Injectable, Module } from '@nestjs/common';
+import { Inject, Injectable, Module, type OnApplicationBootstrap, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { DelayedError, type Job, type Queue, RateLimitError, UnrecoverableError, Worker } from 'bullmq';
-import { BackgroundTask, BackgroundTasksModule, type BackgroundTasksModuleOptions, currentTask } from 'nestjs-background-tasks';
+import {
+  BackgroundTask,
+  BackgroundTasksModule,
+  type BackgroundTasksModuleOptions,
+  BackgroundTasksRunner,
+  currentTask,
+} from 'nestjs-background-tasks';
 import { RecordedLogs } from '../support/app.js';
 import { engineOn, notTested, ownBackends, queueOn } from '../support/backends.js';
 import { type Gate, gate } from '../support/gate.js';
 import { type Proxy, startProxy } from '../support/proxy.js';
 import { Recorder } from '../support/recorder.js';
 import type { Server } from '../support/servers.js';
+import { turns } from '../support/turns.js';
 
 let ran: Recorder<string>;
 let reported: Recorder<string>;
@@ -72,7 +79,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
 
   afterEach(() => queue.close());
 
-  async function start(worker: object = {}, options: BackgroundTasksModuleOptions = {}) {
+  async function start(worker: object = {}, options: BackgroundTasksModuleOptions = {}, providers: Type[] = [WorkTasks]) {
     @Module({
       imports: [
         BackgroundTasksModule.forRootAsync({
@@ -83,7 +90,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
           }),
         }),
       ],
-      providers: [WorkTasks],
+      providers,
     })
     class WorkerModule {}
 
@@ -135,10 +142,7 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
 
   it('reports the attempt that BullMQ itself fails because its worker died', async () => {
     const id = await add('held');
-    const dying = new Worker(queue.name, null, { ...queue.opts, lockDuration: 1 }, queueFactory());
-    const job: Job | undefined = await dying.getNextJob('token');
-    await job!.updateData({ ...job!.data, startedAlone: true });
-    await dying.close(true);
+    await dieWith({ aloneAfterDeaths: 0 });
     const { app } = await start({ maxStalledCount: 0 });
     await reported.atLeast(1);
     await app.close();
@@ -147,6 +151,53 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     ]);
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
   });
+
+  it('does not blame a task that ran alone and failed by itself for a death before that', async () => {
+    thrown = new Error('no such customer');
+    const id = await add('odd', 2);
+    await dieWith({});
+    const { app } = await start({ maxStalledCount: 0 });
+    await reported.atLeast(2);
+    await app.close();
+    expect(reported.all).toEqual(['odd, attempt 1: no such customer', 'odd, attempt 2: no such customer']);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 2 });
+  });
+
+  it('does not blame a task that ran alone and was requeued by a shutdown for a death before that', async () => {
+    const id = await add('held');
+    await dieWith({});
+    const first = await start({ maxStalledCount: 0 }, { shutdownTimeout: 10 });
+    await ran.atLeast(1);
+    await first.app.close();
+    held.open();
+    const second = await start({ maxStalledCount: 0 });
+    await ran.atLeast(2);
+    await second.app.close();
+    expect(reported.all).toEqual([]);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'completed', attemptsMade: 1 });
+  });
+
+  it('gives a task whose method a worker lacks a new day after each run', async () => {
+    const dayAgo = Date.now() - 25 * 3_600_000;
+    thrown = new Error('no such customer');
+    const { id } = await queue.add(
+      'odd',
+      { provider: 'WorkTasks', args: '[]', unknownSince: dayAgo },
+      { jobId: randomUUID(), attempts: 1 },
+    );
+    const { app } = await start();
+    await reported.atLeast(1);
+    await app.close();
+    expect((await queue.getJob(id!))!.data).not.toHaveProperty('unknownSince');
+  });
+
+  /** Starts the only job in a worker that dies. */
+  async function dieWith(data: { aloneAfterDeaths?: number }): Promise<void> {
+    const dying = new Worker(queue.name, null, { ...queue.opts, lockDuration: 1 }, queueFactory());
+    const job: Job | undefined = await dying.getNextJob('token');
+    await job!.updateData({ ...job!.data, ...data });
+    await dying.close(true);
+  }
 
   function queueFactory() {
     return backend.settings(server.url).backend as undefined;
@@ -254,6 +305,41 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     expect(ran.all).toEqual(['odd']);
     expect(reported.all).toEqual(['odd, attempt 1: no such customer']);
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
+  });
+
+  it('fetches no task while one that may have killed its worker runs, also if another one has just ended', async () => {
+    const suspects = [await add('held'), await add('held')];
+    const dying = new Worker(queue.name, null, { ...queue.opts, lockDuration: 1 }, queueFactory());
+    for (const token of ['a', 'b']) await dying.getNextJob(token);
+    await dying.close(true);
+    // The first one ends at once, the second one when the test says so.
+    onStart = () => (ran.all.length === 1 ? held.open() : (held = gate()));
+    const { app } = await start({ maxStalledCount: 0 });
+    await ran.atLeast(2);
+    thrown = new Error('no such customer');
+    const innocent = await add('odd');
+    for (let times = 0; times < 20; times++) await turns();
+    held.open();
+    await reported.atLeast(1);
+    await app.close();
+    const ends = await Promise.all(suspects.map(async (id) => (await queue.getJob(id))!.finishedOn!));
+    expect((await queue.getJob(innocent))!.processedOn).toBeGreaterThanOrEqual(Math.max(...ends));
+  });
+
+  it('closes the connection on which a task was added before the worker started', async () => {
+    held.open();
+    @Injectable()
+    class Early implements OnApplicationBootstrap {
+      constructor(@Inject(BackgroundTasksRunner) private readonly runner: BackgroundTasksRunner) {}
+
+      async onApplicationBootstrap(): Promise<void> {
+        await this.runner.within((tasks) => void tasks.addTask(WorkTasks.prototype.held));
+      }
+    }
+    const { app } = await start({}, {}, [WorkTasks, Early]);
+    await ran.atLeast(1);
+    await app.close();
+    while (proxy.connections > 0) await setImmediate();
   });
 
   it('can close while it still connects, and so can its queue', async () => {

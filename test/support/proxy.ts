@@ -5,6 +5,8 @@ import { type Socket, connect, createServer } from 'node:net';
 export interface Proxy {
   /** The URL of the server, by way of the proxy. */
   readonly url: string;
+  /** The number of open connections. */
+  readonly connections: number;
   /** Resolves once a client has sent a command like this. */
   sent(command: RegExp): Promise<void>;
   /** Silently passes no more bytes on open connections. New ones work. */
@@ -73,6 +75,9 @@ export async function startProxy(serverUrl: string): Promise<Proxy> {
   url.port = String((server.address() as { port: number }).port);
   return {
     url: url.href,
+    get connections() {
+      return clients.size;
+    },
     sent: (command) =>
       new Promise((resolve) => {
         const watcher = (sent: string): void => {
