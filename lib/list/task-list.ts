@@ -64,8 +64,6 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   engineFlush: ListFlush | undefined;
   #queue = new Queue<Task>();
   #promise: PromisedEnd | undefined;
-  /** The number of tasks ever added. */
-  #added = 0;
   /** True once a task has failed and `onTaskFailure` is `'stop'`: no further task runs. */
   #isStopped = false;
 
@@ -141,20 +139,8 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   }
 
   push(task: Task, isParallel = false): void {
-    this.#added += 1;
     this.#queue.push(task);
     if (isParallel) this.#mayQueueParallel = true;
-  }
-
-  /** The number of tasks ever added, for `waitingSince()`. */
-  get addedCount(): number {
-    return this.#added;
-  }
-
-  /** The tasks in the queue that were added after the first `addedCount` tasks. */
-  waitingSince(addedCount: number): Task[] {
-    const added = this.#added - addedCount;
-    return added > 0 ? [...this.#queue].slice(-added) : [];
   }
 
   /** Sets the outcome, and flushes the tasks that go to an engine. */

@@ -48,7 +48,7 @@ export abstract class Lifetime implements TasksTarget {
   protected hasFailed = false;
   #handlersAtWork = 0;
   /** The tasks added in a failed run of the handler. If another run follows, its outcome does not apply to them. */
-  #ofFailedRun: readonly Task[] = [];
+  #ofFailedRun: Task[] = [];
   #injected: BackgroundTasks | undefined;
   /** Undefined unless the state is `flushed`. */
   #finalOutcome: Outcome | undefined;
@@ -112,9 +112,9 @@ export abstract class Lifetime implements TasksTarget {
   runStarted(): () => void {
     for (const task of this.#ofFailedRun) task.markFailedRun();
     this.#ofFailedRun = [];
-    const before = this.list?.addedCount ?? 0;
+    const before = this.list?.isIdle === false ? new Set(this.list) : undefined;
     return () => {
-      if (this.list) this.#ofFailedRun = [...this.#ofFailedRun, ...this.list.waitingSince(before)];
+      for (const task of this.list ?? []) if (!before?.has(task)) this.#ofFailedRun.push(task);
     };
   }
 
