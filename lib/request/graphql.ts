@@ -39,6 +39,7 @@ export class Resolvers {
       run.settle(failure);
       return result;
     } catch (error) {
+      await run.acknowledged('failure');
       run.settle({ error });
       // GraphQL sends the message of an error to the client.
       throw error instanceof RefusedError ? error.toResponse() : error;

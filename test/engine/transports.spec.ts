@@ -17,6 +17,7 @@ import { lastValueFrom } from 'rxjs';
 import { createApp } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 import { Recorder } from '../support/recorder.js';
+import { turns } from '../support/turns.js';
 
 let offered: Recorder<string>;
 /** Opens when the engine is to take what it is offered. */
@@ -198,8 +199,12 @@ describe.each([
 
   it('that fails is answered when the engine has the tasks for a failure', async () => {
     const { mail, close } = await start();
+    const reply = mail('nobody').then((text) => events.push(text));
+    await offered.atLeast(1);
+    // An answer that did not wait would be there by then.
+    for (let times = 0; times < 20; times++) await turns();
     taking.open();
-    events.push(await mail('nobody'));
+    await reply;
     await close();
     expect(events).toEqual(['taken', 'error']);
     expect(offered.all).toEqual(['apology ["nobody"]']);
