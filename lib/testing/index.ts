@@ -69,18 +69,24 @@ interface Taken {
   timer?: ReturnType<typeof setTimeout> | undefined;
 }
 
+/** An open application, which runs tasks. */
+interface Application {
+  /** The async context of its tasks, which belongs to no request. */
+  readonly context: AsyncResource;
+  /** Fires when its running tasks have to be requeued. */
+  readonly deadline: AbortController;
+  readonly running: Set<Promise<void>>;
+  isClosing: boolean;
+}
+
 class MemoryEngine implements InProcessEngine {
   readonly #concurrency: number;
   readonly #jobs = new Map<string, Job>();
   /** The tasks that are ready to run. */
   readonly #ready: Job[] = [];
-  readonly #running = new Set<Promise<void>>();
   readonly #keys = new Map<string, Taken>();
-  /** The open applications, each with the async context of its tasks, which belongs to no request. */
-  readonly #hosts = new Map<EngineHost, AsyncResource>();
-  readonly #closing = new Set<EngineHost>();
+  readonly #applications = new Map<EngineHost, Application>();
   readonly #idle = new Set<() => void>();
-  #deadline = new AbortController();
 
   constructor(concurrency: number) {
     this.#concurrency = concurrency;
@@ -111,27 +117,28 @@ class MemoryEngine implements InProcessEngine {
   }
 
   work(host: EngineHost): EngineWorker {
-    if (this.#hosts.size === 0) this.#deadline = new AbortController();
-    this.#hosts.set(host, new AsyncResource('InProcessEngine'));
+    const application = {
+      context: new AsyncResource('InProcessEngine'),
+      deadline: new AbortController(),
+      running: new Set<Promise<void>>(),
+      isClosing: false,
+    };
+    this.#applications.set(host, application);
     this.#runSoon();
-    return { close: (deadline) => this.#drain(host, deadline) };
+    return { close: (deadline) => this.#drain(application, deadline) };
   }
 
+  /** Tasks stay, also delayed ones: the next application runs them. */
   async close(host: EngineHost): Promise<void> {
-    this.#hosts.delete(host);
-    this.#closing.delete(host);
-    if (this.#hosts.size > 0) return;
-    for (const { timer } of [...this.#jobs.values(), ...this.#keys.values()]) clearTimeout(timer);
+    this.#applications.delete(host);
   }
 
-  async #drain(host: EngineHost, deadline: AbortSignal): Promise<void> {
-    this.#closing.add(host);
-    // Another application of this engine continues with its tasks.
-    if (this.#closing.size < this.#hosts.size) return;
-    const requeueRunning = (): void => this.#deadline.abort(deadline.reason);
+  async #drain(application: Application, deadline: AbortSignal): Promise<void> {
+    application.isClosing = true;
+    const requeueRunning = (): void => application.deadline.abort(deadline.reason);
     if (deadline.aborted) requeueRunning();
     deadline.addEventListener('abort', requeueRunning);
-    await Promise.all(this.#running);
+    await Promise.all(application.running);
     deadline.removeEventListener('abort', requeueRunning);
   }
 
@@ -197,38 +204,46 @@ class MemoryEngine implements InProcessEngine {
   }
 
   #runReady(): void {
-    const open = [...this.#hosts].find(([host]) => !this.#closing.has(host));
-    while (open && this.#running.size < this.#concurrency) {
+    const open = this.#open;
+    while (open && this.#runningCount < this.#concurrency) {
       const job = this.#ready.shift();
       if (!job) break;
-      const [host, context] = open;
+      const [host, { context, deadline, running }] = open;
       const run = context
-        .runInAsyncScope(() => this.#run(job, host))
+        .runInAsyncScope(() => this.#run(job, host, deadline.signal))
         .finally(() => {
-          this.#running.delete(run);
+          running.delete(run);
           this.#runReady();
         });
-      this.#running.add(run);
+      running.add(run);
     }
     this.#tellIdle();
   }
 
-  async #run(job: Job, host: EngineHost): Promise<void> {
+  /** The application that gets the next task. */
+  get #open(): [EngineHost, Application] | undefined {
+    return [...this.#applications].find(([, { isClosing }]) => !isClosing);
+  }
+
+  get #runningCount(): number {
+    return [...this.#applications.values()].reduce((count, { running }) => count + running.size, 0);
+  }
+
+  async #run(job: Job, host: EngineHost, deadline: AbortSignal): Promise<void> {
     job.state = 'running';
     const { entry, attempt } = job;
     const { attempts = 1, backoff = 0 } = entry.options;
-    const { signal } = this.#deadline;
     const updateProgress = async (value: JsonValue): Promise<void> => {
       job.progress = value;
     };
     try {
-      await host.run({ ...entry, attempt, attempts, updateProgress }, signal);
+      await host.run({ ...entry, attempt, attempts, updateProgress }, deadline);
       job.state = 'completed';
       job.failure = undefined;
     } catch (error) {
       job.state = 'waiting';
       // A task that was requeued has used no attempt.
-      if (signal.aborted) return void this.#ready.unshift(job);
+      if (deadline.aborted) return void this.#ready.unshift(job);
       job.failure = messageOf(error);
       if (attempt < attempts && typeOf(error) !== 'UnrecoverableError') {
         job.attempt += 1;
@@ -240,8 +255,8 @@ class MemoryEngine implements InProcessEngine {
   }
 
   #tellIdle(): void {
-    const isOpen = this.#concurrency > 0 && this.#hosts.size > this.#closing.size;
-    if (this.#running.size > 0 || (isOpen && this.#ready.length > 0)) return;
+    const isOpen = this.#concurrency > 0 && this.#open !== undefined;
+    if (this.#runningCount > 0 || (isOpen && this.#ready.length > 0)) return;
     for (const resolve of this.#idle) resolve();
     this.#idle.clear();
   }

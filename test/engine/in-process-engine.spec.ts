@@ -5,6 +5,7 @@ import { NestFactory } from '@nestjs/core';
 import { BackgroundTask, type BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner, currentTask } from 'nestjs-background-tasks';
 import { type InProcessEngine, type InProcessEngineOptions, inProcessEngine } from 'nestjs-background-tasks/testing';
 import { type Gate, gate } from '../support/gate.js';
+import { turns } from '../support/turns.js';
 
 // `inProcessEngine()`: a test sees what was handed over, and owns the time of attempts and delays.
 
@@ -46,11 +47,15 @@ class MailTasks {
 
 async function start(options?: InProcessEngineOptions, shutdownTimeout = 1_000): Promise<void> {
   engine = inProcessEngine(options);
+  app = await startAnother(shutdownTimeout);
+}
 
+/** An application with the engine of the first one. */
+async function startAnother(shutdownTimeout = 1_000): Promise<INestApplicationContext> {
   @Module({ imports: [BackgroundTasksModule.forRoot({ engine, shutdownTimeout })], providers: [MailTasks] })
   class AppModule {}
 
-  app = await NestFactory.createApplicationContext(AppModule, { logger: false });
+  return NestFactory.createApplicationContext(AppModule, { logger: false });
 }
 
 /** The tasks that a request would add. */
@@ -164,6 +169,42 @@ describe('inProcessEngine()', () => {
     expect(await runner.state(id)).toEqual({ id, name: 'held', state: 'running', attempt: 1, progress: 50 });
     await app.close();
     expect(await engine.find(id)).toMatchObject({ state: 'waiting', attempt: 1 });
+  });
+
+  it('keeps its tasks for the next application, also those with a delay', async () => {
+    await start();
+    jest.useFakeTimers();
+    await add((tasks, mail) => tasks.addTask({ delay: 1_000 }, mail.mail, 'later@example.com'));
+    await app.close();
+    app = await startAnother();
+    await jest.advanceTimersByTimeAsync(1_000);
+    expect(ran).toEqual(['mail to later@example.com']);
+  });
+
+  it('waits at the shutdown of an application for the tasks that run in it, also if another one is open', async () => {
+    await start();
+    const other = await startAnother();
+    await add((tasks, mail) => tasks.addTask(mail.held));
+    const events: string[] = [];
+    const closed = app.close().then(() => events.push('closed'));
+    await turns();
+    events.push('released');
+    held.open();
+    await closed;
+    expect(events).toEqual(['released', 'closed']);
+    await other.close();
+  });
+
+  it('hands what a shutdown requeues to another application', async () => {
+    await start({}, 10);
+    const other = await startAnother();
+    await add((tasks, mail) => tasks.addTask(mail.held));
+    await app.close();
+    held.open();
+    await engine.onIdle();
+    expect(ran).toEqual(['held', 'held']);
+    expect(engine.tasks).toMatchObject([{ state: 'completed', attempt: 1 }]);
+    await other.close();
   });
 
   it('refuses options that it does not have', async () => {
