@@ -89,7 +89,7 @@ export class Relay {
   /** The state of a task that is in the outbox. */
   async find(id: string): Promise<TaskState | undefined> {
     const entry = await this.#outbox.find(id);
-    return entry && { id, name: entry.name, state: 'waiting', attempt: 0 };
+    return entry && { id, name: entry.name, state: 'waiting', attempt: 1 };
   }
 
   /** The reason why the outbox cannot be used, if any. Never rejects. */
@@ -168,7 +168,8 @@ export class Relay {
     try {
       await this.#sender.enqueueEntries(entries, this.#closing.signal);
     } catch (error) {
-      onRefusal?.(error);
+      // The shutdown has ended the call, so this is not the engine's answer.
+      if (!this.#closing.signal.aborted) onRefusal?.(error);
       return false;
     }
     this.#accepted();

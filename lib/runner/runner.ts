@@ -44,6 +44,7 @@ export class Runner implements ListRunner, TransactionHost {
   readonly #abandoned = new Set<Task>();
   #caller: TaskCaller | undefined;
   #check: (() => boolean) | undefined;
+  #keepsCurrentTask = false;
   #hasTransactions = false;
   #isClosed = false;
 
@@ -53,7 +54,7 @@ export class Runner implements ListRunner, TransactionHost {
     this.#sender = sender;
     this.#relay = relay;
     this.transactions = new TransactionTasks(this, relay);
-    this.#caller = taskCaller(false, options.around);
+    this.#caller = this.#makeCaller();
     this.#turns = new Turns(
       () => this.counters.active < options.concurrency,
       (turn) => this.#takeTurn(turn),
@@ -62,7 +63,13 @@ export class Runner implements ListRunner, TransactionHost {
 
   /** Keeps `currentTask()` set to the end of each task on every version of Node. */
   keepCurrentTask(): void {
-    this.#caller = taskCaller(true, this.options.around);
+    this.#keepsCurrentTask = true;
+    this.#caller = this.#makeCaller();
+  }
+
+  #makeCaller(): TaskCaller | undefined {
+    const caller = taskCaller(this.#keepsCurrentTask, this.options.around);
+    return this.#hasTransactions ? Transaction.outside(caller) : caller;
   }
 
   /** Sets a function to call for each admitted task until it returns true. */
@@ -104,7 +111,7 @@ export class Runner implements ListRunner, TransactionHost {
   #leaveTransactions(): void {
     if (this.#hasTransactions) return;
     this.#hasTransactions = true;
-    this.#caller = Transaction.outside(this.#caller);
+    this.#caller = this.#makeCaller();
   }
 
   /** Adds an admitted task to its list. */

@@ -49,6 +49,9 @@ interface LineDetails {
 /** The maximum number of refusals of one kind that are logged in a second. */
 const REFUSALS_PER_SECOND = 5;
 
+/** Time between two lines about a task that does not use its option `once`, in ms. */
+const ONCE_WARNINGS_MS = 10_000;
+
 /**
  * The log of an application. It names tasks, but never logs their arguments, and it never throws, whatever the error, the logger or `onError` do. Each
  * line is written in the async context of its task, so that a logger finds the right request or trace.
@@ -60,6 +63,8 @@ export class TaskLog {
   readonly #refusals = new RateLimit(REFUSALS_PER_SECOND, 1_000, (code, more) => {
     this.#log('error', `Within a second, ${more} more errors with the code ${code} were not logged`);
   });
+
+  readonly #onceWarnings = new RateLimit(1, ONCE_WARNINGS_MS);
 
   constructor(onError: OnError | undefined) {
     this.#onError = onError;
@@ -203,11 +208,11 @@ export class TaskLog {
   }
 
   onceWithoutTransaction(name: string): void {
-    this.#refusals.pass(name, () =>
+    this.#onceWarnings.pass(name, () =>
       this.#log(
         'error',
-        `${taskCalled(name)} has \`once\`, and opened no transaction in which it could be marked as done: it may run again if a worker dies. Open ` +
-          'one that the package knows, with transactionalTasks() or runner.transaction(), or leave `once` out',
+        `${taskCalled(name)} has \`once\`, but opened no transaction that could mark it as done, so it may run again if a worker dies. ` +
+          'Open one that the package knows, with transactionalTasks() or runner.transaction(), or leave `once` out',
       ),
     );
   }

@@ -1,7 +1,7 @@
 // Guarantee 12, with an outbox: a task for an engine commits with its transaction, and the engine gets it after the COMMIT. On Postgres.
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { Controller, Inject, Injectable, Module, Param, Post, Scope, type Type } from '@nestjs/common';
+import { Controller, Inject, Injectable, Module, type OnModuleInit, Param, Post, Scope, type Type } from '@nestjs/common';
 import { Pool, type PoolClient } from 'pg';
 import {
   BackgroundTask,
@@ -265,6 +265,31 @@ describe('an outbox', () => {
     expect((await ids('background_tasks_outbox')).length).toBe(1);
   }, 30_000);
 
+  it('a shutdown while the engine is asked counts as no refusal', async () => {
+    await saved(1_000);
+    const engine = new GatedEngine();
+    const asked = gate();
+    let calls = 0;
+    engine.enqueue = async (entries) => {
+      if (!entries.some(({ args }) => args === '["1"]')) return;
+      // Each sweep sends it with others, and then alone. It is set aside after the third refusal.
+      if (++calls < 6) throw new Error('the engine does not like this');
+      asked.open();
+      await new Promise(() => undefined);
+    };
+    const { app, runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox({ lease: 1_000 }) }));
+    let isAsked = false;
+    void asked.opened.then(() => (isAsked = true));
+    while (!isAsked) {
+      await runner.within((tasks) => tasks.addTask(MailTasks.prototype.mail, 'other'));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await app.close();
+    expect(logs.of('error')).toEqual([]);
+    const { rows } = await pool.query<{ reason: string | null }>('SELECT reason FROM background_tasks_outbox');
+    expect(rows).toEqual([{ reason: null }]);
+  }, 30_000);
+
   it('an engine that throws where it should reject leaves no rejection that nobody handles', async () => {
     await saved(1_000);
     const engine = new GatedEngine();
@@ -342,11 +367,27 @@ describe('an outbox', () => {
         inTransaction(pool, (client) => join(fromPg(client), async () => ({ id } = tasks.addTask(MailTasks.prototype.mail, 'a')))),
       ),
     );
-    const waiting = { id, name: 'mail', state: 'waiting', attempt: 0 };
+    const waiting = { id, name: 'mail', state: 'waiting', attempt: 1 };
     expect([await runner.state(id), await other.runner.state(id)]).toEqual([waiting, waiting]);
     engine.taking.open();
     await runner.onIdle();
     expect(await other.runner.state(id)).toBeUndefined();
+  });
+
+  it('a task of a transaction runs outside of it, also if a module has added one at boot', async () => {
+    @Injectable()
+    class Boot implements OnModuleInit {
+      constructor(@Inject(BackgroundTasksRunner) private readonly runner: BackgroundTasksRunner) {}
+
+      async onModuleInit(): Promise<void> {
+        await this.runner.transaction((join) => join(async () => void this.runner.addTask(() => undefined)));
+      }
+    }
+    const { runner, logs } = await createApp('Express', moduleWith({ scope: Scope.DEFAULT }, [MailTasks, Boot]));
+    await runner.transaction((join) => join(async () => void runner.addTask(() => void runner.addTask(() => log.push('inner')))));
+    await runner.onIdle();
+    expect(log).toEqual(['inner']);
+    expect(logs.of('warn')).toEqual([]);
   });
 
   it('tasks without the client of their transaction go to the engine after the COMMIT, with a warning', async () => {
@@ -538,8 +579,9 @@ describe('once: true', () => {
   it('a task that opens no transaction is told in the log', async () => {
     const { engine, logs } = await start();
     onceWork = async () => undefined;
-    await engine.run({ id: randomUUID(), args: '["1"]' });
-    expect(logs.of('error')).toEqual([expect.stringContaining('"order-mail" has `once`, and opened no transaction')]);
+    // One line for all of them.
+    for (let runs = 0; runs < 3; runs++) await engine.run({ id: randomUUID(), args: '["1"]' });
+    expect(logs.of('error')).toEqual([expect.stringContaining('"order-mail" has `once`, but opened no transaction')]);
   });
 
   it('with an engine that runs tasks, in a request', async () => {
