@@ -116,7 +116,7 @@ describe.each(ownBackends)('an application whose $name is away', (backend) => {
     await expectService(app);
     // Nor is it run behind the back of the client, who was told no.
     expect(ran.all).not.toContain(refused);
-  }, 20_000);
+  }, 60_000);
 
   it('refuses tasks after a crash of the server, and takes them again when it is back', async () => {
     const app = await start({ flushTimeout: 200 });
@@ -127,7 +127,7 @@ describe.each(ownBackends)('an application whose $name is away', (backend) => {
     await expectService(app);
     // Nor is it run behind the back of the client, who was told no.
     expect(ran.all).not.toContain(refused);
-  }, 20_000);
+  }, 60_000);
 
   it('refuses tasks while the server hangs, and takes them again when it goes on', async () => {
     const app = await start({ flushTimeout: 200 });
@@ -136,7 +136,7 @@ describe.each(ownBackends)('an application whose $name is away', (backend) => {
     await expectNoService(app, 200);
     server.thaw();
     await expectService(app);
-  }, 20_000);
+  }, 60_000);
 
   it('loses no task, and runs none twice, if the server is back within the flushTimeout', async () => {
     const app = await start({ flushTimeout: 15_000 });
@@ -199,6 +199,6 @@ describe.each(ownBackends)('an application whose $name is away', (backend) => {
       }
       expect(reported.all).toEqual([expect.stringContaining('the application shuts down, and its shutdownTimeout of 100 ms is over')]);
     },
-    20_000,
+    60_000,
   );
 });

@@ -57,7 +57,11 @@ describe.each(ownBackends)('after the connections to $name have died without an 
 
   async function start(worker: false | object, url: string, queue: string) {
     @Module({
-      imports: [BackgroundTasksModule.forRootAsync({ useFactory: () => ({ engine: engineOn(backend, url, { queue, worker }) }) })],
+      imports: [
+        BackgroundTasksModule.forRootAsync({
+          useFactory: () => ({ engine: engineOn(backend, url, { queue, worker }), flushTimeout: 10_000 }),
+        }),
+      ],
       controllers: [WorkController],
       providers: [WorkTasks],
     })

@@ -86,7 +86,7 @@ class WorkController {
   }, 30_000);
 
   it('refuses what it is sent: the error has its reason, and nothing of the arguments', async () => {
-    const { http } = await start(200);
+    const { http } = await start(2_000);
     await http.post('/work/before').expect(201);
     await command(server.url, 'config', 'set', 'maxmemory', '1');
     await http.post('/work/secret-of-the-user').expect(503);

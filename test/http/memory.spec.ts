@@ -12,7 +12,7 @@ setFlagsFromString('--expose-gc');
 const gc: () => void = runInNewContext('gc');
 
 // A collection takes its time in a process that has seen many specs.
-jest.setTimeout(20_000);
+jest.setTimeout(60_000);
 
 describe.each(platforms)('the objects of a finished request on %s', (platform) => {
   let slow: Gate;

@@ -82,8 +82,8 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
 
     it('gives an entry to another process when the lease is over, by the clock of the server', async () => {
       const [mine, theirs] = await Promise.all([open(db.pool, 1_000), open(other.pool, 1_000)]);
-      await db.transaction((client) => mine.save(client, entries(1)));
       const start = performance.now();
+      await db.transaction((client) => mine.save(client, entries(1)));
       while ((await theirs.lease(10)).length === 0) await setImmediate();
       const waited = performance.now() - start;
       expect(waited).toBeGreaterThan(900);
@@ -91,9 +91,9 @@ describe.each(databases)('an outbox in $name', ({ dialect, libraries, ...databas
     });
 
     it('counts a lease from the save, and not from the beginning of a long transaction', async () => {
-      const outbox = await open(db.pool, 1_000);
+      const outbox = await open(db.pool, 2_000);
       await db.transaction(async (client) => {
-        await client.query(dialect === 'postgres' ? 'SELECT 1 FROM pg_sleep(1.2)' : 'SELECT SLEEP(1.2)', []);
+        await client.query(dialect === 'postgres' ? 'SELECT 1 FROM pg_sleep(2.2)' : 'SELECT SLEEP(2.2)', []);
         await outbox.save(client, entries(1));
       });
       await expect(outbox.lease(10)).resolves.toEqual([]);

@@ -226,7 +226,7 @@ inChromium.each(ownBackends)(`the page of sample/05-upload-progress with an API 
         .observe(document.querySelector('[role=status]'), { childList: true })`);
     run('worker').stdout!.resume();
     await page.getByText('2 of 4 contacts, failed: A line has no address').waitFor();
-    expect(await page.evaluate('shown')).toContain('2 of 4 contacts, running');
+    expect(await page.evaluate('shown')).toContainEqual(expect.stringMatching(/^[0-2] of 4 contacts, running$/));
     // Where the 202 says the task is, the API tells its state, too.
     expect(answer.status()).toBe(202);
     const state = await fetch(new URL(answer.headers().location!, url));

@@ -57,7 +57,8 @@ describe.each(platforms)('a shutdown with many tasks on %s', (platform) => {
     const most = mostInOneTurn();
     unsubscribe(DISCARDS, count);
 
-    expect(took).toBeLessThan(100 + 1_000 + 900);
+    // The deadline, a second for the tasks to end, and the rest is a busy machine's.
+    expect(took).toBeLessThan(100 + 1_000 + 5_000);
     // A twentieth of all there is to tell. It would take a task in half a microsecond to have more in a slice.
     expect(most).toBeLessThan(10_000);
     expect(told()).toBe(200_001);

@@ -50,7 +50,7 @@ describe.each(platforms)('a process under load on %s', (platform) => {
       expect(exit).toEqual(how === 'app.close()' ? { code: 0, signal: null } : { code: null, signal: how });
       expect(server.errors).toBe('');
     },
-    20_000,
+    60_000,
   );
 });
 

@@ -48,7 +48,7 @@ class WorkController {
     BackgroundTasksModule.forRoot({
       engine: engineOn(backend, url, {
         queue,
-        worker: role === 'worker' && { concurrency: 10, lockDuration: 1_000, stalledInterval: 500, maxStalledCount },
+        worker: role === 'worker' && { concurrency: 10, lockDuration: 2_000, stalledInterval: 500, maxStalledCount },
       }),
       shutdownTimeout,
       onError: (error, task) => say({ failed: task.args.length > 0 ? String(task.args[0]) : task.id, why: (error as Error).message }),

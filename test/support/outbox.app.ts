@@ -32,7 +32,7 @@ class Transactions {
 class MailTasks {
   constructor(private readonly transactions: Transactions) {}
 
-  @BackgroundTask('order-mail', { once: true, attempts: 20, backoff: 200 })
+  @BackgroundTask('order-mail', { once: true, attempts: 1_000, backoff: 200 })
   async send(order: string): Promise<void> {
     await this.transactions.run((client) => client.query('INSERT INTO mails VALUES ($1)', [order]));
   }

@@ -59,6 +59,9 @@ export async function startRedis(settings: readonly string[] = []): Promise<Serv
       directory,
       '--appendonly',
       'yes',
+      // With `everysec`, Redis may answer before it writes, while the disk is busy. What is written outlives a crash of its process.
+      '--appendfsync',
+      'no',
       '--save',
       '',
       '--maxmemory-policy',
@@ -101,6 +104,12 @@ export async function startCluster(key: string): Promise<Cluster> {
     nodes,
     owner: servers[ownerIndex]!,
     failOver: async () => {
+      // Not before, as nodes that meet need longer on a busy machine.
+      for (const { url } of servers) {
+        const client = new Redis(url);
+        await client.config('SET', 'cluster-node-timeout', '1000');
+        client.disconnect();
+      }
       await servers[ownerIndex]!.crash();
       const successor = new Redis(servers[3]!.url);
       while (!/role:master/.test(await successor.info('replication'))) await setImmediate();
@@ -112,16 +121,7 @@ export async function startCluster(key: string): Promise<Cluster> {
 
 async function startNode(): Promise<Server & { busPort: number }> {
   const busPort = await freePort();
-  const server = await startRedis([
-    '--cluster-enabled',
-    'yes',
-    '--cluster-port',
-    `${busPort}`,
-    '--cluster-node-timeout',
-    '1000',
-    '--repl-diskless-sync-delay',
-    '0',
-  ]);
+  const server = await startRedis(['--cluster-enabled', 'yes', '--cluster-port', `${busPort}`, '--repl-diskless-sync-delay', '0']);
   return { ...server, busPort };
 }
 
@@ -255,11 +255,22 @@ function childrenOf(pid: number): number[] {
   return processes.map((line) => line.trim().split(/\s+/).map(Number)).flatMap(([child, parent]) => (parent === pid ? [child!] : []));
 }
 
+/**
+ * A port that stays free for a server that is restarted: below those that the system gives to sockets without a port of their own, and not one
+ * of another worker of jest.
+ */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
+  const worker = Number(process.env['JEST_WORKER_ID'] ?? 0) % 16;
+  for (;;) {
+    const port = 16_000 + worker * 1_000 + Math.floor(Math.random() * 1_000);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
