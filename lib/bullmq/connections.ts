@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common';
 import { messageOf } from '../task/describe.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { RateLimit } from '../task/log.js';
-import { type BullmqClient, type ResolvedBullmqOptions, refusalOfOptions } from './options.js';
+import { type BullmqClient, type ResolvedBullmqOptions, unsupportedOption } from './options.js';
 
 // If the other end of a connection is gone without notice, for example behind a firewall that drops packets, only its silence shows that.
 
@@ -10,8 +10,8 @@ import { type BullmqClient, type ResolvedBullmqOptions, refusalOfOptions } from 
 const retryStrategy = (times: number): number => Math.min(times * 100, 1_000);
 
 /**
- * The errors of a server that is not, or not yet, the primary. A failover that keeps the address, as managed ones do, leaves connections on a node
- * that has become a replica, and nothing else closes them.
+ * The errors of a server that is not, or not yet, the primary. A failover that keeps the address, as managed ones do, leaves connections on
+ * a node that has become a replica, and nothing else closes them.
  *
  * UNBLOCKED is the error of a blocking command on such a node.
  */
@@ -22,7 +22,7 @@ const reconnectOnError = (error: Error): boolean => NOT_PRIMARY.test(error.messa
 
 /** The connection for requests, which fails fast. With the defaults of ioredis it would wait for Redis for ever. */
 export function producerConnection({ connection, backend }: ResolvedBullmqOptions, queue: string): object {
-  if (typeof connection === 'function') return made(connection as () => BullmqClient, queue, { enableOfflineQueue: false });
+  if (typeof connection === 'function') return createClient(connection as () => BullmqClient, queue, { enableOfflineQueue: false });
   // A single connection, as there is one call at a time, and each dead connection would take its own timeout to detect.
   if (backend) return asPostgres(connection, { max: 1, connectionTimeoutMillis: 1_000, query_timeout: 3_000 });
   const limits = { connectTimeout: 3_000, commandTimeout: 1_000, socketTimeout: 3_000, reconnectOnError };
@@ -31,7 +31,7 @@ export function producerConnection({ connection, backend }: ResolvedBullmqOption
 
 /** The connection of a worker, which waits for tasks, and for a server that is down. */
 export function workerConnection({ connection, backend }: ResolvedBullmqOptions, queue: string): object {
-  if (typeof connection === 'function') return made(connection as () => BullmqClient, queue, {});
+  if (typeof connection === 'function') return createClient(connection as () => BullmqClient, queue, {});
   if (backend) return asPostgres(connection, { connectionTimeoutMillis: 5_000, query_timeout: 5_000 });
   // A worker waits for tasks for up to 10 seconds, in which it receives nothing.
   const limits = { commandTimeout: undefined, socketTimeout: 15_000, maxRetriesPerRequest: null };
@@ -45,14 +45,14 @@ interface ClientOfUser extends BullmqClient {
 }
 
 /**
- * Makes a client with the function of the application. In a worker, commands wait as long as necessary. For requests, the client must not queue
- * commands: it would send them when nothing waits for them any more.
+ * Makes a client with the function of the application. In a worker, commands wait as long as necessary. For requests, the client must not
+ * queue commands: it would send them when nothing waits for them any more.
  *
  * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for a client that cannot be used.
  */
-function made(make: () => BullmqClient, queue: string, overrides: object): object {
+function createClient(make: () => BullmqClient, queue: string, overrides: object): object {
   const client: ClientOfUser = make();
-  const refusal = refusalOf(client, queue);
+  const refusal = problemOfClient(client, queue);
   if (refusal !== undefined) {
     if (typeof client?.disconnect === 'function') client.disconnect();
     throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_OPTION', refusal);
@@ -62,14 +62,14 @@ function made(make: () => BullmqClient, queue: string, overrides: object): objec
   return client;
 }
 
-function refusalOf(client: ClientOfUser, queue: string): string | undefined {
+function problemOfClient(client: ClientOfUser, queue: string): string | undefined {
   if (typeof client !== 'object' || client === null || !('duplicate' in client) || !('status' in client))
     return 'Expected the function `connection` of bullmqEngine() to return a client of ioredis, such as `new Cluster([…])`, at each call';
   if (clients.has(client))
     return 'Expected the function `connection` of bullmqEngine() to return a new client at each call, got the same one again; create it in the function';
   clients.add(client);
   const { isCluster, options } = client;
-  const refusal = refusalOfOptions(options ?? {}) ?? refusalOfOptions(options?.redisOptions ?? {});
+  const refusal = unsupportedOption(options ?? {}) ?? unsupportedOption(options?.redisOptions ?? {});
   if (refusal !== undefined) return refusal;
   if (isCluster && !/\{[^}]+\}/.test(queue))
     return (
@@ -83,7 +83,7 @@ function refusalOf(client: ClientOfUser, queue: string): string | undefined {
 const clients = new WeakSet<object>();
 
 /** Closes a client that a function made for a queue or a worker, as BullMQ leaves it open. */
-export function disconnectMade(connection: object): void {
+export function disconnectClient(connection: object): void {
   if (clients.has(connection)) (connection as BullmqClient).disconnect();
 }
 
@@ -101,8 +101,8 @@ function asPostgres(connection: string | object, limits: object): object {
 const QUIET_MS = 10_000;
 
 /**
- * Logs the first error of a connection in a period, and when it works again. BullMQ's `error` event must have a listener: without one, it would end
- * the process.
+ * Logs the first error of a connection in a period, and when it works again. BullMQ's `error` event must have a listener: without one, it
+ * would end the process.
  */
 export class ConnectionLog {
   readonly #name: string;

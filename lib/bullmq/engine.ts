@@ -4,7 +4,7 @@ import type { BackgroundTasksEngine, EngineEntry, EngineHealth, EngineHost, Engi
 import type { TaskState } from '../task/background-task.js';
 import { messageOf } from '../task/describe.js';
 import { BackgroundTasksError } from '../task/errors.js';
-import { ConnectionLog, disconnectMade, producerConnection } from './connections.js';
+import { ConnectionLog, disconnectClient, producerConnection } from './connections.js';
 import { type JobData, jobOf, stateOf } from './job.js';
 import { type ResolvedBullmqOptions, type WorkerSettings, checkPriority, checkQueue } from './options.js';
 import { missingDriver, patchConnections, patchPgClients, redisClientOf } from './workarounds.js';
@@ -14,8 +14,8 @@ import { BullmqWorker } from './worker.js';
 const PING_MS = 3_000;
 
 /**
- * Time for which a queue counts as unable to take tasks after it has refused some, in ms. A ping does not detect that Redis is full, or that the
- * user lacks a grant. After this time the queue counts as able again, as a process without requests would never notice.
+ * Time for which a queue counts as unable to take tasks after it has refused some, in ms. A ping does not detect that Redis is full, or
+ * that the user lacks a grant. After this time the queue counts as able again, as a process without requests would never notice.
  */
 const REFUSAL_MS = 10_000;
 
@@ -61,10 +61,10 @@ class BullmqProducer {
   }
 
   /**
-   * Resolves once enough replicas have these jobs. A failover since they were added may have lost them, so it also checks that the server has
-   * them.
+   * Resolves once enough replicas have these jobs. A failover since they were added may have lost them, so it also checks that the server
+   * has them.
    *
-   * @see https://redis.io/docs/latest/commands/wait/ It applies to the writes of its own connection, hence the write before it.
+   * @see https://redis.io/docs/latest/commands/wait/ WAIT covers only the writes of its own connection, hence the SET before it.
    */
   async #replicated(queue: Queue<JobData>, ids: readonly string[]): Promise<void> {
     const { replicas } = this.#options;
@@ -134,7 +134,7 @@ class BullmqProducer {
   }
 
   async disconnect(): Promise<void> {
-    if (this.#connection) disconnectMade(this.#connection);
+    if (this.#connection) disconnectClient(this.#connection);
     await this.#latest?.disconnect();
   }
 
@@ -156,7 +156,7 @@ class BullmqProducer {
       return queue;
     } catch (error) {
       queue?.close().catch(() => undefined);
-      if (this.#connection) disconnectMade(this.#connection);
+      if (this.#connection) disconnectClient(this.#connection);
       throw missingDriver(error);
     }
   }
@@ -170,7 +170,10 @@ function storedIds(added: readonly Job[], jobs: readonly { readonly opts: { read
 /** Time for a connection to close by itself, in ms. */
 const CLOSE_MS = 500;
 
-/** Runs tasks on BullMQ queues. Each queue has its own connection for sending tasks, and its own worker, so that queues do not wait for each other. */
+/**
+ * Runs tasks on BullMQ queues. Each queue has its own connection for sending tasks, and its own worker, so that queues do not wait for each
+ * other.
+ */
 export class BullmqEngine implements BackgroundTasksEngine {
   readonly #options: ResolvedBullmqOptions;
   /** The producers by the names of their queues. */
@@ -211,7 +214,8 @@ export class BullmqEngine implements BackgroundTasksEngine {
     const { queue: own, queues } = this.#options;
     const named = host.tasks.map(({ queue = own }) => queue);
     const names = [...new Set([own, ...named, ...queues.keys()])];
-    // Connects now, so that the first request does not wait. While the server is down, requests get the error; a missing driver is an error at once.
+    // Connects now, so that the first request does not wait. While the server is down, requests get the error; a missing driver is an error
+    // at once.
     const connecting = Promise.all(names.map((name) => this.#producer(name).connected()));
     connecting.catch(() => undefined);
     await Promise.race([connecting, setImmediate()]).catch(async (error: unknown) => {

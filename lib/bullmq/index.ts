@@ -13,7 +13,8 @@ export type { BullmqBackend, BullmqClient, BullmqEngineOptions, BullmqKeepOption
  * ```ts
  * BackgroundTasksModule.forRoot({ engine: bullmqEngine({ connection: 'redis://localhost:6379', worker: false }) })
  * ```
- * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected; `BACKGROUND_TASK_MISSING_PACKAGE` if BullMQ is too old.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION`, naming the option, its value and what was expected;
+ * `BACKGROUND_TASK_MISSING_PACKAGE` if BullMQ is too old.
  */
 export function bullmqEngine(options: BullmqEngineOptions): BackgroundTasksEngine {
   const resolved = resolveBullmqOptions(options);

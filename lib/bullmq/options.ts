@@ -1,4 +1,4 @@
-import { LONGEST_FLUSH_MS } from '../engine/engine.js';
+import { MAX_FLUSH_MS } from '../engine/engine.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import { type Expectation, type Expectations, describeArgument, invalid, validated } from '../task/validation.js';
 
@@ -9,13 +9,15 @@ export type BullmqBackend = (name: string, options: never, factoryOptions?: neve
 export interface BullmqWorkerOptions {
   /** The number of tasks that run at once in this process. @default 10 */
   concurrency?: number | undefined;
-  /** Time for which a worker locks a task, in ms. It renews the lock twice in that time; if it does not, it counts as dead. @default 10000 */
+  /**
+   * Time for which a worker locks a task, in ms. It renews the lock twice in that time; if it does not, it counts as dead. @default 10000
+   */
   lockDuration?: number | undefined;
   /** Time between two checks for tasks whose worker has died, in ms. @default 5000 */
   stalledInterval?: number | undefined;
   /**
-   * The number of times that its worker may die while a task runs. After two deaths the task runs without any other task of this process beside it.
-   * It fails at the next death after this number, if it ran alone then. @default 5
+   * The number of times that its worker may die while a task runs. After two deaths the task runs without any other task of this process
+   * beside it. It fails at the next death after this number, if it ran alone then. @default 5
    */
   maxStalledCount?: number | undefined;
 }
@@ -40,8 +42,8 @@ export interface BullmqEngineOptions {
   /**
    * The server of the queue: a URL, or options for `ioredis` or for the `backend`. The engine creates its own connections.
    *
-   * Or a function that returns a new client of `ioredis` at each call, for Redis Cluster, which needs BullMQ 6, and for clients that need more than
-   * options. The engine closes the clients.
+   * Or a function that returns a new client of `ioredis` at each call, for Redis Cluster, which needs BullMQ 6, and for clients that need
+   * more than options. The engine closes the clients.
    */
   connection: string | object | (() => BullmqClient);
   /** `createPostgresBackend` of BullMQ 6, to use Postgres instead of Redis. @default Redis */
@@ -49,11 +51,13 @@ export interface BullmqEngineOptions {
   /** The name of the queue. @default 'background-tasks' */
   queue?: string | undefined;
   /**
-   * The options for running tasks in this process, or `false` if it only adds them. Each queue has its own worker. These options apply to `queue`,
-   * and to queues that `@BackgroundTask()` methods name and `queues` does not. @default all defaults
+   * The options for running tasks in this process, or `false` if it only adds them. Each queue has its own worker. These options apply to
+   * `queue`, and to queues that `@BackgroundTask()` methods name and `queues` does not. @default all defaults
    */
   worker?: false | BullmqWorkerOptions | undefined;
-  /** Options that override `worker` for single queues, by name; `false` if the tasks of a queue do not run in this process. @default none */
+  /**
+   * Options that override `worker` for single queues, by name; `false` if the tasks of a queue do not run in this process. @default none
+   */
   queues?: Readonly<Record<string, false | BullmqWorkerOptions>> | undefined;
   /** The time for which ended tasks are kept. @default all defaults */
   keep?: BullmqKeepOptions | undefined;
@@ -117,13 +121,15 @@ const WORKER_DEFAULTS = { concurrency: 10, lockDuration: 10_000, stalledInterval
 
 /** If a task is forgotten while it may still be handed over again, it counts as new, and runs again. */
 const REMEMBERED: Expectation = {
-  expected: `milliseconds, an integer from ${LONGEST_FLUSH_MS}, as a task that is removed sooner may be handed over and run again`,
-  accepts: (value) => Number.isSafeInteger(value) && Number(value) >= LONGEST_FLUSH_MS,
+  expected: `milliseconds, an integer from ${MAX_FLUSH_MS}, as a task that is removed sooner may be handed over and run again`,
+  accepts: (value) => Number.isSafeInteger(value) && Number(value) >= MAX_FLUSH_MS,
 };
 
 const KEEP_EXPECTATIONS: Expectations<BullmqKeepOptions> = { completed: REMEMBERED, failed: REMEMBERED };
 
-/** Only ages, no counts: a big flush would push other jobs out of a count, and on Postgres, workers that trim to a count block each other. */
+/**
+ * Only ages, no counts: a big flush would push other jobs out of a count, and on Postgres, workers that trim to a count block each other.
+ */
 const KEEP_DEFAULTS = { completed: 600_000, failed: 7 * 24 * 3_600_000 };
 
 /**
@@ -225,12 +231,12 @@ function checkOptionsOf(connection: string | object, unsupported: typeof UNSUPPO
     typeof connection === 'string' ? { connectionString: connection } : connection;
   const isUrl = typeof connectionString === 'string' && URL.canParse(connectionString);
   const inUrl = isUrl ? Object.fromEntries(new URL(connectionString).searchParams) : {};
-  const refusal = refusalOfOptions(inUrl, unsupported) ?? refusalOfOptions(Object(connection), unsupported);
+  const refusal = unsupportedOption(inUrl, unsupported) ?? unsupportedOption(Object(connection), unsupported);
   if (refusal !== undefined) throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_OPTION', refusal);
 }
 
 /** The reason why one of these options of a driver breaks BullMQ, if one does. */
-export function refusalOfOptions(given: object, unsupported = UNSUPPORTED): string | undefined {
+export function unsupportedOption(given: object, unsupported = UNSUPPORTED): string | undefined {
   for (const [option, instead] of Object.entries(unsupported)) {
     const value: unknown = Reflect.get(given, option);
     if (value === undefined || value === null || value === '' || value === false) continue;

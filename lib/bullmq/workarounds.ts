@@ -82,8 +82,8 @@ interface Client {
 /**
  * Patches the connections of a `Queue` or a `Worker` of BullMQ 5, which uses ioredis 5. BullMQ 6 has none of these fields.
  *
- * If a connection is closed while it opens, it emits its error after its listeners have been removed, which ends the process. And the timer of
- * `socketTimeout` keeps running after a connection was lost or closed, and keeps the process alive.
+ * If a connection is closed while it opens, it emits its error after its listeners have been removed, which ends the process. And the timer
+ * of `socketTimeout` keeps running after a connection was lost or closed, and keeps the process alive.
  */
 export function patchConnections(part: object): void {
   for (const connection of [Reflect.get(part, 'connection'), Reflect.get(part, 'blockingConnection')] as unknown[]) {
@@ -135,8 +135,8 @@ interface PostgresConnection {
 }
 
 /**
- * Patches the Postgres clients of BullMQ 6. While it connects, checks its tables or closes, their errors have no listener, and a lost client would
- * end the process. The code that awaits the client gets the error anyway.
+ * Patches the Postgres clients of BullMQ 6. While it connects, checks its tables or closes, their errors have no listener, and a lost
+ * client would end the process. The code that awaits the client gets the error anyway.
  */
 export function patchPgClients(backend: BullmqBackend): BullmqBackend {
   return (...settings) => {
@@ -162,7 +162,7 @@ export const RETRY_DELAY_MS = 1_000;
 /** The longest time that a worker waits for a notification. Then it checks for tasks that its connection has not reported. */
 const MAX_WAIT_SECONDS = 5;
 
-/** After a worker requeued a task whose method it lacks, it yields to others: for how long, and for how much at most each time. */
+/** A worker that requeued a task whose method it lacks yields to others: the duration of that phase, and the longest delay of one fetch. */
 const [YIELD_MS, MAX_DELAY_MS] = [60_000, 50];
 
 /** The number of attempts to store the end of a task. A deadlock, or the restart of a server, is over by then. */

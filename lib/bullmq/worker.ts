@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { EngineHost, EngineWorker } from '../engine/engine.js';
 import { listedNames, messageOf, stackOf, typeOf } from '../task/describe.js';
-import { ConnectionLog, disconnectMade, workerConnection } from './connections.js';
+import { ConnectionLog, disconnectClient, workerConnection } from './connections.js';
 import { type JobData, engineJobOf, failedJobOf } from './job.js';
 import type { ResolvedBullmqOptions, WorkerSettings } from './options.js';
 import { Isolation, QueueWorker, RETRY_DELAY_MS } from './workarounds.js';
@@ -39,7 +39,7 @@ export class BullmqWorker implements EngineWorker {
     this.#options = options;
     this.#host = host;
     this.#log = new ConnectionLog(`The worker of queue "${queue}"`);
-    this.#sayWhatRuns();
+    this.#logTasks();
     // Every running task listens to it.
     setMaxListeners(0, this.#deadline.signal);
     this.#started = this.#start();
@@ -62,11 +62,11 @@ export class BullmqWorker implements EngineWorker {
 
   /** Drops connections that did not close in time. */
   async disconnect(): Promise<void> {
-    if (this.#connection) disconnectMade(this.#connection);
+    if (this.#connection) disconnectClient(this.#connection);
     await this.#worker?.abandon();
   }
 
-  #sayWhatRuns(): void {
+  #logTasks(): void {
     const own = this.#options.queue;
     const names = new Set(this.#host.tasks.filter(({ queue = own }) => queue === this.#queue).map(({ name }) => name));
     const { concurrency } = this.#settings;
@@ -98,7 +98,7 @@ export class BullmqWorker implements EngineWorker {
       } catch (error) {
         if (!signal.aborted) this.#failed(error);
         worker?.close(true).catch(this.#log.failed);
-        if (this.#connection) disconnectMade(this.#connection);
+        if (this.#connection) disconnectClient(this.#connection);
         await setTimeout(RETRY_DELAY_MS, undefined, { signal }).catch(() => undefined);
       }
     }
@@ -106,7 +106,7 @@ export class BullmqWorker implements EngineWorker {
 
   #make(): QueueWorker {
     this.#connection = workerConnection(this.#options, this.#queue);
-    // BullMQ would fail the innocent as well.
+    // BullMQ's own limit would also fail tasks that only ran beside the one that killed the worker.
     const settings = { ...this.#settings, maxStalledCount: NEVER };
     const options = { ...settings, connection: this.#connection, autorun: false, runRetryDelay: RETRY_DELAY_MS };
     const worker = new QueueWorker(this.#queue, (job, token) => this.#process(job, token), options, this.#options.backend as undefined);
@@ -123,8 +123,8 @@ export class BullmqWorker implements EngineWorker {
   }
 
   /**
-   * A task that kills the worker cannot be distinguished from the innocent tasks beside it. So a task that was running at several deaths runs alone.
-   * If its worker dies again, this task is the cause.
+   * A task that kills the worker cannot be distinguished from the innocent tasks beside it. So a task that was running at several deaths
+   * runs alone. If its worker dies again, this task is the cause.
    */
   async #run(job: Job<JobData>, deadline: AbortSignal): Promise<void> {
     const { maxStalledCount } = this.#settings;
@@ -181,7 +181,7 @@ export class BullmqWorker implements EngineWorker {
   }
 }
 
-/** The tasks of all workers of this process. */
+/** Shared by all workers of this process. */
 const isolation = new Isolation();
 /** The number of worker deaths after which a task is suspected to cause them. */
 const SUSPICIOUS_DEATHS = 2;
@@ -211,7 +211,10 @@ async function store(job: Job<JobData>, data: Partial<JobData>): Promise<void> {
   }
 }
 
-/** The limits of the pause before a task whose method this process lacks is due again. The pause is a quarter of the time that it has waited. */
+/**
+ * The limits of the pause before a task whose method this process lacks is due again. The pause is a quarter of the time that it has
+ * waited.
+ */
 const [MIN_PAUSE_MS, MAX_PAUSE_MS] = [1_000, 30_000];
 /** The time that a task waits for a worker with its method: one starts within a day, or never. */
 const MAX_UNKNOWN_MS = 24 * 3_600_000;
@@ -239,7 +242,10 @@ async function requeue(job: Job<JobData>, token: string | undefined): Promise<ne
   throw new DelayedError();
 }
 
-/** The error that BullMQ gets for a failure. Only `UnrecoverableError` keeps its meaning; no other error is taken for one of BullMQ's signals. */
+/**
+ * The error that BullMQ gets for a failure. Only `UnrecoverableError` keeps its meaning; no other error is taken for one of BullMQ's
+ * signals.
+ */
 function failureOf(thrown: unknown): Error {
   const type = typeOf(thrown);
   const message = messageOf(thrown);

@@ -40,9 +40,9 @@ export interface BackgroundTaskConstructor {
 /**
  * One task: a function and its arguments, like Starlette's `BackgroundTask`.
  *
- * As a decorator on a provider's method: `tasks.addTask(this.mail.sendEmail, to)` then calls the method on its own provider, in process, or in a
- * worker if the module has an engine. Workers look up a task's method by its name, `Class.method` by default. Set a name, and keep it when you
- * rename the method.
+ * As a decorator on a provider's method: `tasks.addTask(this.mail.sendEmail, to)` then calls the method on its own provider, in process, or
+ * in a worker if the module has an engine. Workers look up a task's method by its name, `Class.method` by default. Set a name, and keep it
+ * when you rename the method.
  *
  * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option.
  */
@@ -103,8 +103,8 @@ type Class = abstract new (...args: never[]) => object;
 /**
  * Makes one export with two roles: `new Name()` creates an instance of the class, `@Name()` decorates.
  *
- * It is a plain function that delegates, not a `Proxy`: Nest defines metadata (the scope) on it and has to find it there, and `instance.constructor`
- * must be the injection token.
+ * It is a plain function that delegates, not a `Proxy`: Nest defines metadata (the scope) on it and has to find it there, and
+ * `instance.constructor` must be the injection token.
  */
 export function classAndDecorator<Both extends Class>(
   target: Class,

@@ -7,7 +7,10 @@ import type { Task } from '../task/task.js';
 import type { BackgroundTasksEngine, EngineEntry } from './engine.js';
 import { namedCallOf } from './named-call.js';
 
-/** The maximum size of a call, in entries and in characters of arguments. Such a call takes milliseconds, and larger calls are not faster per entry. */
+/**
+ * The maximum size of a call, in entries and in characters of arguments. Such a call takes milliseconds, and larger calls are not faster
+ * per entry.
+ */
 const [MAX_ENTRIES, MAX_CHARACTERS] = [200, 1_000_000];
 /** Time after which a call no longer delays the next one, in ms. It may be waiting for a server that is down. */
 const SLOW_CALL_MS = 1_000;
@@ -108,7 +111,7 @@ export class Batcher {
     const pieces = this.#collect();
     if (pieces.length === 0) return;
     const callNext = (): void => {
-      // After a slow call, no other call may be in flight to continue with the rest.
+      // After a slow call, there may be no other call in flight whose end would start the next one.
       if (!this.#inFlight || this.#inFlight === call) this.#callNext();
     };
     // In a microtask, so that a shutdown can abort all batches first.

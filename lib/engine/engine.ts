@@ -1,7 +1,7 @@
 import type { JsonValue, TaskState } from '../task/background-task.js';
 import type { TraceHeaders } from '../task/diagnostics.js';
 
-/** Options that need an engine: in process, a crash would lose them. An application that uses one without an engine does not start. */
+/** Options that need an engine: in process, a crash would lose the task. An application that sets one without an engine does not start. */
 export interface EngineTaskOptions {
   /** The maximum number of runs if the task fails. Needs an engine. @default 1 */
   attempts?: number | undefined;
@@ -9,7 +9,9 @@ export interface EngineTaskOptions {
   backoff?: number | { type: 'fixed' | 'exponential'; delay: number } | undefined;
   /** Time before the task may start, in ms. Needs an engine. @default 0 */
   delay?: number | undefined;
-  /** The priority, from 1, the most urgent, to 2097151 with BullMQ. Tasks without one run before all others. Needs an engine. @default none */
+  /**
+   * The priority, from 1, the most urgent, to 2097151 with BullMQ. Tasks without one run before all others. Needs an engine. @default none
+   */
   priority?: number | undefined;
   /** Prevents the engine from having the task several times. Needs an engine. @default none */
   deduplication?: DeduplicationOptions | undefined;
@@ -18,13 +20,14 @@ export interface EngineTaskOptions {
 /** The engine's options of a `@BackgroundTask()` method. */
 export interface EngineMethodOptions extends EngineTaskOptions {
   /**
-   * The queue of the task, so that it does not wait for the tasks of other queues. Options of the engine say where its tasks run. Needs an engine.
+   * The queue of the task, so that it does not wait for the tasks of other queues. Options of the engine say where its tasks run. Needs an
+   * engine.
    * @default the engine's queue
    */
   queue?: string | undefined;
 }
 
-/** Prevents an engine from having a task several times: while it has a task with a key, further tasks with that key are ignored. */
+/** Prevents duplicate tasks in an engine: while it has a task with a key, further tasks with that key are ignored. */
 export interface DeduplicationOptions {
   /** The key, unique among the tasks of this method, or a function that makes it from the task's arguments. Called in `addTask`. */
   id: string | ((...args: never[]) => string);
@@ -78,22 +81,22 @@ export interface EngineJob extends Pick<EngineEntry, 'id' | 'name' | 'provider' 
 }
 
 /** The longest time for which an entry is sent again, in ms. An engine has to remember the ids of entries for that time. */
-export const LONGEST_FLUSH_MS = 300_000;
+export const MAX_FLUSH_MS = 300_000;
 
 /** The application for which a worker of an engine runs tasks. */
 export interface EngineHost {
   /** The `@BackgroundTask()` methods of the application, each with its queue, if it names one. */
   readonly tasks: readonly { readonly name: string; readonly queue: string | undefined }[];
   /**
-   * False for a task whose method this process lacks, for example during a deployment. It has not been tried: requeue it for another worker, without
-   * using an attempt. `run()` would fail it with an error that says what is missing. Warns once per name.
+   * False for a task whose method this process lacks, for example during a deployment. It has not been tried: requeue it for another
+   * worker, without using an attempt. `run()` would fail it with an error that says what is missing. Warns once per name.
    */
   knows(job: EngineJob): boolean;
   /**
    * Runs a task on its provider. Reports a failure, and rejects with it.
    *
-   * When the signal fires, it rejects with a `BackgroundTasksShutdownError`; without a run if the signal has already fired. The task has not failed
-   * then: requeue it.
+   * When the signal fires, it rejects with a `BackgroundTasksShutdownError`; without a run if the signal has already fired. The task has
+   * not failed then: requeue it.
    */
   run(job: EngineJob, signal: AbortSignal): Promise<void>;
   /** Reports a task that the engine itself has failed. */
@@ -118,18 +121,21 @@ export interface EngineHealth {
 
 /** An existing job queue that runs `@BackgroundTask()` methods. This is all that the core knows of it. */
 export interface BackgroundTasksEngine {
-  /** Checks the options of a `@BackgroundTask()` method at boot, and those of one call in `addTask`. Throws for one that it does not support. */
+  /**
+   * Checks the options of a `@BackgroundTask()` method at boot, and those of one call in `addTask`. Throws for one that it does not
+   * support.
+   */
   check?(task: string, options: EngineMethodOptions): void;
   /**
-   * Resolves once all entries are stored. If it rejects, it is called again with the same entries, until the signal fires. After that, it must not
-   * send any of them.
+   * Resolves once all entries are stored. If it rejects, it is called again with the same entries, until the signal fires. After that, it
+   * must not send any of them.
    */
   enqueue(entries: readonly EngineEntry[], signal: AbortSignal): Promise<void>;
   /** The state of a task that the engine has or remembers, in whichever process it runs. */
   find?(id: string): Promise<TaskState | undefined>;
   /**
-   * Starts to run tasks, if the engine is configured to. It does not wait for a server that is down. If it throws, for example because a package is
-   * missing, the application does not start.
+   * Starts to run tasks, if the engine is configured to. It does not wait for a server that is down. If it throws, for example because a
+   * package is missing, the application does not start.
    */
   work(host: EngineHost): EngineWorker | undefined | Promise<EngineWorker | undefined>;
   /** Checks whether it can send tasks, and run those of an application. It sends the server a ping at most. */

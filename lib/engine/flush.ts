@@ -6,7 +6,9 @@ import { isForEngine } from './named-call.js';
 export interface FlushRunner {
   /** True if the engine must have a task before the client gets its answer. */
   flushesBeforeResponse(task: Task): boolean;
-  /** Sends tasks that have left their list to the engine. Rejects, once every task has been reported, if the engine does not accept them. */
+  /**
+   * Sends tasks that have left their list to the engine. Rejects, once every task has been reported, if the engine does not accept them.
+   */
   enqueue(list: TaskList, tasks: readonly Task[]): Promise<void>;
 }
 
@@ -74,6 +76,6 @@ export class EngineFlush implements ListFlush {
 
   #take(outcome: Outcome, matches: (task: Task) => boolean): Task[] {
     const list = this.#list;
-    return list.take((task): task is Task => isForEngine(task) && list.ruledOut(task, outcome) === undefined && matches(task));
+    return list.take((task): task is Task => isForEngine(task) && list.discardReason(task, outcome) === undefined && matches(task));
   }
 }

@@ -18,7 +18,7 @@ import {
   type DeduplicationOptions,
   type EngineMethodOptions,
   type EngineTaskOptions,
-  LONGEST_FLUSH_MS,
+  MAX_FLUSH_MS,
 } from './engine.js';
 import type { BackgroundTasksOutbox } from './outbox.js';
 
@@ -28,8 +28,9 @@ export type FlushMode = 'before-response' | 'after-response';
 /**
  * Options of one task: `tasks.addTask({ name: 'welcome-mail' }, sendMail, address)`.
  *
- * Options that need an engine are for `@BackgroundTask()` methods only, and override those of the method. Types cannot distinguish such a method from
- * other functions: `addTask` throws `BACKGROUND_TASK_INVALID_TASK` for any other function, and `BACKGROUND_TASK_INVALID_OPTION` without an engine.
+ * Options that need an engine are for `@BackgroundTask()` methods only, and override those of the method. Types cannot distinguish such a
+ * method from other functions: `addTask` throws `BACKGROUND_TASK_INVALID_TASK` for any other function, and `BACKGROUND_TASK_INVALID_OPTION`
+ * without an engine.
  */
 export interface BackgroundTaskOptions extends TaskOptions, EngineTaskOptions {
   /** When an engine gets the task. For `@BackgroundTask()` methods only. @default the method's `flush`, or the module's */
@@ -41,19 +42,23 @@ export type EngineCallOptions = Readonly<Omit<BackgroundTaskOptions, keyof TaskO
 
 /** The options for the engine of an application. */
 export interface EngineOptions {
-  /** The engine for `@BackgroundTask()` methods, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in process */
+  /**
+   * The engine for `@BackgroundTask()` methods, such as `bullmqEngine()` of `nestjs-background-tasks/bullmq`. @default none: they run in
+   * process
+   */
   engine?: BackgroundTasksEngine | undefined;
   /**
-   * Called in `addTask` for each task that goes to the engine. Its result, JSON or a promise of JSON, is `task.carried` in the worker: for example a
-   * tenant and a user, whose context `around` can enter there. It is stored with the job, where everyone with access to the queue can read it: do
-   * not carry secrets.
+   * Called in `addTask` for each task that goes to the engine. Its result, JSON or a promise of JSON, is `task.carried` in the worker: for
+   * example a tenant and a user, whose context `around` can enter there. It is stored with the job, where everyone with access to the queue
+   * can read it: do not carry secrets.
    *
-   * If it throws, the task fails. Under `flush: 'before-response'` the request fails as well. @default none
+   * If it throws, the flush fails, and its tasks are discarded. Under `flush: 'before-response'` the request fails as well. @default none
    */
   carry?: (() => unknown) | undefined;
   /**
-   * Stores the tasks of a transaction from its COMMIT until the engine has them, for example `sqlOutbox()` of `nestjs-background-tasks/outbox`. Needs
-   * an engine. @default none: the engine gets the tasks of a transaction after its COMMIT, and a crash in between loses them
+   * Stores the tasks of a transaction from its COMMIT until the engine has them, for example `sqlOutbox()` of
+   * `nestjs-background-tasks/outbox`. Needs an engine. @default none: the engine gets the tasks of a transaction after its COMMIT, and a
+   * crash in between loses them
    */
   outbox?: BackgroundTasksOutbox | undefined;
   /** When the engine gets the tasks of a request. @default 'before-response': the answer is sent only after the engine has them */
@@ -91,7 +96,7 @@ export const ENGINE_EXPECTATIONS: Expectations<EngineOptions> = {
     accepts: (value) => typeof value === 'object' && value !== null && 'save' in value && 'lease' in value,
   },
   flush: FLUSH,
-  flushTimeout: milliseconds(1, LONGEST_FLUSH_MS),
+  flushTimeout: milliseconds(1, MAX_FLUSH_MS),
 };
 
 /** Options of `@BackgroundTask(name, options)`. */
@@ -103,8 +108,8 @@ export interface NamedTaskOptions extends EngineMethodOptions {
   /** When an engine gets the task. Needs an engine. @default the module's `flush` */
   flush?: FlushMode | undefined;
   /**
-   * If true, the first transaction that a run of the task opens also marks the task as done. The writes of that transaction are made once, however
-   * often a worker dies. Needs an outbox. @default false
+   * If true, the first transaction that a run of the task opens also marks the task as done. The writes of that transaction are made once,
+   * however often a worker dies. Needs an outbox. @default false
    */
   once?: boolean | undefined;
 }

@@ -20,7 +20,7 @@ const STRIKES = 3;
 /** The pause between two deletions of old marks of done tasks. */
 const FORGET_MS = 3_600_000;
 
-/** Sends the tasks of an outbox to the engine: after their COMMIT, and in sweeps those that a dead process, or an engine that was down, has left. */
+/** Sends the tasks of an outbox to the engine after their COMMIT. Sweeps send those left behind by a dead process or an engine outage. */
 export class Relay {
   readonly #outbox: BackgroundTasksOutbox;
   readonly #sender: Sender;
@@ -62,7 +62,7 @@ export class Relay {
 
   /** Sends tasks whose transaction was committed. Those that the engine does not accept in time are left to sweeps. Never rejects. */
   enqueue(tasks: readonly Task[]): Promise<void> {
-    // A call also has the tasks of other requests, and must not be part of a transaction.
+    // One call to the engine may also carry tasks of other requests, so it must not run in the async context of this transaction.
     return runOutside(() => this.#enqueue(tasks));
   }
 
@@ -150,7 +150,9 @@ export class Relay {
     }
   }
 
-  /** Sends entries one by one, as the engine refuses some of them. Starts at a random entry, so that the first ones do not block the others. */
+  /**
+   * Sends entries one by one, as the engine refuses some of them. Starts at a random entry, so that the first ones do not block the others.
+   */
   async #sendOneByOne(entries: readonly EngineEntry[]): Promise<boolean> {
     const start = Math.floor(Math.random() * entries.length);
     const refused = new Map<EngineEntry, unknown>();

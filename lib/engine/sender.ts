@@ -19,7 +19,9 @@ import {
   needsOutbox,
 } from './options.js';
 
-/** The sending side of an application: prepares tasks of `@BackgroundTask()` methods for their provider or for the engine, and sends them. */
+/**
+ * The sending side of an application: prepares tasks of `@BackgroundTask()` methods for their provider or for the engine, and sends them.
+ */
 export class Sender {
   readonly #providers: NamedProviders;
   readonly #options: ResolvedEngineOptions;
@@ -45,8 +47,8 @@ export class Sender {
   /**
    * Finds the `@BackgroundTask()` methods. Returns false if there are none.
    *
-   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a method that cannot be run, `BACKGROUND_TASK_INVALID_OPTION` for an option that the engine does not support, or
-   * that needs an engine.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a method that cannot be run, `BACKGROUND_TASK_INVALID_OPTION` for an
+   * option that the engine does not support, or that needs an engine.
    */
   discover(): boolean {
     this.#providers.discover();
@@ -62,8 +64,8 @@ export class Sender {
   /**
    * Prepares a named task for its provider, or for the engine with a copy of its arguments.
    *
-   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if it has no provider, or an argument is not JSON, `BACKGROUND_TASK_INVALID_OPTION` for an option that the engine does
-   * not support, or that needs an engine.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if it has no provider, or an argument is not JSON,
+   * `BACKGROUND_TASK_INVALID_OPTION` for an option that the engine does not support, or that needs an engine.
    */
   prepare(task: Task): void {
     const call = namedCallOf(task);
@@ -121,7 +123,7 @@ export class Sender {
     const aborted = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(new Error(`the engine did not answer within the flushTimeout of ${flushTimeout} ms`)));
     });
-    // An engine that throws at once leaves nobody to handle it.
+    // If the engine throws synchronously, nothing awaits this promise, and its later rejection would be unhandled.
     aborted.catch(() => undefined);
     try {
       await Promise.race([engine?.enqueue(entries, signal), aborted]);

@@ -32,8 +32,9 @@ type CallInTransaction = () => PromiseLike<unknown> | undefined;
 type Work<Result> = () => Result | PromiseLike<Result>;
 
 /**
- * Calls the work of a transaction, after its BEGIN and before its COMMIT. With an outbox, it needs the client of the transaction, to save the tasks
- * for an engine. A call inside that work is a savepoint. A further call after it is another attempt, and discards the tasks of the previous one.
+ * Calls the work of a transaction, after its BEGIN and before its COMMIT. With an outbox, it needs the client of the transaction, to save
+ * the tasks for an engine. A call inside that work is a savepoint. A further call after it is another attempt, and discards the tasks of
+ * the previous one.
  */
 export interface JoinTransaction {
   <Result>(work: Work<Result>): Promise<Result>;

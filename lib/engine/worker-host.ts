@@ -165,7 +165,7 @@ export class WorkerHost implements EngineHost {
   }
 }
 
-/** Time that a task waits for its progress to be stored, in ms. A connection waits for a server that is down. */
+/** Maximum time that a task waits for its progress to be stored, in ms. The connection itself would wait while the server is down. */
 const PROGRESS_MS = 1_000;
 
 /** Stores the progress of a task. While one value is being stored, only the last of the further values waits. */

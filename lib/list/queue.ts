@@ -61,8 +61,8 @@ export interface Linked<Item> {
 }
 
 /**
- * A set whose members link to their neighbours. A `Set` that every request enters and leaves reallocates its table again and again, and retains
- * finished requests over several minor garbage collections: adding a list with one task took twice as long.
+ * A set whose members link to their neighbours. A `Set` that every request enters and leaves reallocates its table again and again, and
+ * retains finished requests over several minor garbage collections: adding a list with one task took twice as long.
  */
 export class LinkedSet<Item extends Linked<Item>> {
   #oldest: Item | undefined;

@@ -12,7 +12,7 @@ export interface ListRules {
   readonly onTaskFailure: 'continue' | 'stop';
 }
 
-/** The runner, as far as a list needs it. */
+/** The part of the runner that a list needs. */
 export interface ListRunner {
   readonly options: ListRules;
   readonly tasksById: TasksById;
@@ -36,8 +36,8 @@ export interface ListFlush {
   /**
    * Flushes the tasks that the engine must have before the client gets its answer.
    *
-   * The promise rejects, once every task has been reported, if the engine does not take all of them in time. Tasks that another handler of this
-   * request has flushed meanwhile count, too; flushes in `before` do not.
+   * The promise rejects, once every task has been reported, if the engine does not take all of them in time. Tasks that another handler of
+   * this request has flushed meanwhile count, too; flushes in `before` do not.
    */
   flushBeforeResponse(outcome: Outcome, before: ReadonlySet<Promise<void>> | undefined): Promise<void> | undefined;
 }
@@ -63,7 +63,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   /** Made with the first task that goes to an engine. */
   engineFlush: ListFlush | undefined;
   #queue = new Queue<Task>();
-  #promise: PromisedEnd | undefined;
+  #end: EndPromise | undefined;
   /** True once a task has failed and `onTaskFailure` is `'stop'`: no further task runs. */
   #isStopped = false;
 
@@ -120,7 +120,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   /** Called at the turn of a parallel task. Returns true if it runs now; otherwise it was discarded, or waits for another outcome. */
   startParallel(task: Task): boolean {
     if (task.state === 'pending' && this.outcome) {
-      const reason = this.ruledOut(task, this.outcome);
+      const reason = this.discardReason(task, this.outcome);
       if (reason === undefined) return true;
       task.discard();
       this.runner.discarded(task, reason);
@@ -155,7 +155,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     // A list whose outcome was withdrawn waits for a new one.
     for (let task = this.outcome && this.#queue.shift(); task; task = this.#queue.shift()) {
       if (task.state === 'cancelled') continue;
-      const reason = this.ruledOut(task, this.outcome);
+      const reason = this.discardReason(task, this.outcome);
       if (reason !== undefined) {
         task.discard();
         this.runner.discarded(task, reason);
@@ -178,7 +178,7 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   }
 
   /** The reason why a task does not run, or undefined if it does. */
-  ruledOut(task: Task, outcome: Outcome | undefined): string | undefined {
+  discardReason(task: Task, outcome: Outcome | undefined): string | undefined {
     if (task.isCommitted) return undefined;
     if (this.#isStopped) return 'an earlier task of its request failed';
     const runOn = task.options.runOn ?? this.runner.options.runOn;
@@ -210,25 +210,27 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
     this.runner.discarded(task, `it was cancelled: ${inOneLine(reason)}`);
   }
 
-  /** Passes `waitUntil` a promise for the end of the list. Called before each task is added; a task added after that end gets a new promise. */
-  promiseEnd(waitUntil: (end: Promise<void>) => unknown, onRejected: (error: unknown) => void): void {
-    this.#promise ??= new PromisedEnd(waitUntil, onRejected);
-    this.#promise.taskAdded();
+  /**
+   * Passes `waitUntil` a promise for the end of the list. Called before each task is added; a task added after that end gets a new promise.
+   */
+  passEndTo(waitUntil: (end: Promise<void>) => unknown, onRejected: (error: unknown) => void): void {
+    this.#end ??= new EndPromise(waitUntil, onRejected);
+    this.#end.taskAdded();
   }
 
   onTaskSettled(): void {
-    this.#promise?.taskSettled();
-    this.keepPromise();
+    this.#end?.taskSettled();
+    this.resolveEnd();
   }
 
   /** Resolves the promise if all tasks have settled. Waits for the outcome, as tasks may be added until then. */
-  keepPromise(): void {
-    if (this.outcome && this.#promise?.keep()) this.#promise = undefined;
+  resolveEnd(): void {
+    if (this.outcome && this.#end?.resolveIfSettled()) this.#end = undefined;
   }
 }
 
 /** The promise passed to `waitUntil`. */
-class PromisedEnd {
+class EndPromise {
   #openTasks = 0;
   #resolve!: () => void;
 
@@ -246,7 +248,7 @@ class PromisedEnd {
   }
 
   /** Resolves the promise. Returns false, and does nothing, if tasks are left. */
-  keep(): boolean {
+  resolveIfSettled(): boolean {
     if (this.#openTasks > 0) return false;
     this.#resolve();
     return true;

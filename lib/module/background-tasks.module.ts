@@ -67,8 +67,9 @@ function isDefaultScopeForAll({ metatype, isGlobal, imports }: NestModule): bool
   );
 }
 
-// The imported `BackgroundTasksConfiguredModule` is empty. Exporting it by its class also exports the module that `forRoot` returned, if that is
-// global, as it is then among the imports of this module. So the plain import of a third-party module follows the configuration of the application.
+// The imported `BackgroundTasksConfiguredModule` is empty. Exporting it by its class also exports the module that `forRoot` returned, if
+// that is global, as it is then among the imports of this module. So the plain import of a third-party module follows the configuration of
+// the application.
 /**
  * Import it once, in the root module, as it is or with `forRoot` or `forRootAsync`.
  *
@@ -91,8 +92,8 @@ export class BackgroundTasksModule extends ConfigurableModuleClass {
   }
 
   /**
-   * Configures the tasks of the application with the options that a factory returns, or a class with `createBackgroundTasksOptions()`. Pass `scope` and
-   * `isGlobal` beside the factory, as Nest needs them earlier.
+   * Configures the tasks of the application with the options that a factory returns, or a class with `createBackgroundTasksOptions()`. Pass
+   * `scope` and `isGlobal` beside the factory, as Nest needs them earlier.
    *
    * @example
    * ```ts

@@ -13,8 +13,8 @@ import { BackgroundTasksError } from '../task/errors.js';
 const HOOKS = ['onModuleInit', 'onApplicationBootstrap', 'onModuleDestroy', 'beforeApplicationShutdown', 'onApplicationShutdown'];
 
 /**
- * Decorators that do not work in a request-scoped class. They are found by a metadata key on the class or one of its methods, and by the value if
- * other decorators use the key, too.
+ * Decorators that do not work in a request-scoped class. They are found by a metadata key on the class or one of its methods, and by the
+ * value if other decorators use the key, too.
  */
 const DECORATORS: readonly { key: string; value?: string; problem: string; evenOnPurpose?: true }[] = [
   { key: 'websockets:is_gateway', problem: '@WebSocketGateway() is for singletons' },
@@ -44,11 +44,11 @@ const PARAMETER =
   '`BackgroundTasks.of(context)`';
 
 /**
- * The warning about classes that became request-scoped by injecting `BackgroundTasks` and do not work that way. Nest itself is silent: it calls no
- * hooks and registers no jobs. Returns `undefined` if there are none.
+ * The warning about classes that became request-scoped by injecting `BackgroundTasks` and do not work that way. Nest itself is silent: it
+ * calls no hooks and registers no jobs. Returns `undefined` if there are none.
  *
- * @throws BackgroundTasksError `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if one of them is a Passport strategy; TypeError if this version of Nest lacks a property that
- * this check reads.
+ * @throws BackgroundTasksError `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if one of them is a Passport strategy; TypeError if this version of
+ * Nest lacks a property that this check reads.
  */
 export function requestScopedWarning(modules: ModulesContainer): string | undefined {
   const users = requestScopedUsers(modules, BackgroundTasks);
@@ -56,7 +56,7 @@ export function requestScopedWarning(modules: ModulesContainer): string | undefi
   const lines = new Set(users.flatMap((user) => lineOf(user) ?? []));
   if (lines.size === 0) return undefined;
   return (
-    'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. This affects:\n' +
+    'Injecting BackgroundTasks makes a class, and every class that injects it, request-scoped. This affects:\n' +
     `${[...lines].map((line) => `  ${line}\n`).join('')}` +
     `Configure ${SINGLETON}: you then inject a singleton that follows the request, and nothing becomes request-scoped. Or do not inject ` +
     `the list there: ${PARAMETER}`
@@ -173,7 +173,10 @@ function freezingPlatform(environment: NodeJS.ProcessEnv): string | undefined {
   return Object.entries(PLATFORMS).find(([variable]) => environment[variable])?.[1];
 }
 
-/** The warning about a server that SIGTERM would end at once. Platforms that freeze their processes do not send it, and worker threads do not get it. */
+/**
+ * The warning about a server that SIGTERM would end at once. Platforms that freeze their processes do not send it, and worker threads do
+ * not get it.
+ */
 export function signalsWarning({ options }: Runner, environment: NodeJS.ProcessEnv): string | undefined {
   if (options.waitUntil || !isMainThread || freezingPlatform(environment) || process.listenerCount('SIGTERM') > 0) return undefined;
   return (

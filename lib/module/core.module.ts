@@ -82,7 +82,7 @@ const PARTS: FactoryProvider[] = [
 export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnApplicationBootstrap, OnApplicationShutdown {
   readonly #application: OpenApplication;
   /** Features that are limited with this version of Nest. */
-  readonly #losses: (string | undefined)[] = [];
+  readonly #limitations: (string | undefined)[] = [];
 
   constructor(
     private readonly modules: ModulesContainer,
@@ -111,7 +111,7 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnAp
     runner.checkTasks(() => this.#checkSignals(interceptor));
     const unwrapped = aroundResolvers(contexts, (args, resolve) => interceptor.resolvers.around(args, resolve));
     interceptor.resolvers.areWrapped = unwrapped === undefined;
-    this.#losses.push(
+    this.#limitations.push(
       shutDownFirst(modules, BackgroundTasksCoreModule),
       onCloseCalled(modules, () => runner.closeRequested()),
       addOutermostInterceptor(config, interceptor),
@@ -129,16 +129,16 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnAp
       })),
     );
     if (this.sender.discover()) this.runner.keepCurrentTask();
-    this.#losses.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
+    this.#limitations.push(await runWithoutObservables(this.contexts, (interceptor) => interceptor instanceof BackgroundTasksInterceptor));
     const requestScoped = this.#requestScopedWarning();
     const serverless = serverlessWarning(this.runner, process.env);
     const unwrapped = unwrappedAdapterWarning(this.modules, this.options);
-    for (const warning of [internalsWarning(this.#losses), copiesWarning(), requestScoped, serverless, unwrapped]) {
+    for (const warning of [internalsWarning(this.#limitations), copiesWarning(), requestScoped, serverless, unwrapped]) {
       if (warning) this.log.warn(warning);
     }
   }
 
-  /** Returns whether the application is a server, and has been checked. It may enable its shutdown hooks as late as after `listen()`. */
+  /** Warns if nothing handles SIGTERM. Returns false if this is not a running server (yet): it may enable its hooks after `listen()`. */
   #checkSignals({ receivesMessages }: BackgroundTasksInterceptor): boolean {
     if (!this.adapterHost.listening && !receivesMessages) return false;
     const warning = signalsWarning(this.runner, process.env);
@@ -152,7 +152,7 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnAp
     } catch (error) {
       if (error instanceof BackgroundTasksError) throw error;
       // The application works without the check.
-      this.#losses.push(`no warning names the classes that injecting BackgroundTasks makes request-scoped: ${String(error)}`);
+      this.#limitations.push(`no warning names the classes that injecting BackgroundTasks makes request-scoped: ${String(error)}`);
       return undefined;
     }
   }

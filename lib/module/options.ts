@@ -12,8 +12,8 @@ export interface BackgroundTasksModuleExtras {
   /** If true, modules that do not import this one can inject `BackgroundTasks`. @default true */
   isGlobal?: boolean | undefined;
   /**
-   * `Scope.DEFAULT` injects a singleton that follows the request through an `AsyncLocalStorage`, so that the classes that inject it do not become
-   * request-scoped. @default Scope.REQUEST
+   * `Scope.DEFAULT` injects a singleton that follows the request through an `AsyncLocalStorage`, so that the classes that inject it do not
+   * become request-scoped. @default Scope.REQUEST
    */
   scope?: Scope.REQUEST | Scope.DEFAULT | undefined;
 }

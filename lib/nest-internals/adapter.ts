@@ -112,18 +112,23 @@ function observeStream(body: unknown, failed: () => void): void {
   else stream.once('error', failed);
 }
 
-/** `upgrade` is true if the connection was handed over, for example to WebSocket. Fastify's plugin creates a response for it that never ends. */
+/**
+ * `upgrade` is true if the connection was handed over, for example to WebSocket. Fastify's plugin creates a response for it that never
+ * ends.
+ */
 type UpgradableRequest = IncomingMessage & { readonly upgrade?: boolean };
 
-/** Node keeps the current response of a connection in `_httpMessage`, undocumented. Without it, requests count only from their handlers on. */
+/**
+ * Node keeps the current response of a connection in `_httpMessage`, undocumented. Without it, requests count only from their handlers on.
+ */
 type ServerSocket = Socket & { readonly _httpMessage?: ServerResponse<UpgradableRequest> | null };
 
 /**
- * The connections of a server, to look up requests in flight when a shutdown begins, and those whose client has gone. A request costs nothing before
- * that: a listener on each response would cost a Fastify route a tenth of its throughput.
+ * The connections of a server, to look up requests in flight when a shutdown begins, and those whose client has gone. A request costs
+ * nothing before that: a listener on each response would cost a Fastify route a tenth of its throughput.
  *
- * It sees only requests that the platform has received; engine.io, for example, handles its own before that. It does not see requests after the first
- * one of a connection (pipelining, HTTP/2), nor requests through another server or `inject()`.
+ * It sees only requests that the platform has received; engine.io, for example, handles its own before that. It does not see requests after
+ * the first one of a connection (pipelining, HTTP/2), nor requests through another server or `inject()`.
  *
  * @see https://github.com/nodejs/node/blob/v24.21.0/lib/_http_server.js `assignSocket`
  */

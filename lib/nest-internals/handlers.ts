@@ -81,11 +81,11 @@ export interface HandlerHooks extends NestInterceptor {
 }
 
 /**
- * Inserts an interceptor before the global interceptors of the application. The `APP_INTERCEPTOR` of a library would run inside them, and they
- * could still fail the request.
+ * Inserts an interceptor before the global interceptors of the application. The `APP_INTERCEPTOR` of a library would run inside them, and
+ * they could still fail the request.
  *
  * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/application-config.ts `getGlobalInterceptors`
- * @returns What works less well if Nest returns a copy.
+ * @returns The resulting limitation if Nest returns a copy; undefined otherwise.
  */
 export function addOutermostInterceptor(config: ApplicationConfig, interceptor: NestInterceptor): string | undefined {
   config.getGlobalInterceptors().unshift(interceptor);
@@ -97,18 +97,19 @@ export function addOutermostInterceptor(config: ApplicationConfig, interceptor: 
 const wrapped = new WeakSet<object>();
 
 /**
- * Runs the interceptor of this package without Nest's machinery for interceptors (two promises, an `AsyncResource` and four Observables), which is
- * most of its cost. Also observes the end of the handler itself, which no interceptor sees: an inner one may stop waiting, like `timeout()` of rxjs.
+ * Runs the interceptor of this package without Nest's machinery for interceptors (two promises, an `AsyncResource` and four Observables),
+ * which is most of its cost. Also observes the end of the handler itself, which no interceptor sees: an inner one may stop waiting, like
+ * `timeout()` of rxjs.
  *
- * The router, the microservices and the gateways have consumers of the same class as the `interceptorsConsumer` of `ExternalContextCreator`.
- * Their method `intercept` gets the interceptors of the handler, ours first, and calls them. If there are none, it calls the handler. The
- * interceptor belongs to one application, which distinguishes the applications of one process.
+ * The router, the microservices and the gateways have consumers of the same class as the `interceptorsConsumer` of
+ * `ExternalContextCreator`. Their method `intercept` gets the interceptors of the handler, ours first, and calls them. If there are none,
+ * it calls the handler. The interceptor belongs to one application, which distinguishes the applications of one process.
  *
- * If Nest works differently, nothing is replaced, and our interceptor is one like any other. The same applies if ours is not the first one, for
- * example because of a second copy of this package.
+ * If Nest works differently, nothing is replaced, and our interceptor is one like any other. The same applies if ours is not the first one,
+ * for example because of a second copy of this package.
  *
  * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/interceptors/interceptors-consumer.ts
- * @returns What works less well if Nest works differently.
+ * @returns The resulting limitation if Nest works differently; undefined otherwise.
  */
 export async function runWithoutObservables(
   creator: ExternalContextCreator,
@@ -118,7 +119,7 @@ export async function runWithoutObservables(
   const prototype: { intercept?: Intercept } | null = interceptorsConsumer ? Reflect.getPrototypeOf(interceptorsConsumer) : null;
   if (prototype && wrapped.has(prototype)) return undefined;
   const intercept = prototype?.intercept;
-  if (!prototype || typeof intercept !== 'function' || !(await isAsExpected(interceptorsConsumer, intercept))) return LESS;
+  if (!prototype || typeof intercept !== 'function' || !(await isAsExpected(interceptorsConsumer, intercept))) return LIMITATION;
   const isReplaced = Reflect.set(prototype, 'intercept', function (this: unknown, interceptors, args, instance, handler, next, type) {
     const ours = Array.isArray(interceptors) ? interceptors.find(isOurs) : undefined;
     if (!ours) return intercept.call(this, interceptors, args, instance, handler, next, type);
@@ -133,12 +134,12 @@ export async function runWithoutObservables(
     const others = interceptors.slice(1);
     return ours.aroundInterceptors(args, instance, handler, () => intercept.call(this, others, args, instance, handler, observed, type));
   } satisfies Intercept);
-  if (!isReplaced) return LESS;
+  if (!isReplaced) return LIMITATION;
   wrapped.add(prototype);
   return undefined;
 }
 
-const LESS = 'routes cost more, and tasks do not wait for a handler that an interceptor has abandoned, for example with `timeout()`';
+const LIMITATION = 'routes cost more, and tasks do not wait for a handler that an interceptor has abandoned, for example with `timeout()`';
 
 /** Calls `intercept` once with test values, and checks that each arrives where it should. */
 async function isAsExpected(consumer: unknown, intercept: Intercept): Promise<boolean> {
@@ -180,17 +181,17 @@ const PARAMETERS_OF_THE_HANDLER = 4;
  * Calls every resolver through a function. Interceptors do not see guards that deny, nor, by default, the resolvers of fields.
  *
  * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/helpers/external-context-creator.ts `create`
- * @returns What works less well if Nest has no such method, or it cannot be replaced.
+ * @returns The resulting limitation if Nest has no such method, or it cannot be replaced; undefined otherwise.
  */
 export function aroundResolvers(creator: ExternalContextCreator, around: AroundResolver): string | undefined {
   const { create } = creator as unknown as { create?: Create };
-  if (typeof create !== 'function') return LESS_OF_RESOLVERS;
+  if (typeof create !== 'function') return RESOLVER_LIMITATION;
   const replaced: Create = (...parameters) => {
     const resolver = create.apply(creator, parameters);
     if (!parameters.includes('graphql', PARAMETERS_OF_THE_HANDLER)) return resolver;
     return (...args) => around(args, () => resolver(...args));
   };
-  return Reflect.set(creator, 'create', replaced) ? undefined : LESS_OF_RESOLVERS;
+  return Reflect.set(creator, 'create', replaced) ? undefined : RESOLVER_LIMITATION;
 }
 
-const LESS_OF_RESOLVERS = 'resolvers of GraphQL fields, and guards of resolvers, do not count towards the outcome of their request';
+const RESOLVER_LIMITATION = 'resolvers of GraphQL fields, and guards of resolvers, do not count towards the outcome of their request';

@@ -10,11 +10,11 @@ export type NestModule = ReturnType<ModulesContainer['get']> & object;
 export type ProviderWrapper = NestModule extends { providers: Map<unknown, infer Wrapper> } ? Wrapper : never;
 
 /**
- * Makes a module shut down before all others. Nest runs the hooks of modules by their distance from the root module, and those of global modules
- * last: the user's database would be closed by then.
+ * Makes a module shut down before all others. Nest runs the hooks of modules by their distance from the root module, and those of global
+ * modules last: the user's database would be closed by then.
  *
  * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/nest-application-context.ts `getModulesToTriggerHooksOn`
- * @returns What works less well if Nest does not keep the distance.
+ * @returns The resulting limitation if Nest does not keep the distance; undefined otherwise.
  */
 export function shutDownFirst(modules: ModulesContainer, metatype: Type): string | undefined {
   const ours = [...modules.values()].filter((module) => module.metatype === metatype);
@@ -34,7 +34,7 @@ export function isSingleton(wrapper: ProviderWrapper): boolean {
   return typeof wrapper.isDependencyTreeStatic === 'function' ? wrapper.isDependencyTreeStatic() : wrapper.scope !== Scope.REQUEST;
 }
 
-const LESS = 'a task that awaits `app.close()` may make the shutdown take its whole `shutdownTimeout`';
+const LIMITATION = 'a task that awaits `app.close()` may make the shutdown take its whole `shutdownTimeout`';
 
 const closeListeners = new WeakMap<object, () => void>();
 const wrapped = new WeakSet<object>();
@@ -45,24 +45,24 @@ interface Context {
 }
 
 /**
- * Calls a listener, in the async context of the caller, when code calls `close()` of the application that has these modules. Nest 12 calls no hook
- * for further calls once a shutdown is in progress.
+ * Calls a listener, in the async context of the caller, when code calls `close()` of the application that has these modules. Nest 12 calls
+ * no hook for further calls once a shutdown is in progress.
  *
  * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/core/nest-application-context.ts `close`
- * @returns What works less well if `close()` cannot be replaced.
+ * @returns The resulting limitation if `close()` cannot be replaced; undefined otherwise.
  */
 export function onCloseCalled(modules: ModulesContainer, listener: () => void): string | undefined {
   closeListeners.set(modules, listener);
   const { prototype } = NestApplicationContext;
   if (wrapped.has(prototype)) return undefined;
   const close: NestApplicationContext['close'] | undefined = Reflect.get(prototype, 'close');
-  if (typeof close !== 'function') return LESS;
+  if (typeof close !== 'function') return LIMITATION;
   const replaced = function (this: NestApplicationContext & Context, ...args: Parameters<NestApplicationContext['close']>): Promise<void> {
     const container = this.container;
     if (container) closeListeners.get(container.getModules())?.();
     return close.apply(this, args);
   };
-  if (!Reflect.set(prototype, 'close', replaced)) return LESS;
+  if (!Reflect.set(prototype, 'close', replaced)) return LIMITATION;
   wrapped.add(prototype);
   return undefined;
 }
@@ -71,8 +71,8 @@ export function onCloseCalled(modules: ModulesContainer, listener: () => void): 
 const LOGGER_IN_USE = 'staticInstanceRef';
 
 /**
- * True if Nest's `Logger` passes lines to the logger of nestjs-pino, which writes `error(fields, message, context)` as one line with these fields. It is
- * recognised by its members, as a bundler may have renamed it. Its `NativeLogger` takes the arguments of Nest's own logger.
+ * True if Nest's `Logger` passes lines to the logger of nestjs-pino, which writes `error(fields, message, context)` as one line with these
+ * fields. It is recognised by its members, as a bundler may have renamed it. Its `NativeLogger` takes the arguments of Nest's own logger.
  *
  * @see https://github.com/nestjs/nest/blob/v12.5.1/packages/common/services/logger.service.ts `staticInstanceRef`
  * @see https://github.com/iamolegga/nestjs-pino/blob/5.2.1/src/Logger.ts `call`
@@ -92,8 +92,8 @@ export function loggerUnknown(): string | undefined {
 const warned = new Set<string>();
 
 /** One warning for every difference between Nest and what this package expects. It is logged once per process. */
-export function internalsWarning(losses: readonly (string | undefined)[]): string | undefined {
-  const lines = losses.filter((loss) => loss !== undefined);
+export function internalsWarning(limitations: readonly (string | undefined)[]): string | undefined {
+  const lines = limitations.filter((limitation) => limitation !== undefined);
   const key = lines.join();
   if (lines.length === 0 || warned.has(key)) return undefined;
   warned.add(key);
@@ -126,8 +126,8 @@ interface TransactionHostClass {
 const transactionHostClasses = new WeakMap<ModulesContainer, TransactionHostClass>();
 
 /**
- * The class `TransactionHost` of `@nestjs-cls/transactional`, if the application has the plugin. It is not imported: most applications do not have
- * it, and a bundler would try to resolve it.
+ * The class `TransactionHost` of `@nestjs-cls/transactional`, if the application has the plugin. It is not imported: most applications do
+ * not have it, and a bundler would try to resolve it.
  */
 export function transactionHostClass(modules: ModulesContainer): TransactionHostClass | undefined {
   const found = transactionHostClasses.get(modules);

@@ -43,8 +43,8 @@ function onceConnectionCloses(response: ServerResponse, listener: () => void): v
 }
 
 /**
- * Returns a function that observes whether the server cuts a response off, for example when a file or a generator fails half-way. A client that
- * leaves does not count.
+ * Returns a function that observes whether the server cuts a response off, for example when a file or a generator fails half-way. A client
+ * that leaves does not count.
  */
 export function observeCutOffs(cutOff: (request: IncomingMessage) => void): (response: ServerResponse) => void {
   // All responses share one function. With one for each, V8 retains finished requests over several minor garbage collections.
@@ -80,8 +80,8 @@ export function isUpgrade({ req }: ServerResponse): boolean {
 }
 
 /**
- * Calls the listener with the status of the answer to an upgrade request. WebSocket servers write it directly to the connection and bypass the
- * response, which lasts as long as the connection.
+ * Calls the listener with the status of the answer to an upgrade request. WebSocket servers write it directly to the connection and bypass
+ * the response, which lasts as long as the connection.
  *
  * @see https://github.com/websockets/ws/blob/8.23.0/lib/websocket-server.js `completeUpgrade`
  */
@@ -132,7 +132,9 @@ const INTERVAL_MS = 250;
 /** `NGHTTP2_STREAM_STATE_IDLE`: the state of a stream that the protocol has forgotten. */
 const UNKNOWN = 1;
 
-/** The listeners that wait for the end of a stream. A stream may have several: for the lists of nested applications, and for the shutdown. */
+/**
+ * The listeners that wait for the end of a stream. A stream may have several: for the lists of nested applications, and for the shutdown.
+ */
 const watchedStreams = new Map<() => void, Stream>();
 let checkInterval: NodeJS.Timeout | undefined;
 
@@ -142,8 +144,9 @@ function streamOf(response: ServerResponse): Stream | undefined {
 }
 
 /**
- * Calls the listener when the client has closed the stream without an error before the whole response was sent, as `close()` of Node's own client
- * does. Node emits neither 'finish' nor 'close' then, even when the connection is gone. So streams are checked at intervals, until `forget`.
+ * Calls the listener when the client has closed the stream without an error before the whole response was sent, as `close()` of Node's own
+ * client does. Node emits neither 'finish' nor 'close' then, even when the connection is gone. So streams are checked at intervals, until
+ * `forget`.
  */
 function onceClosedByClient(stream: Stream, listener: () => void): void {
   watchedStreams.set(listener, stream);
@@ -163,7 +166,10 @@ function checkStreams(): void {
 /** The number of turns of the event loop in which a finished stream is checked. Its last bytes are mostly sent by then. */
 const TURNS = 10;
 
-/** Calls the listener when all data of a finished stream is sent: in one of the next turns of the event loop, or at the next check of the streams. */
+/**
+ * Calls the listener when all data of a finished stream is sent: in one of the next turns of the event loop, or at the next check of the
+ * streams.
+ */
 function onceSent(stream: Stream, listener: () => void, turns = TURNS): void {
   if (isSent(stream)) listener();
   else if (turns > 0) setImmediate(() => onceSent(stream, listener, turns - 1));

@@ -156,7 +156,10 @@ function contained<Result>(work: () => Result): Result | undefined {
 /** Replaces a span that could not be started. */
 const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
-/** Starts the span of a task, and returns it with the context in which it is active. In a worker, it continues the trace of the code that added the task. */
+/**
+ * Starts the span of a task, and returns it with the context in which it is active. In a worker, it continues the trace of the code that
+ * added the task.
+ */
 function startSpan(tracer: Tracer, task: BackgroundTask): [Span, Context] {
   const { name } = task;
   const job = jobOf(task);

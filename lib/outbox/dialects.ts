@@ -9,8 +9,9 @@ export type Statement = readonly [sql: string, ...parameters: readonly string[]]
 type Rows = readonly Readonly<Record<string, unknown>>[];
 
 /**
- * The statements of an outbox, with quoted names. Columns of results are single lowercase words, which no library renames. No statement contains `?`,
- * `:` or `$` except as a placeholder, as libraries interpret them differently. On Postgres there is at most one `$1`, as Knex and MikroORM use `?`.
+ * The statements of an outbox, with quoted names. Columns of results are single lowercase words, which no library renames. No statement
+ * contains `?`, `:` or `$` except as a placeholder, as libraries interpret them differently. On Postgres there is at most one `$1`, as Knex
+ * and MikroORM use `?`.
  */
 export interface Dialect {
   /** Creates the tables if they are missing. */
@@ -77,7 +78,8 @@ function postgres(table: string, lease: number): Dialect {
         `FROM json_to_recordset(${json}) AS given (id text, entry text)`,
       JSON.stringify(entries),
     ],
-    // Libraries that check the first keyword treat it as a SELECT. It does not wait for rows locked by another process or an open transaction.
+    // Libraries that check the first keyword treat it as a SELECT. It does not wait for rows locked by another process or an open
+    // transaction.
     lease: (limit, query) =>
       query([
         `WITH due AS (SELECT id FROM ${outbox} WHERE reason IS NULL AND leased_until <= clock_timestamp() ORDER BY seq LIMIT ${limit} FOR UPDATE SKIP LOCKED), ` +
@@ -100,8 +102,8 @@ function postgres(table: string, lease: number): Dialect {
 }
 
 /**
- * MySQL from 8.0 on, and MariaDB from 10.6 on. Rows are locked by their id alone, in the order that is given: with another plan, a statement would
- * wait for rows that open transactions of the application have inserted, for 50 s.
+ * MySQL from 8.0 on, and MariaDB from 10.6 on. Rows are locked by their id alone, in the order that is given: with another plan, a
+ * statement would wait for rows that open transactions of the application have inserted, for 50 s.
  */
 function mysql(table: string, lease: number): Dialect {
   const { outbox, done } = namesOf(table, '`');
@@ -135,7 +137,7 @@ function mysql(table: string, lease: number): Dialect {
       JSON.stringify(entries.map((one) => ({ id: one.id, entry: inAscii(one.entry) }))),
     ],
     lease: async (limit, query) => {
-      for (let tries = 0; tries < MOST_TRIES; tries++) {
+      for (let tries = 0; tries < MAX_TRIES; tries++) {
         const due = await query([
           `SELECT id FROM ${outbox} WHERE reason IS NULL AND leased_until <= UTC_TIMESTAMP(3) ORDER BY seq LIMIT ${limit}`,
         ]);
@@ -165,8 +167,8 @@ function mysql(table: string, lease: number): Dialect {
   };
 }
 
-/** How often a process that was too late for the entries it found looks for others. */
-const MOST_TRIES = 5;
+/** The number of times that a process tries to lease entries, if another process leases them first each time. */
+const MAX_TRIES = 5;
 
 /** Escapes all characters of a JSON text that are not ASCII. */
 function inAscii(json: string): string {

@@ -6,19 +6,26 @@ import { DIALECTS, type Dialect, type OutboxDialect, type Statement, TABLE_NAME 
 
 /** Options of `sqlOutbox()`. */
 export interface SqlOutboxOptions {
-  /** The name of the table, or `schema.table`. A second table, with the suffix `_done`, is for tasks with `once`. @default 'background_tasks_outbox' */
+  /**
+   * The name of the table, or `schema.table`. A second table, with the suffix `_done`, is for tasks with `once`. @default
+   * 'background_tasks_outbox'
+   */
   table?: string | undefined;
   /**
-   * Time for which a task is leased to a process, in ms, from when it is saved or leased again. If the process dies, another one leases the task after
-   * that time. If the transaction or the engine takes longer, the task is sent twice, which the engine detects by its id. @default 10_000
+   * Time for which a task is leased to a process, in ms, from when it is saved or leased again. If the process dies, another one leases the
+   * task after that time. If the transaction or the engine takes longer, the task is sent twice, which the engine detects by its id.
+   * @default 10_000
    */
   lease?: number | undefined;
   /**
-   * If true, creates missing tables at boot. In production, put the SQL of `outboxTables()` into a migration instead: the application then needs no
-   * privilege to create tables. @default false
+   * If true, creates missing tables at boot. In production, put the SQL of `outboxTables()` into a migration instead: the application then
+   * needs no privilege to create tables. @default false
    */
   migrate?: boolean | undefined;
-  /** Time for which the mark of a done task with `once` is kept, in ms: longer than the engine may run a task again. @default 691_200_000 (8 days) */
+  /**
+   * Time for which the mark of a done task with `once` is kept, in ms: longer than the engine may run a task again. @default 691_200_000 (8
+   * days)
+   */
   keepDone?: number | undefined;
 }
 
@@ -51,8 +58,8 @@ const DUPLICATE = ['23505', '1062'];
 const RETRYABLE = ['40001', '40P01', '1213', '1205'];
 
 /**
- * Creates an outbox in the application's database: Postgres from version 12 on, MySQL from 8.0 on, or MariaDB from 10.6 on. It may differ from the
- * database of the engine.
+ * Creates an outbox in the application's database: Postgres from version 12 on, MySQL from 8.0 on, or MariaDB from 10.6 on. It may differ
+ * from the database of the engine.
  *
  * @param client a pool, not a connection or a transaction, such as `fromTypeOrm(dataSource)`
  * @example
@@ -72,7 +79,8 @@ export function sqlOutbox(client: OutboxClient, options: SqlOutboxOptions = {}):
 }
 
 /**
- * The SQL that creates the tables of `sqlOutbox()`, for a migration: run the statements one after the other. They do not change existing tables.
+ * The SQL that creates the tables of `sqlOutbox()`, for a migration: run the statements one after the other. They do not change existing
+ * tables.
  *
  * @param table the option `table`
  * @example
@@ -108,7 +116,7 @@ class SqlOutbox implements BackgroundTasksOutbox {
 
   async open(): Promise<void> {
     const dialect = await this.#askDialect();
-    // Only if one is missing: without the privilege to create tables, or beside open transactions, even `IF NOT EXISTS` fails or waits.
+    // Only if a table is missing: even `IF NOT EXISTS` fails without the privilege to create tables, and may wait for open transactions.
     if (this.#migrate && (await this.#lacksTable(dialect))) {
       for (const sql of dialect.migrate) await this.#ask('create its tables', [sql], SLOW_MIGRATION_MS);
     }
@@ -194,7 +202,7 @@ class SqlOutbox implements BackgroundTasksOutbox {
 
   /** Sends a statement through the pool. Retries after a deadlock, which a statement of another process may cause. */
   async #ask(
-    what: string,
+    action: string,
     [sql, ...parameters]: Statement,
     timeout = SLOW_CALL_MS,
     explain?: (error: DatabaseError) => string | undefined,
@@ -205,7 +213,7 @@ class SqlOutbox implements BackgroundTasksOutbox {
       } catch (caught) {
         const error = readError(caught, { sql, parameters });
         if (attempt < ATTEMPTS && isAmong(error.codes, RETRYABLE)) continue;
-        throw failed(what, error, explain?.(error));
+        throw failed(action, error, explain?.(error));
       }
     }
   }
@@ -213,7 +221,7 @@ class SqlOutbox implements BackgroundTasksOutbox {
   /** Sends a statement in a transaction of the application. It may wait for as long as the application's own statements may. */
   async #askIn(
     client: OutboxClient,
-    what: string,
+    action: string,
     [sql, ...parameters]: Statement,
     explain?: (error: DatabaseError) => string | undefined,
   ): Promise<void> {
@@ -223,13 +231,13 @@ class SqlOutbox implements BackgroundTasksOutbox {
       const error = readError(caught, { sql, parameters });
       // The code around the transaction checks for this error, to retry the transaction.
       if (error.error !== undefined && isAmong(error.codes, RETRYABLE)) throw error.error;
-      throw failed(what, error, explain?.(error));
+      throw failed(action, error, explain?.(error));
     }
   }
 }
 
-function failed(what: string, { reason, error }: DatabaseError, explanation: string | undefined): OutboxError {
-  return new OutboxError(`The outbox could not ${what}: ${explanation ?? reason}`, error);
+function failed(action: string, { reason, error }: DatabaseError, explanation: string | undefined): OutboxError {
+  return new OutboxError(`The outbox could not ${action}: ${explanation ?? reason}`, error);
 }
 
 /** The advice for an error of `open()`; `undefined` if the error has nothing to do with the tables. */
@@ -238,7 +246,8 @@ function adviceFor(codes: ReadonlySet<string>, { create, grant }: Dialect): stri
   if (isAmong(codes, MISSING_TABLE)) {
     return `a table is missing; put this into a migration, or pass \`migrate: true\` to have it done at boot:\n${sql}`;
   }
-  if (isAmong(codes, MISSING_COLUMN)) return `a table lacks a column; bring it to this, or choose another name with \`table\`:\n${sql}`;
+  if (isAmong(codes, MISSING_COLUMN))
+    return `a table lacks a column; change it to match this SQL, or choose another name with \`table\`:\n${sql}`;
   if (isAmong(codes, MISSING_RIGHT)) {
     return `the user of the database lacks a right; as the owner of the tables, run:\n${grant};\nIf they are missing, create them first:\n${sql}`;
   }

@@ -31,9 +31,9 @@ interface MergedOptions {
 }
 
 /**
- * Makes tasks follow the transactions of an adapter of `@nestjs-cls/transactional`: a task that is added in a transaction and runs on success starts
- * after the COMMIT, and is discarded on a rollback, even if the exception is caught. Savepoints, `REQUIRES_NEW` and `withoutTransaction()` are
- * respected.
+ * Makes tasks follow the transactions of an adapter of `@nestjs-cls/transactional`: a task that is added in a transaction and runs on
+ * success starts after the COMMIT, and is discarded on a rollback, even if the exception is caught. Savepoints, `REQUIRES_NEW` and
+ * `withoutTransaction()` are respected.
  *
  * @param from makes the client with which an outbox saves the tasks for an engine, such as `fromTypeOrm`. Required with an outbox.
  * @returns the adapter

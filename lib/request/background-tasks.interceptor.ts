@@ -61,7 +61,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     const type = context.getType<string>();
     const request = requestOfContext(type, context.getArgs()) ?? (type === 'ws' ? beginGatewayMessage(context) : undefined);
     const lifetime = request && this.#open(request, type);
-    // The function around resolvers does this for them, and for their guards and filters.
+    // `Resolvers.around` does this for resolvers, including their guards and filters.
     if (!lifetime || (type === 'graphql' && this.resolvers.areWrapped)) return next.handle();
     const handler = context.getHandler();
     const isEndless = type === 'http' && sendsEvents(handler);

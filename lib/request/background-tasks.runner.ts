@@ -58,16 +58,17 @@ export class BackgroundTasksRunner {
   }
 
   /**
-   * Fires when the shutdown begins, before it waits for anything. Use it to end event streams and long polls, which would keep requests open, for
-   * example with `takeUntil(fromEvent(runner.closing, 'abort'))`. `onModuleDestroy` is called after the wait for requests and tasks.
+   * Fires when the shutdown begins, before it waits for anything. Use it to end event streams and long polls, which would keep requests
+   * open, for example with `takeUntil(fromEvent(runner.closing, 'abort'))`. `onModuleDestroy` is called after the wait for requests and
+   * tasks.
    */
   get closing(): AbortSignal {
     return this.#runner.closing;
   }
 
   /**
-   * Checks everything that this process needs to send and to run tasks. Use it for a readiness probe, not for a liveness probe: a restart does not
-   * bring a server back, and the process reconnects without one. The engine sends its server a ping at most. Never rejects.
+   * Checks everything that this process needs to send and to run tasks. Use it for a readiness probe, not for a liveness probe: a restart
+   * does not bring a server back, and the process reconnects without one. The engine sends its server a ping at most. Never rejects.
    */
   async health(): Promise<BackgroundTasksHealth> {
     const [engine, problem] = await Promise.all([this.#workerHost?.health(), this.#relay?.problem()]);
@@ -80,8 +81,9 @@ export class BackgroundTasksRunner {
   /**
    * Calls a function with a new list. Use it outside requests: in a cron job, a listener, a consumer, a command.
    *
-   * The tasks of the list start when the function has settled. If the function throws, the outcome is a failure, and the exception is rethrown.
-   * `app.close()` waits for the function as for a request. Under `Scope.DEFAULT`, the injected list is this one while the function runs.
+   * The tasks of the list start when the function has settled. If the function throws, the outcome is a failure, and the exception is
+   * rethrown. `app.close()` waits for the function as for a request. Under `Scope.DEFAULT`, the injected list is this one while the
+   * function runs.
    *
    * @returns The result of the function. Under `flush: 'before-response'`, as soon as the engine has the tasks.
    * @throws The exception of the function; a `BackgroundTasksEngineError` if the engine does not accept the tasks in time.
@@ -99,8 +101,8 @@ export class BackgroundTasksRunner {
   }
 
   /**
-   * Adds a task that belongs to no request. It starts immediately, and is tracked like any other: for example to warm a cache during a login, or
-   * to refresh a value that was served stale.
+   * Adds a task that belongs to no request. It starts immediately, and is tracked like any other: for example to warm a cache during a
+   * login, or to refresh a value that was served stale.
    *
    * @throws BackgroundTasksError See `BackgroundTasks#addTask`.
    */
@@ -121,13 +123,13 @@ export class BackgroundTasksRunner {
   }
 
   /**
-   * Calls a function that opens a transaction, and that wraps the work inside it in `join`. Tasks that are added in that work and run on success are
-   * part of the transaction: they start after its COMMIT, whatever the outcome of the request, and are discarded on a rollback, even if the exception
-   * is caught. In a request, they still wait for the response. With an outbox, tasks for an engine are saved in the transaction; pass `join` its
-   * client.
+   * Calls a function that opens a transaction, and that wraps the work inside it in `join`. Tasks that are added in that work and run on
+   * success are part of the transaction: they start after its COMMIT, whatever the outcome of the request, and are discarded on a rollback,
+   * even if the exception is caught. In a request, they still wait for the response. With an outbox, tasks for an engine are saved in the
+   * transaction; pass `join` its client.
    *
-   * Call `join` inside that work for a savepoint, and after it for another attempt of the transaction. The function has to return after the COMMIT,
-   * and to throw if there was none.
+   * Call `join` inside that work for a savepoint, and after it for another attempt of the transaction. The function has to return after the
+   * COMMIT, and to throw if there was none.
    *
    * @example
    * ```ts
@@ -160,11 +162,11 @@ export class BackgroundTasksRunner {
   }
 
   /**
-   * The state of the task with this id: from this process while the task waits or runs here, and from the engine once the engine has it. Any process
-   * can look up the tasks of an engine.
+   * The state of the task with this id: from this process while the task waits or runs here, and from the engine once the engine has it.
+   * Any process can look up the tasks of an engine.
    *
-   * In process, the states of the last 1000 ended tasks whose `id` was read are kept. An engine keeps ended tasks for as long as it is configured
-   * to.
+   * In process, the states of the last 1000 ended tasks whose `id` was read are kept. An engine keeps ended tasks for as long as it is
+   * configured to.
    *
    * @returns undefined for a task that is unknown, or no longer kept
    * @throws The error of the engine, if its server cannot be reached.
@@ -174,8 +176,8 @@ export class BackgroundTasksRunner {
   }
 
   /**
-   * Resolves when no task is pending or active and every `onError` has ended. A test can call it as soon as it has the response: tasks are pending
-   * from the moment they are added.
+   * Resolves when no task is pending or active and every `onError` has ended. A test can call it as soon as it has the response: tasks are
+   * pending from the moment they are added.
    */
   onIdle(): Promise<void> {
     this.#runner.idleRequested();

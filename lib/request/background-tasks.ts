@@ -15,14 +15,15 @@ export interface BackgroundTasks {
   readonly tasks: readonly BackgroundTask[];
 
   /**
-   * Adds a function to be called with these arguments after the response. Returns the task, to follow or cancel it: `id`, `ended`, `cancel()`.
+   * Adds a function to be called with these arguments after the response. Returns the task, to follow or cancel it: `id`, `ended`,
+   * `cancel()`.
    *
    * Wrap a plain method in a closure, and pass its values as arguments: `addTask((to) => this.mail.send(to), dto.email)`. A bare
-   * `this.mail.send` loses its `this`, which this package cannot detect. A closure without arguments sees later changes that the handler makes.
-   * Pass a `@BackgroundTask()` method as it is: `addTask(this.mail.sendInvoice, dto.email)`.
+   * `this.mail.send` loses its `this`, which this package cannot detect. A closure without arguments sees later changes that the handler
+   * makes. Pass a `@BackgroundTask()` method as it is: `addTask(this.mail.sendInvoice, dto.email)`.
    *
-   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option, `BACKGROUND_TASK_OVERFLOW` if `maxPending` tasks wait
-   * already, `BACKGROUND_TASK_SHUTDOWN` once the application has closed.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if there is no function, `BACKGROUND_TASK_INVALID_OPTION` for a bad option,
+   * `BACKGROUND_TASK_OVERFLOW` if `maxPending` tasks wait already, `BACKGROUND_TASK_SHUTDOWN` once the application has closed.
    */
   addTask<Args extends Argument<Literal>[], Literal extends Primitive = Primitive>(
     func: TheFunctionItself<Args>,
@@ -55,10 +56,11 @@ export interface BackgroundTasksConstructor {
   new (tasks?: readonly BackgroundTask[]): BackgroundTasks;
   (): ParameterDecorator;
   /**
-   * The list of an execution context, of a request, or of a GraphQL context, without injection: for guards, interceptors, filters and middleware
-   * that stay singletons.
+   * The list of an execution context, of a request, or of a GraphQL context, without injection: for guards, interceptors, filters and
+   * middleware that stay singletons.
    *
-   * @throws BackgroundTasksError `BACKGROUND_TASK_MODULE_NOT_IMPORTED` if no open application has the request, `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if there is no request.
+   * @throws BackgroundTasksError `BACKGROUND_TASK_MODULE_NOT_IMPORTED` if no open application has the request,
+   * `BACKGROUND_TASK_UNSUPPORTED_CONTEXT` if there is no request.
    */
   of(context: ExecutionContext | object): BackgroundTasks;
 }
@@ -112,8 +114,8 @@ class Tasks {
 /**
  * The tasks that run after the response of the current request, like FastAPI's `BackgroundTasks`.
  *
- * Take it as a parameter of a handler, `@BackgroundTasks() tasks: BackgroundTasks`, or inject it by its type. Both give you the one list of the
- * request. Injection makes a provider request-scoped; the parameter does not.
+ * Take it as a parameter of a handler, `@BackgroundTasks() tasks: BackgroundTasks`, or inject it by its type. Both give you the one list of
+ * the request. Injection makes a provider request-scoped; the parameter does not.
  */
 export const BackgroundTasks: BackgroundTasksConstructor = classAndDecorator(
   Tasks,
@@ -129,7 +131,8 @@ export function tasksFor(target: TasksTarget): BackgroundTasks {
 }
 
 Injectable({ scope: Scope.REQUEST })(BackgroundTasks);
-// If users list it as a provider, Nest would make lists that nothing runs. This dependency does not exist, so that Nest fails at boot with this text.
+// If users list it as a provider, Nest would make lists that nothing runs. This dependency does not exist, so that Nest fails at boot with
+// this text.
 Inject('the list of a request: import BackgroundTasksModule, and leave BackgroundTasks out of `providers`')(BackgroundTasks, undefined, 0);
 
 const HandlerParameter = createParamDecorator((_: unknown, context: ExecutionContext) => tasksOfContext(context));

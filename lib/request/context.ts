@@ -3,12 +3,12 @@ import { type HttpRequest, PerRequest, isHttpRequest, rawRequest } from '../nest
 import { BackgroundTasksError } from '../task/errors.js';
 
 /**
- * The lifetime of each request, or the override of a test, by the object that all code of a request shares: the raw request, or an object that
- * represents the message.
+ * Maps each request to its lifetime, or to the override of a test. The key is the object that all code of a request shares: the raw
+ * request, or an object that represents the message.
  */
 export const lifetimes = new PerRequest<{ readonly injected: object }>('BackgroundTasks');
 
-/** Finds that object among the arguments of a handler, by the type of the execution context. */
+/** Finds that key among the arguments of a handler, for each type of execution context. */
 const REQUEST_OF: Record<string, (args: readonly unknown[]) => object | undefined> = {
   http: ([request]) => rawRequest(request as object),
   graphql: (args) => requestOfOperation(graphqlContext(args)),
@@ -61,7 +61,7 @@ export function tasksOfContext(context: ExecutionContext): object {
   );
 }
 
-/** An application of this process, as far as `BackgroundTasks.of()` needs it. */
+/** The part of an open application that `BackgroundTasks.of()` needs. */
 export interface OpenApplication {
   /** Its HTTP server, if it has one. */
   server: unknown;
@@ -128,7 +128,10 @@ export function graphqlContext(args: readonly unknown[]): GraphqlContext {
   return args[args.findIndex(isResolveInfo) - 1] as GraphqlContext;
 }
 
-/** The HTTP request that all resolvers of a query, or of a batch of queries, share; for an operation received through a WebSocket, its context. */
+/**
+ * The HTTP request that all resolvers of a query, or of a batch of queries, share; for an operation received through a WebSocket, its
+ * context.
+ */
 export function requestOfOperation(context: GraphqlContext): object {
   const request = context.req && rawRequest(context.req);
   return request && isHttpRequest(request) ? request : context;
@@ -191,7 +194,7 @@ export const SEVERAL_COPIES =
   'This process has several copies of nestjs-background-tasks, and each knows only its own decorators and modules. Find them with `npm ls ' +
   'nestjs-background-tasks`, use `npm dedupe` or one version for all packages, and do not both import and require it. They are in';
 
-/** Registers this copy. Called where it is used. */
+/** Registers this copy of the package. Called by its decorator and by its module. */
 export function registerCopy(): void {
   copies().add(folderOfCopy());
 }
@@ -210,7 +213,7 @@ function copies(): Set<string> {
   return made;
 }
 
-/** Read from a stack, as ES modules and CommonJS have different names for their own path. */
+/** The folder of this copy. It is parsed from a stack trace, because ES modules and CommonJS expose their own path in different ways. */
 function folderOfCopy(): string {
   try {
     return (

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { clearTimeout, setImmediate, setTimeout } from 'node:timers';
 import type { Outcome } from '../list/task-list.js';
-import { letGoOfResponse, responseOf } from '../nest-internals/requests.js';
+import { releaseResponse, responseOf } from '../nest-internals/requests.js';
 import {
   isHttp2,
   isUpgrade,
@@ -26,9 +26,9 @@ const CLIENT_LEFT_GRACE_MS = 500;
 /**
  * One HTTP request in one application. It is over once its response is over and none of its handlers is running.
  *
- * The outcome is a failure if an exception left the interceptors, occurred while their value was sent, or reached the error handler of the platform,
- * or if the server cut the response off. If no handler was reached, the status decides, as there is nothing else to go by: 400 or more, or no
- * answer at all, is a failure.
+ * The outcome is a failure if an exception left the interceptors, occurred while their value was sent, or reached the error handler of the
+ * platform, or if the server cut the response off. If no handler was reached, the status decides, as there is nothing else to go by: 400 or
+ * more, or no answer at all, is a failure.
  */
 export class HttpLifetime extends Lifetime {
   /** Released, like the response, once the request is over, as a task may run for a long time. */
@@ -154,26 +154,28 @@ export class HttpLifetime extends Lifetime {
     super.flush();
     if (this.#onShutdown) this.runner.closing.removeEventListener('abort', this.#onShutdown);
     this.#onShutdown = undefined;
-    this.#letGoOfRequest();
+    this.#releaseRequest();
   }
 
   protected override get outcome(): Outcome {
     return this.hasFailed || this.#hasFailedUnseen() ? 'failure' : 'success';
   }
 
-  #letGoOfRequest(): void {
+  #releaseRequest(): void {
     const [request, response] = [this.#request, this.#response];
     this.#request = this.#response = undefined;
     if (!request || !response || !(response.writableFinished || response.destroyed)) return;
     // The application around this one, or inside of it, may need the response.
-    if (!this.#outer && lifetimes.get(request) === this) letGoOfResponse(request);
+    if (!this.#outer && lifetimes.get(request) === this) releaseResponse(request);
   }
 
   get #isOpen(): boolean {
     return this.state === 'waiting' || this.state === 'handling' || this.state === 'ending';
   }
 
-  /** An event stream may stay open for as long as the process. Its tasks run one turn after the shutdown begins, so that it may end first. */
+  /**
+   * An event stream may stay open for as long as the process. Its tasks run one turn after the shutdown begins, so that it may end first.
+   */
   #flushAtShutdown(): void {
     if (this.#onShutdown) return;
     this.#onShutdown = () => setImmediate(() => this.on('shutdownBegan'));
@@ -240,7 +242,7 @@ export class HttpLifetime extends Lifetime {
     this.on('answered');
   }
 
-  /** True if the response is an error that nothing has reported. */
+  /** True if only the response shows that the request failed, and no exception was seen. */
   #hasFailedUnseen(): boolean {
     const status = this.#response?.statusCode ?? 0;
     if (!this.#hasReachedHandler) return status >= 400 || !this.#isAnswered;

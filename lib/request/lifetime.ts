@@ -9,14 +9,16 @@ import { type BackgroundTasks, type TasksTarget, tasksFor } from './background-t
 import { BIND_INTERCEPTOR, lifetimes } from './context.js';
 
 /**
- * The states of a request, a message or a unit of work, and the events that lead from one to the next. Its tasks run when it enters `flushed`.
+ * The states of a request, a message or a unit of work, and the events that lead from one to the next. Its tasks run when it enters
+ * `flushed`.
  *
  * - `waiting`: no handler was reached, and the response is open.
  * - `handling`: a handler is running, and the response is open. An event stream ends here when the shutdown begins.
  * - `ending`: the handlers have settled, and the response is open.
  * - `left`: the client left before a handler was reached. The request may still reach one, or be answered, or neither.
  * - `closing`: the response is over, and a handler is running. A message, which has no response to wait for, begins in `left`.
- * - `settling`: the response is over, and the handlers have settled. A handler that follows, such as a field's resolver, starts in this turn.
+ * - `settling`: the response is over, and the handlers have settled. A handler that follows, such as a field's resolver, starts in this
+ * turn.
  * - `flushed`: the outcome is known. A handler that starts after that withdraws it.
  */
 const TRANSITIONS = {
@@ -106,8 +108,8 @@ export abstract class Lifetime implements TasksTarget {
   }
 
   /**
-   * Call it before each call of the handler itself: an interceptor may call the handler several times, for example with `retry()` of rxjs. Returns
-   * a function to call if this run fails. If another run follows, the tasks of the failed run have the outcome failure.
+   * Call it before each call of the handler itself: an interceptor may call the handler several times, for example with `retry()` of rxjs.
+   * Returns a function to call if this run fails. If another run follows, the tasks of the failed run have the outcome failure.
    */
   runStarted(): () => void {
     for (const task of this.#ofFailedRun) task.markFailedRun();
@@ -136,7 +138,10 @@ export abstract class Lifetime implements TasksTarget {
     return this.list?.engineFlush?.unacknowledged;
   }
 
-  /** Flushes the tasks that the engine must have before the answer. Rejects if it does not take all that were flushed since `before` in time. */
+  /**
+   * Flushes the tasks that the engine must have before the answer. Rejects if it does not take all that were flushed since `before` in
+   * time.
+   */
   flushBeforeResponse(outcome: Outcome, before?: ReadonlySet<Promise<void>>): Promise<void> | undefined {
     return this.list?.engineFlush?.flushBeforeResponse(outcome, before);
   }
@@ -167,7 +172,9 @@ export abstract class Lifetime implements TasksTarget {
     return this.hasFailed ? 'failure' : 'success';
   }
 
-  /** Logs the refusal of a task that nothing caught, as Nest does not log an `HttpException`. Refusals by an engine are already reported. */
+  /**
+   * Logs the refusal of a task that nothing caught, as Nest does not log an `HttpException`. Refusals by an engine are already reported.
+   */
   protected reportRefusal(error: RefusedError): void {
     if (error.code !== 'BACKGROUND_TASK_ENGINE') this.runner.log.refused(error);
   }
@@ -213,8 +220,8 @@ export class WorkLifetime extends Lifetime {
 }
 
 /**
- * One message of a microservice or a gateway, or one GraphQL subscription. There is no response to wait for: it is over when its handlers have ended.
- * By then the transport has the reply, and the runner starts nothing during the current event.
+ * One message of a microservice or a gateway, or one GraphQL subscription. There is no response to wait for: it is over when its handlers
+ * have ended. By then the transport has the reply, and the runner starts nothing during the current event.
  */
 export class MessageLifetime extends Lifetime {
   private constructor(runner: Runner) {

@@ -31,7 +31,10 @@ export class HandlerRun {
     lifetime.handlerStarted(isEndless);
   }
 
-  /** The promise to await before the answer, if tasks go to the engine first. It rejects only for a success: the error of a failure takes precedence. */
+  /**
+   * The promise to await before the answer, if tasks go to the engine first. It rejects only for a success: the error of a failure takes
+   * precedence.
+   */
   acknowledged(outcome: Outcome): Promise<void> | undefined {
     if (!this.#waitsForEngine) return undefined;
     const flushed = this.lifetime.flushBeforeResponse(outcome, this.#before);
@@ -93,7 +96,7 @@ export function observeHandler(lifetime: Lifetime, options: HandlerOptions, hand
         },
       }),
     );
-    // Nobody ends an event stream that begins when its client has left: Nest does since 11.2.10 only.
+    // Before 11.2.10, Nest does not end an event stream that begins after its client has left.
     if (isEndless && lifetime.state === 'closing') run.settle();
     return () => {
       subscription.unsubscribe();

@@ -9,7 +9,7 @@ export class Counters {
   /** Reports in progress, such as calls of `onError`. */
   #reports = 0;
   /** Tasks and calls of `onError` that themselves wait for the shutdown. */
-  #closers = 0;
+  #shutdownCallers = 0;
   /** Aborted tasks whose functions are still running. */
   #abandoned = 0;
   #discarded = 0;
@@ -34,9 +34,9 @@ export class Counters {
     return this.#pending === 0 && this.#active === 0 && this.#reports === 0;
   }
 
-  /** True if a shutdown can proceed: no handler may add a task, either. It does not wait for work that waits for it. */
+  /** True if a shutdown can proceed: no task is left, and no running handler could add one. Work that waits for the shutdown is ignored. */
   get canClose(): boolean {
-    return this.#pending === 0 && this.#handlers === 0 && this.#active + this.#reports <= this.#closers;
+    return this.#pending === 0 && this.#handlers === 0 && this.#active + this.#reports <= this.#shutdownCallers;
   }
 
   get hasHandlers(): boolean {
@@ -44,8 +44,8 @@ export class Counters {
   }
 
   /** True if some work waits for the shutdown. */
-  get hasClosers(): boolean {
-    return this.#closers > 0;
+  get hasShutdownCallers(): boolean {
+    return this.#shutdownCallers > 0;
   }
 
   taskAdmitted(): void {
@@ -89,13 +89,13 @@ export class Counters {
     this.#reports -= 1;
   }
 
-  closerFound(): void {
-    this.#closers += 1;
+  shutdownCallerFound(): void {
+    this.#shutdownCallers += 1;
     this.notify();
   }
 
-  closerEnded(): void {
-    this.#closers -= 1;
+  shutdownCallerEnded(): void {
+    this.#shutdownCallers -= 1;
   }
 
   taskAbandoned(): void {

@@ -39,7 +39,7 @@ export class Runner implements ListRunner, TransactionHost {
   /** The lists whose outcome is known. A turn is one task, so that a long list does not starve the others. */
   readonly #turns: Turns<TaskList | ParallelTurn>;
   /** The tasks and calls of `onError` that requested the shutdown. */
-  readonly #closers = new Set<BackgroundTask | OnErrorCall>();
+  readonly #shutdownCallers = new Set<BackgroundTask | OnErrorCall>();
   /** The tasks that a shutdown has aborted and whose functions are still running. */
   readonly #abandoned = new Set<Task>();
   #caller: TaskCaller | undefined;
@@ -89,15 +89,15 @@ export class Runner implements ListRunner, TransactionHost {
 
   /** The state of a task of this process, or of the engine. Rejects if the engine cannot be reached. */
   async state(id: string): Promise<TaskState | undefined> {
-    // In this order, as the engine finds a task that it gets meanwhile.
+    // Ask the engine last: a task that moves there during the lookup is then still found.
     return this.tasksById.stateOf(id) ?? (await this.#relay?.find(id)) ?? this.#sender?.find(id);
   }
 
   /**
    * Adds a task to a list. It runs once the outcome of the list is known.
    *
-   * @throws BackgroundTasksOverflowError if `maxPending` tasks wait, BackgroundTasksShutdownError once closed, BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for a
-   * `@BackgroundTask()` method that cannot be run.
+   * @throws BackgroundTasksOverflowError if `maxPending` tasks wait, BackgroundTasksShutdownError once closed, BackgroundTasksError
+   * `BACKGROUND_TASK_INVALID_TASK` for a `@BackgroundTask()` method that cannot be run.
    */
   add(list: TaskList, task: Task): void {
     task.owner = list;
@@ -122,7 +122,7 @@ export class Runner implements ListRunner, TransactionHost {
     if (isForEngine(task)) (list.engineFlush ??= new EngineFlush(list, this)).added();
   }
 
-  /** Adds a task to a list that has already run. Does not throw a refusal: nothing waits for the code that adds the task, or catches its errors. */
+  /** Adds a task to a list that has already run. A refusal is logged, not thrown: nothing awaits the code that adds the task. */
   addLate(list: TaskList, task: Task, isFollowing: boolean): void {
     try {
       this.add(list, task);
@@ -140,7 +140,7 @@ export class Runner implements ListRunner, TransactionHost {
   flush(list: TaskList, outcome: Outcome): void {
     list.settle(outcome);
     if (!list.isEmpty) this.#schedule(list);
-    list.keepPromise();
+    list.resolveEnd();
   }
 
   /** Makes a list for tasks outside any request. Each starts as soon as it is added. */
@@ -155,7 +155,7 @@ export class Runner implements ListRunner, TransactionHost {
     if (this.#isClosed) throw new BackgroundTasksShutdownError(task.name, 'was refused: the application has shut down');
     if (this.counters.pending >= maxPending) throw new BackgroundTasksOverflowError(task.name, maxPending);
     this.#sender?.prepare(task);
-    if (waitUntil) list.promiseEnd(waitUntil, (error) => this.log.waitUntilRejected(error));
+    if (waitUntil) list.passEndTo(waitUntil, (error) => this.log.waitUntilRejected(error));
     this.counters.taskAdmitted();
     if (this.#check?.()) this.#check = undefined;
   }
@@ -207,7 +207,7 @@ export class Runner implements ListRunner, TransactionHost {
 
   #ended(list: TaskList, task: Task): void {
     this.counters.taskEnded();
-    this.#closerEnded(task);
+    this.#shutdownCallerEnded(task);
     const goesOn = !list.endParallel(task) && this.#turnEnded(list);
     this.#forgetIfIdle(list);
     this.#turns.end(list, goesOn);
@@ -276,7 +276,7 @@ export class Runner implements ListRunner, TransactionHost {
     void reported.then(() => {
       this.counters.reportEnded();
       call.caller = undefined;
-      this.#closerEnded(call);
+      this.#shutdownCallerEnded(call);
       this.#settled(task);
     });
   }
@@ -330,12 +330,12 @@ export class Runner implements ListRunner, TransactionHost {
     this.#closing.abort();
   }
 
-  /** Registers the task, or the call of `onError`, that requests the shutdown. It may wait for the shutdown, which then cannot wait for it. */
+  /** Registers the task or `onError` call that requests the shutdown. It may await the shutdown, so the shutdown must not wait for it. */
   closeRequested(): void {
     const work = currentWork();
-    if (!work || !this.#isAtWork(work) || this.#closers.has(work)) return;
-    this.#closers.add(work);
-    this.counters.closerFound();
+    if (!work || !this.#isAtWork(work) || this.#shutdownCallers.has(work)) return;
+    this.#shutdownCallers.add(work);
+    this.counters.shutdownCallerFound();
   }
 
   #isAtWork(work: BackgroundTask | OnErrorCall): boolean {
@@ -343,8 +343,8 @@ export class Runner implements ListRunner, TransactionHost {
     return Task.isTask(work) && work.state === 'active' && work.owner?.tasksById === this.tasksById;
   }
 
-  #closerEnded(work: BackgroundTask | OnErrorCall): void {
-    if (this.#closers.size > 0 && this.#closers.delete(work)) this.counters.closerEnded();
+  #shutdownCallerEnded(work: BackgroundTask | OnErrorCall): void {
+    if (this.#shutdownCallers.size > 0 && this.#shutdownCallers.delete(work)) this.counters.shutdownCallerEnded();
   }
 
   /** The names of the tasks that have not ended. Of the waiting ones, only the first thousand are considered. */

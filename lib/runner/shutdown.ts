@@ -8,15 +8,20 @@ import type { Task } from '../task/task.js';
 import type { Runner } from './runner.js';
 import { inSlices } from './turns.js';
 
-/** Grace period after the deadline, in ms: for tasks to end when their signals fire, for `onError`, and for an engine to take back its tasks. */
+/**
+ * Grace period after the deadline, in ms: for tasks to end when their signals fire, for `onError`, and for an engine to take back its
+ * tasks.
+ */
 const GRACE_MS = 1_000;
 
-/** Grace period for a task that requested the shutdown, once all others have ended. It may have work left, or wait for the shutdown itself. */
-const CLOSER_GRACE_MS = 500;
+/**
+ * Grace period for a task that requested the shutdown, once all others have ended. It may have work left, or wait for the shutdown itself.
+ */
+const SHUTDOWN_CALLER_GRACE_MS = 500;
 
 /**
- * Waits for requests in flight and for tasks while the application closes. Every hook drains, all under one deadline: while the server is open,
- * requests come in and add tasks, and Nest 11 runs every hook again when `close()` is called twice.
+ * Waits for requests in flight and for tasks while the application closes. Every hook drains, all under one deadline: while the server is
+ * open, requests come in and add tasks, and Nest 11 runs every hook again when `close()` is called twice.
  */
 export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnApplicationShutdown {
   readonly #runner: Runner;
@@ -25,7 +30,7 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   readonly #requeue = new AbortController();
   #deadline: number | undefined;
   #grace: Promise<unknown> | undefined;
-  #hasWarnedOfClosers = false;
+  #hasWarnedOfShutdownCallers = false;
 
   constructor(runner: Runner, workerHost: WorkerHost, relay?: Relay) {
     this.#runner = runner;
@@ -75,27 +80,27 @@ export class Shutdown implements OnModuleDestroy, BeforeApplicationShutdown, OnA
   async #canClose(worker: Promise<void>): Promise<void> {
     const { counters } = this.#runner;
     await worker;
-    // If there is nothing to wait for, this must not take a turn of the event loop: code that does not await `app.close()`, for example in a hot
-    // reload, may listen on the same port right after.
+    // If there is nothing to wait for, this must not take a turn of the event loop: code that does not await `app.close()`, for example in
+    // a hot reload, may listen on the same port right after.
     while (!counters.canClose) {
       await counters.onCanClose();
-      // After this turn, the work of a request that follows its handler, such as an exception filter that adds a task, is done.
+      // Code that runs after a handler, such as an exception filter, may still add a task in this turn.
       await setImmediate();
     }
-    if (counters.hasClosers) await this.#leaveClosers();
+    if (counters.hasShutdownCallers) await this.#leaveShutdownCallers();
   }
 
   /** A task that requested the shutdown and is still running most likely awaits it. */
-  async #leaveClosers(): Promise<void> {
-    if (this.#hasWarnedOfClosers || (await atMost(CLOSER_GRACE_MS, this.#runner.counters.onAllSettled()))) return;
-    this.#hasWarnedOfClosers = true;
+  async #leaveShutdownCallers(): Promise<void> {
+    if (this.#hasWarnedOfShutdownCallers || (await atMost(SHUTDOWN_CALLER_GRACE_MS, this.#runner.counters.onAllSettled()))) return;
+    this.#hasWarnedOfShutdownCallers = true;
     this.#runner.log.closedByTask();
   }
 }
 
 /**
- * Makes a runner refuse new tasks, aborts the running ones, and drops the waiting ones. It works in slices, so that many tasks do not block the
- * event loop, and logs one line for the running tasks and one for the waiting ones.
+ * Makes a runner refuse new tasks, aborts the running ones, and drops the waiting ones. It works in slices, so that many tasks do not block
+ * the event loop, and logs one line for the running tasks and one for the waiting ones.
  */
 async function abortAll(runner: Runner, reason: string): Promise<void> {
   const lists = runner.refuseTasks(reason);
@@ -127,7 +132,7 @@ async function abortAll(runner: Runner, reason: string): Promise<void> {
   });
 }
 
-/** Creates an error without a stack. The stacks of many errors from one place add nothing, and take most of the time. */
+/** Creates an error without a stack. Many errors from one place have the same stack, and capturing it takes most of the time. */
 function withoutStack(make: () => Error): Error {
   const limit = stackTraceLimit();
   stackTraceLimit(0);

@@ -7,7 +7,7 @@ import type { TaskLog } from '../task/log.js';
 import type { Task } from '../task/task.js';
 import type { Counters } from './counters.js';
 
-/** The runner, as far as the tasks of transactions need it. */
+/** The part of the runner that the tasks of transactions need. */
 export interface TransactionHost {
   readonly log: TaskLog;
   readonly counters: Counters;
@@ -88,8 +88,8 @@ export class TransactionTasks implements TransactionRunner {
   }
 
   /**
-   * Takes out the tasks that would not run after the shutdown. Those that an outbox saves stay, as their transaction may still be committed, and
-   * another process sends them.
+   * Takes out the tasks that the shutdown loses. Tasks that an outbox saves stay: their transaction may still commit, and another process
+   * then sends them.
    */
   takeLost(): readonly Task[] {
     const tasks = [...this.#uncommitted].filter((task) => !(this.#relay && isForEngine(task)));

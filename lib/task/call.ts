@@ -15,8 +15,8 @@ interface CallableTask extends BackgroundTask {
 }
 
 /**
- * Makes the caller for the tasks of an application: through the option `around`, and inside a store, which keeps `currentTask()` set to the end of
- * the task on every version of Node. Returns undefined if a plain call is enough, which costs nothing.
+ * Makes the caller for the tasks of an application: through the option `around`, and inside a store, which keeps `currentTask()` set to the
+ * end of the task on every version of Node. Returns undefined if a plain call is enough, which costs nothing.
  */
 export function taskCaller(keepsCurrentTask: boolean, around: Around | undefined): TaskCaller | undefined {
   // On Node 24 and later, `runAs` enters a store for every call.
@@ -35,8 +35,8 @@ function callPlainly(task: CallableTask): PromiseLike<unknown> | undefined {
 }
 
 /**
- * Calls the function, waits for all of its work, and returns its result: the value of a promise, nothing for an Observable. A promise may resolve
- * with an Observable, hence the loop.
+ * Calls the function, waits for all of its work, and returns its result: the value of a promise, nothing for an Observable. A promise may
+ * resolve with an Observable, hence the loop.
  */
 async function callToEnd(task: CallableTask): Promise<unknown> {
   let result = runAs(task, () => task.call());
@@ -60,8 +60,8 @@ export function isObject(value: unknown): value is object {
 }
 
 /**
- * The part of a function's result that has to be awaited: a promise, or the end of an Observable. The Observable is subscribed to, as Nest does
- * with the result of a handler.
+ * The part of a function's result that has to be awaited: a promise, or the end of an Observable. The Observable is subscribed to, as Nest
+ * does with the result of a handler.
  *
  * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for an iterator: nothing iterates it, and the task would silently do nothing.
  */
@@ -115,7 +115,7 @@ async function callAround(around: Around, task: BackgroundTask, call: () => Prom
     if (!end) throw notCalled(task);
   } finally {
     isOver = true;
-    // An error of `around` takes precedence. If it did not await the task, the task is awaited here, and its failure still counts.
+    // If `around` did not await the task, it is awaited here, so that its failure counts. An error of `around` takes precedence.
     await end?.catch(() => undefined);
   }
   await end;

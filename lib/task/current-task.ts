@@ -31,9 +31,9 @@ export class OnErrorCall {
 /**
  * The running task; `undefined` outside tasks.
  *
- * On Node 24 and later it is set to the end of the task. On earlier versions it is set up to the first `await`, so read it at the beginning:
- * `const signal = currentTask()?.signal`. In workers, under `Scope.DEFAULT`, and in applications with `@BackgroundTask()` methods, it is set to the
- * end of the task on every version of Node.
+ * On Node 24 and later it is set to the end of the task. On earlier versions it is set up to the first `await`, so read it at the
+ * beginning: `const signal = currentTask()?.signal`. In workers, under `Scope.DEFAULT`, and in applications with `@BackgroundTask()`
+ * methods, it is set to the end of the task on every version of Node.
  */
 export function currentTask(): BackgroundTask | undefined {
   const work = currentWork();
@@ -50,11 +50,14 @@ export function runWithStore<Result>(work: BackgroundTask | OnErrorCall, func: (
   return storage.run(work, func);
 }
 
-/** Calls a function as part of a task, or of a call of `onError`: to its end on Node 24 and later, up to its first `await` on earlier versions. */
+/**
+ * Calls a function as part of a task, or of a call of `onError`: to its end on Node 24 and later, up to its first `await` on earlier
+ * versions.
+ */
 export function runAs<Work extends BackgroundTask | OnErrorCall, Result>(work: Work, func: (work: Work) => Result): Result {
   const store = storage.getStore();
   if (STORES_ARE_FREE) return store === work ? func(work) : storage.run(work, func, work);
-  // Tasks of this application have a store, but this is a call of `onError`, or a task made by hand.
+  // `onError`, or a task made by hand, in another task's store. Without its own store, that task would be current after an `await`.
   if (store && store !== work) return storage.run(work, () => runAs(work, func));
   const outer = current;
   current = work;

@@ -7,8 +7,9 @@ export type TraceHeaders = Readonly<Record<string, string>>;
 /**
  * The message of the tracing channel `nestjs-background-tasks:task`. All events of one run share one object.
  *
- * `start` and `end` are published around the call. If the call returned a promise, `asyncStart` and `asyncEnd` follow when the task has settled or
- * was aborted. `error` comes before `end`, or before `asyncStart`. All are published in the async context of the code that added the task.
+ * `start` and `end` are published around the call. If the call returned a promise, `asyncStart` and `asyncEnd` follow when the task has
+ * settled or was aborted. `error` comes before `end`, or before `asyncStart`. All are published in the async context of the code that added
+ * the task.
  */
 export interface BackgroundTaskTraceMessage {
   readonly task: BackgroundTask;
@@ -50,7 +51,7 @@ export function traceHeaders(): TraceHeaders | undefined {
 }
 
 /** True if there is a tracer or a subscriber. Check this before you call `traced()`: an application without either then pays nothing. */
-export function observed(): boolean {
+export function isObserved(): boolean {
   return tracer !== undefined || tasks.hasSubscribers;
 }
 
@@ -59,7 +60,7 @@ export function traced(task: BackgroundTask, call: Call): Promise<void> | undefi
   return tracer ? tracer.around(task, () => published(task, call)) : published(task, call);
 }
 
-/** Publishes what Node's `traceSync` does if the call returns nothing, and what its `tracePromise` does if it returns a promise. */
+/** Publishes the events of Node's `traceSync` if the call returns nothing, and those of `tracePromise` if it returns a promise. */
 function published(task: BackgroundTask, call: Call): Promise<void> | undefined {
   if (!tasks.hasSubscribers) return call();
   const message: BackgroundTaskTraceMessage = { task };
@@ -100,6 +101,6 @@ export function publishDiscard(task: BackgroundTask, reason: string): void {
 }
 
 /** True if the channel for discards has subscribers. */
-export function discardsObserved(): boolean {
+export function hasDiscardSubscribers(): boolean {
   return discards.hasSubscribers;
 }

@@ -142,7 +142,9 @@ export class BackgroundTasksShutdownError extends RefusedError {
   }
 }
 
-/** The engine did not accept tasks in time. Under `flush: 'before-response'`, Nest answers 503. The `cause` is the last error of the engine. */
+/**
+ * The engine did not accept tasks in time. Under `flush: 'before-response'`, Nest answers 503. The `cause` is the last error of the engine.
+ */
 export class BackgroundTasksEngineError extends RefusedError {
   override readonly name = 'BackgroundTasksEngineError';
 

@@ -4,7 +4,7 @@ import { loggerTakesFields } from '../nest-internals/modules.js';
 import type { BackgroundTask } from './background-task.js';
 import { OnErrorCall, runAs } from './current-task.js';
 import { countedNames, headlineOf, isError, listedNames, messageOf, quoted, shownError, stackOf } from './describe.js';
-import { discardsObserved, publishDiscard } from './diagnostics.js';
+import { hasDiscardSubscribers, publishDiscard } from './diagnostics.js';
 import { RefusedError, taskCalled, tasksCalled } from './errors.js';
 import type { Task } from './task.js';
 
@@ -38,7 +38,7 @@ export class RateLimit {
   }
 }
 
-/** The subject of a line. A logger that accepts fields gets them. */
+/** The task and the error that a log line is about. They are passed as fields if the logger accepts fields. */
 interface LineDetails {
   readonly task?: { readonly name: string; readonly id: string } | undefined;
   readonly error?: unknown;
@@ -53,8 +53,8 @@ const REFUSALS_PER_SECOND = 5;
 const ONCE_WARNINGS_MS = 10_000;
 
 /**
- * The log of an application. It names tasks, but never logs their arguments, and it never throws, whatever the error, the logger or `onError` do. Each
- * line is written in the async context of its task, so that a logger finds the right request or trace.
+ * The log of an application. It names tasks, but never logs their arguments, and it never throws, whatever the error, the logger or
+ * `onError` do. Each line is written in the async context of its task, so that a logger finds the right request or trace.
  */
 export class TaskLog {
   readonly #logger = new Logger('BackgroundTasks');
@@ -109,7 +109,7 @@ export class TaskLog {
 
   /** Publishes a discard without its own log line, as the failure that caused it is logged. */
   neverStarts(task: Task, reason: string): void {
-    if (discardsObserved()) task.runInScope(() => publishDiscard(task, reason));
+    if (hasDiscardSubscribers()) task.runInScope(() => publishDiscard(task, reason));
   }
 
   addedLate(task: Task, isFollowing: boolean): void {
@@ -134,7 +134,7 @@ export class TaskLog {
     );
   }
 
-  /** The outcome of the request does not depend on that of the call of `within()`. */
+  /** Warns of a task added inside `within()` to the list of the surrounding request: it runs even if that call fails. */
   addedPastWithin(task: Task): void {
     this.#log(
       'warn',
@@ -233,7 +233,7 @@ export class TaskLog {
   closedByTask(): void {
     this.#log(
       'warn',
-      'A background task awaits the end of this shutdown, which does not wait for it in turn; close the application without `await` in a task',
+      'A background task awaits the shutdown that it requested, which does not wait for it; in a task, call `app.close()` without `await`',
     );
   }
 

@@ -5,7 +5,7 @@ import type { AnyFunction, BackgroundTask, JsonValue, TaskEnd, TaskOptions, Task
 import { type TaskCaller, callTask, isObject, unfinishedPart } from './call.js';
 import { runAs, runOutside } from './current-task.js';
 import { messageOf, nameOf } from './describe.js';
-import { observed, traced } from './diagnostics.js';
+import { isObserved, traced } from './diagnostics.js';
 import { BackgroundTasksCancelledError, BackgroundTasksError, BackgroundTasksTimeoutError, taskCalled } from './errors.js';
 import { PENDING, type State, type TaskPhase } from './states.js';
 
@@ -137,8 +137,8 @@ function jsonCopy(name: string, value: JsonValue): JsonValue {
  */
 export class Task implements BackgroundTask {
   /**
-   * An instance that is never collected. If a full garbage collection finds no task, V8 discards the code that it has optimised for tasks, and the
-   * next tasks take almost twice as long (700 instead of 400 ns each on Node 20).
+   * An instance that is never collected. If a full garbage collection finds no task, V8 discards the code that it has optimised for tasks,
+   * and the next tasks take almost twice as long (700 instead of 400 ns each on Node 20).
    */
   static readonly kept = new Task(DONE, NO_ARGS, {});
 
@@ -147,7 +147,9 @@ export class Task implements BackgroundTask {
   #funcOrName: AnyFunction | string;
   #args: readonly unknown[];
   #binding: TaskBinding | undefined;
-  /** The async context of the code that made the task. Capturing it does not turn on async hooks; entering a store would, on Node 20 and 22. */
+  /**
+   * The async context of the code that made the task. Capturing it does not turn on async hooks; entering a store would, on Node 20 and 22.
+   */
   #scope: AsyncResource | undefined = new AsyncResource('BackgroundTask');
   #state: State = PENDING;
   #owner: TaskOwner | undefined;
@@ -392,7 +394,7 @@ export class Task implements BackgroundTask {
     this.enter(this.#state.start);
     // A task made by hand may be run again.
     if (this.#details?.abortError) this.#details.abortError = this.#details.controller = undefined;
-    if (observed()) return this.startTraced(timeout, observer, caller);
+    if (isObserved()) return this.startTraced(timeout, observer, caller);
     let result: PromiseLike<unknown> | undefined;
     try {
       result = this.#scope ? this.#scope.runInAsyncScope(callTask, undefined, this, caller) : callTask(this, caller);
@@ -503,8 +505,8 @@ export class Task implements BackgroundTask {
   }
 
   /**
-   * Releases everything that belongs to the request once the task will no longer be run or reported, as callers may keep the task. A function that is
-   * still running keeps its async context, for the log line about its end.
+   * Releases everything that belongs to the request once the task will no longer be run or reported, as callers may keep the task. A
+   * function that is still running keeps its async context, for the log line about its end.
    */
   release(): void {
     if (this.#binding) {

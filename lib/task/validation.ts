@@ -83,7 +83,7 @@ function describe(value: unknown): string {
   return `\`${Object.is(value, -0) ? '-0' : String(value)}\` (${typeof value})`;
 }
 
-/** The options of a task without options. */
+/** Shared by all tasks that have no options. */
 export const NO_OPTIONS: Readonly<TaskOptions> = Object.freeze({});
 
 export const RUN_ON = oneOf('success', 'failure', 'always');

@@ -24,8 +24,8 @@ export interface InProcessEngine extends BackgroundTasksEngine {
   readonly tasks: readonly HandedOverTask[];
   find(id: string): Promise<TaskState | undefined>;
   /**
-   * Resolves when no task is running or ready to run. It does not wait for a task's `delay` or `backoff`: advance the time with the fake timers of
-   * your test runner. It does not reject if a task fails: see `tasks`.
+   * Resolves when no task is running or ready to run. It does not wait for a task's `delay` or `backoff`: advance the time with the fake
+   * timers of your test runner. It does not reject if a task fails: see `tasks`.
    */
   onIdle(): Promise<void>;
 }
@@ -38,8 +38,8 @@ const EXPECTATIONS: Expectations<InProcessEngineOptions> = {
 };
 
 /**
- * Creates an engine for tests, and for development without a server. It runs `@BackgroundTask()` methods in this process, with their attempts,
- * backoff, delay, priority and deduplication, like a queue. Delays use the current global timers, so fake timers control them.
+ * Creates an engine for tests, and for development without a server. It runs `@BackgroundTask()` methods in this process, with their
+ * attempts, backoff, delay, priority and deduplication, like a queue. Delays use the current global timers, so fake timers control them.
  *
  * @example
  * ```ts
@@ -198,7 +198,9 @@ class MemoryEngine implements InProcessEngine {
     this.#runSoon();
   }
 
-  /** Waits until all entries of one call are added, so that their priorities count. Not with `queueMicrotask`, which fake timers replace. */
+  /**
+   * Waits until all entries of one call are added, so that their priorities count. Not with `queueMicrotask`, which fake timers replace.
+   */
   #runSoon(): void {
     void Promise.resolve().then(() => this.#runReady());
   }

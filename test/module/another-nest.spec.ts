@@ -1,4 +1,5 @@
-// Guarantee 11: undocumented parts of Nest are checked at boot; where Nest has them otherwise, one warning says so, and no route fails and no task is lost.
+// Guarantee 11: undocumented parts of Nest are checked at boot; where Nest has them otherwise, one warning says so, and no route fails and
+// no task is lost.
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Injectable, Module, type OnModuleDestroy, Post } from '@nestjs/common';
 import { ApplicationConfig, ExternalContextCreator, NestApplicationContext, NestFactory } from '@nestjs/core';
@@ -9,8 +10,8 @@ import { BackgroundTask, BackgroundTasks, BackgroundTasksModule } from 'nestjs-b
 import { adapterOf, createApp, platforms } from '../support/app.js';
 import { gate } from '../support/gate.js';
 
-// Each test changes Nest as a later version might, and lets it go afterwards. The consumer of interceptors comes first: this package replaces
-// its method once in a process.
+// Each test changes Nest as a later version might, and lets it go afterwards. The consumer of interceptors comes first: this package
+// replaces its method once in a process.
 
 type Method = (...args: never[]) => unknown;
 

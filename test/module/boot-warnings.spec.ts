@@ -133,7 +133,7 @@ describe('a provider that the injection of the list makes request-scoped', () =>
     const { http, logs } = await createApp('Express', AppModule);
     await http.get('/').expect(200);
     expect(logs.of('warn')).toEqual([
-      'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. This affects:\n' +
+      'Injecting BackgroundTasks makes a class, and every class that injects it, request-scoped. This affects:\n' +
         '  Mailer → BackgroundTasks: its onModuleInit(), onApplicationBootstrap() will not be called\n' +
         '  Cleaner → UsersService → BackgroundTasks: @Cron(), @Interval() or @Timeout() is for singletons\n' +
         '  Listener → BackgroundTasks: @OnEvent() is for singletons\n' +

@@ -93,7 +93,7 @@ class CountResolver {
   counts(): void {}
 }
 
-const HEAD = 'Injecting BackgroundTasks makes a class request-scoped, and every class that injects it. This affects:';
+const HEAD = 'Injecting BackgroundTasks makes a class, and every class that injects it, request-scoped. This affects:';
 const ADVICE =
   'Configure `BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })`: you then inject a singleton that follows the request, and nothing ' +
   'becomes request-scoped. Or do not inject the list there: take the list as a parameter of the handler, ' +

@@ -1,4 +1,5 @@
-// Guarantee 2: a list that is resolved by hand is that of the request where Nest knows the request, and a debug line says where it does not.
+// Guarantee 2: a list that is resolved by hand is that of the request where Nest knows the request, and a debug line says where it does
+// not.
 import { describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module, NotFoundException, Query, Req } from '@nestjs/common';
 import { ContextIdFactory, ModuleRef } from '@nestjs/core';

@@ -20,7 +20,8 @@ import { type Gate, gate } from '../support/gate.js';
 import { addOutcomeTasks } from '../support/outcome-tasks.js';
 import { turns } from '../support/turns.js';
 
-// An interceptor may answer before its handler has ended, as Nest's own documentation shows with `timeout()`. The handler is at work all the same.
+// An interceptor may answer before its handler has ended, as Nest's own documentation shows with `timeout()`. The handler is at work all
+// the same.
 
 let log: string[];
 /** Opened when the handler is to end. */

@@ -1,4 +1,5 @@
-// Guarantee 13: whatever code of users throws, and wherever it is called, it fails its own task only: siblings run, shutdowns wait, the process lives.
+// Guarantee 13: whatever code of users throws, and wherever it is called, it fails its own task only: siblings run, shutdowns wait, the
+// process lives.
 import { type ExecFileException, execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from '@jest/globals';

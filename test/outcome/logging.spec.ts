@@ -1,4 +1,5 @@
-// Guarantee 5: with nestjs-pino, a failing task is one line with fields; with Nest's own logger, a message and a stack. Guarantee 9: arguments are never logged.
+// Guarantee 5: with nestjs-pino, a failing task is one line with fields; with Nest's own logger, a message and a stack. Guarantee 9:
+// arguments are never logged.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { ConsoleLogger, Controller, Get, Module, Param } from '@nestjs/common';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';

@@ -78,7 +78,7 @@ describe.each(platforms)('a task that closes the application, on %s', (platform)
     expect(log).toEqual(['other task', 'disconnected']);
     expect(logs.of('error')).toEqual([]);
     expect(logs.of('warn')).toEqual([
-      'A background task awaits the end of this shutdown, which does not wait for it in turn; close the application without `await` in a task',
+      'A background task awaits the shutdown that it requested, which does not wait for it; in a task, call `app.close()` without `await`',
     ]);
   });
 

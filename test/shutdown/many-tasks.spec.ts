@@ -84,8 +84,8 @@ describe.each(platforms)('a shutdown with many tasks on %s', (platform) => {
 });
 
 /**
- * Returns a function that returns by how much a count rose in one turn of the event loop at most. What a turn takes depends on the machine, on
- * what else it does, and on when garbage is collected; how much is done in it does not, but for getting less.
+ * Returns a function that returns by how much a count rose in one turn of the event loop at most. What a turn takes depends on the machine,
+ * on what else it does, and on when garbage is collected; how much is done in it does not, but for getting less.
  */
 function watchTurns(count: () => number): () => number {
   let most = 0;
