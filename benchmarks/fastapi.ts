@@ -6,8 +6,9 @@ import { Comparison, type Figures, type Peer, printTargets, quick } from './supp
 import { canPin, pin } from './support/cores.js';
 import { type Load, closeClient, load, pinClient, startPeers } from './support/http.js';
 
-// The same route on FastAPI: as Debian's packages python3-fastapi and uvicorn have it, with python3-uvloop and python3-httptools as well, and, if
-// the variable UVICORN names one, as another installation has it: `python3 -m venv fastapi && fastapi/bin/pip install fastapi uvicorn`.
+// The same route on FastAPI: as Debian's packages python3-fastapi and uvicorn have it, with python3-uvloop and python3-httptools as well,
+// and, if the variable UVICORN names one, as another installation has it:
+// `python3 -m venv fastapi && fastapi/bin/pip install fastapi uvicorn`.
 
 const CPU = 'CPU µs/request';
 

@@ -3,7 +3,8 @@ import { ownBackends } from '../test/support/backends.js';
 import { outboxTrial } from '../test/support/outbox-trial.js';
 import { quick } from './support/compare.js';
 
-// An order and its task in one transaction, under kills: orders without a task, tasks without an order, and effects that are written twice are to be 0.
+// An order and its task in one transaction, under kills: orders without a task, tasks without an order, and effects that are written twice
+// are to be 0.
 
 const program = [process.execPath, fileURLToPath(new URL('../test/support/outbox.app.js', import.meta.url))];
 

@@ -9,8 +9,8 @@ import { engineOn, ownBackends } from '../test/support/backends.js';
 import { inTransaction } from '../test/support/transaction.js';
 import { serve } from './support/child.js';
 
-// The child process of outbox.ts: a Fastify route that places an order in a transaction, with a task that the engine gets before the response, or
-// through the outbox.
+// The child process of outbox.ts: a Fastify route that places an order in a transaction, with a task that the engine gets before the
+// response, or through the outbox.
 
 const [peer, database, engineUrl, databaseUrl] = process.argv.slice(2) as [string, string, string, string];
 const backend = ownBackends.find(({ name }) => name === database)!;

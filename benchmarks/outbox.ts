@@ -5,8 +5,8 @@ import { Child } from './support/child.js';
 import { Comparison, type Figures, printTargets, quick } from './support/compare.js';
 import { closeClient, load } from './support/http.js';
 
-// An order in a transaction with one task, 50 requests at once: through the outbox, and with a task that the engine gets before the response. The
-// database writes each commit to the disk. The time of a round ends when the engine has all tasks.
+// An order in a transaction with one task, 50 requests at once: through the outbox, and with a task that the engine gets before the
+// response. The database writes each commit to the disk. The time of a round ends when the engine has all tasks.
 
 const AMOUNT = quick ? 500 : 2_000;
 const [WARM_UP, CONNECTIONS] = [200, 50];

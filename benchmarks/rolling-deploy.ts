@@ -9,8 +9,9 @@ import { type Backend, ownBackends, queueOn } from '../test/support/backends.js'
 import { type Server, startPostgres } from '../test/support/servers.js';
 import { printTable, quick, save } from './support/compare.js';
 
-// Rolling deploys under load. Each version has a method that the one before it lacks; its processes replace the old ones one by one, which are
-// terminated and killed by turns. It fails if an acknowledged task is lost, or is done twice although no process was killed while it ran.
+// Rolling deploys under load. Each version has a method that the one before it lacks; its processes replace the old ones one by one, which
+// are terminated and killed by turns. It fails if an acknowledged task is lost, or is done twice although no process was killed while it
+// ran.
 
 const TASKS = quick ? 600 : 10_000;
 const DEPLOYS = quick ? 1 : 5;
@@ -21,7 +22,10 @@ const CLIENTS = 10;
 const PAUSE_MS = 20;
 /** Time after which the end of a task has been written down for certain, in ms. */
 const WRITTEN_MS = 1_000;
-/** Without any progress for so long, the rest counts as lost, in ms. A task whose worker was killed is back after 15 s, an unknown one after 30 s. */
+/**
+ * Without any progress for so long, the rest counts as lost, in ms. A task whose worker was killed is back after 15 s, an unknown one after
+ * 30 s.
+ */
 const LOST_MS = 90_000;
 
 type Signal = 'SIGTERM' | 'SIGKILL';

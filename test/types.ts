@@ -75,7 +75,8 @@ tasks.addTask({ name: 'mail' }, async (to, subject) => sendMail(to.trim(), subje
 new BackgroundTask((to) => sendMail(to.trim()), 'a');
 new BackgroundTasks([new BackgroundTask(sendMail, 'a'), new BackgroundTask({ name: 'b' }, literal, 'deleted', { x: 2 })]);
 
-// The parameters of a closure have the types of the arguments as they are written: what compiles as `sendTemplate(to, { … })` compiles here.
+// The parameters of a closure have the types of the arguments as they are written: what compiles as `sendTemplate(to, { … })` compiles
+// here.
 tasks.addTask((kind, at) => literal(kind, at), 'created', { x: 1 });
 tasks.addTask((to, value) => sendTemplate(to, value), 'a', { template: 'invitation', variables: { names: ['b'] } });
 tasks.addTask({ name: 'mail' }, (to, value) => sendTemplate(to, value), 'a', { template: 'welcome', variables: { names: [] } });

@@ -28,8 +28,8 @@ export class Comparison {
   }
 
   /**
-   * Compares several processes of each peer, one after the other: what V8 makes of a program differs from one process to the next, now and then by
-   * a half.
+   * Compares several processes of each peer, one after the other: what V8 makes of a program differs from one process to the next, now and
+   * then by a half.
    */
   static async ofProcesses(title: string, count: number, start: () => Promise<{ peers: readonly Peer[]; close(): Promise<unknown> }>) {
     const all = new Map<string, Figures[]>();

@@ -92,8 +92,8 @@ interface Application {
 }
 
 /**
- * Starts applications as the peers of a comparison, all of them on one core if it is named, and checks in every round that each request ran its
- * tasks.
+ * Starts applications as the peers of a comparison, all of them on one core if it is named, and checks in every round that each request ran
+ * its tasks.
  */
 export async function startPeers(platform: Platform, applications: Record<string, Application>, options: Load, core?: number) {
   const servers: Server[] = [];

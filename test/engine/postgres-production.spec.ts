@@ -154,8 +154,8 @@ describe('Postgres in production', () => {
     await late.connect();
     await early.query('ALTER SYSTEM SET default_transaction_read_only = on');
     await early.query('SELECT pg_reload_conf()');
-    // The server tells its connections one by one, in their order: those of the application are between these two. A task that it takes before
-    // that is on the former primary alone.
+    // The server tells its connections one by one, in their order: those of the application are between these two. A task that it takes
+    // before that is on the former primary alone.
     for (const client of [early, late]) while (!(await isReadOnly(client)));
     await add('after');
     await ran.containing('after');

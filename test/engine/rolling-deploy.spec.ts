@@ -10,7 +10,8 @@ import { backends, engineOn, notTested, queueOn } from '../support/backends.js';
 import { Recorder } from '../support/recorder.js';
 import type { Server } from '../support/servers.js';
 
-// Guarantee 10: a task that no worker has tried has not failed, such as while two versions of an application, or two services, share a queue.
+// Guarantee 10: a task that no worker has tried has not failed, such as while two versions of an application, or two services, share a
+// queue.
 
 let ran: Recorder<string>;
 let reported: Recorder<string>;

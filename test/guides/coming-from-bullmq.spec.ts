@@ -378,7 +378,7 @@ describe('docs/coming-from-bullmq.md, call by call', () => {
 
   row(
     '`job.id`, `job.attemptsMade`',
-    '`currentTask().id`, `currentTask().attempt`, which is 1 in the first run, where `attemptsMade` is 0',
+    '`currentTask()?.id`, `currentTask()?.attempt`, which is 1 in the first run, where `attemptsMade` is 0',
     async () => {
       const seen = new Recorder<unknown>();
       work = (_to, job) => {
@@ -406,7 +406,7 @@ describe('docs/coming-from-bullmq.md, call by call', () => {
     },
   );
 
-  row('`await job.updateProgress(50)`', '`await currentTask().updateProgress(50)`', async () => {
+  row('`await job.updateProgress(50)`', '`await currentTask()?.updateProgress(50)`', async () => {
     const updated = new Recorder<string>();
     const held = gate();
     work = async (_to, job) => {

@@ -1,4 +1,5 @@
-// Guide: docs/troubleshooting.md, each message and each cure that it quotes: troubleshooting-map.spec.ts says which, and what other specs show.
+// Guide: docs/troubleshooting.md, each message and each cure that it quotes: troubleshooting-map.spec.ts says which, and what other specs
+// show.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// Guarantee 3: the handshake of a WebSocket is over with its answer: 101 is a success, and the open connection holds up neither tasks nor a shutdown.
+// Guarantee 3: the handshake of a WebSocket is over with its answer: 101 is a success, and the open connection holds up neither tasks nor a
+// shutdown.
 import { once } from 'node:events';
 import { type IncomingMessage, get } from 'node:http';
 import websocket from '@fastify/websocket';

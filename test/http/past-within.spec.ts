@@ -1,4 +1,5 @@
-// Guarantee 4: a task that is added past the list of a `within()` call, to that of the request around it, is told of where that can be seen.
+// Guarantee 4: a task that is added past the list of a `within()` call, to that of the request around it, is told of where that can be
+// seen.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { Controller, Get, Module } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';

@@ -7,7 +7,8 @@ import { type OutboxClient, outboxTables, sqlOutbox } from 'nestjs-background-ta
 import { type Connected, type Database, databases } from '../support/outbox-databases.js';
 import type { Server } from '../support/servers.js';
 
-// An outbox in a database (Transactions in the design): processes beside each other, tables and rights that are missing, errors without arguments.
+// An outbox in a database (Transactions in the design): processes beside each other, tables and rights that are missing, errors without
+// arguments.
 
 const entry = (id: string, args = '[]'): EngineEntry => ({
   id,

@@ -1,4 +1,5 @@
-// Sample 20: docs/from-fire-and-forget.md. Places that do not wait for their work, with tasks in their place, and the lint rules that find them.
+// Sample 20: docs/from-fire-and-forget.md. Places that do not wait for their work, with tasks in their place, and the lint rules that find
+// them.
 import { execFile } from 'node:child_process';
 import { describe, expect, it } from '@jest/globals';
 import { AdminModule, AppModule } from '../../sample/20-fire-and-forget/app.module.js';

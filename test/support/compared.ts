@@ -24,7 +24,8 @@ import { bullmqEngine } from 'nestjs-background-tasks/bullmq';
 import { gate } from './gate.js';
 import { Recorder } from './recorder.js';
 
-// The application of compared.spec.ts: the same mail, sent in each way of the table in the README, through a mail server that the test runs.
+// The application of compared.spec.ts: the same mail, sent in each way of the table in the README, through a mail server that the test
+// runs.
 
 export interface Settings {
   readonly mailServer: string;

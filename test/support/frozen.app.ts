@@ -6,8 +6,9 @@ import { createInterface } from 'node:readline';
 import { PassThrough, type Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 
-// Serverless platforms run functions in a process that is frozen, with SIGSTOP, as soon as a function has returned. sample-serverless.spec.ts starts
-// it with the kind of the platform and the file of a function, and hears one line for each thing that happens.
+// Serverless platforms run functions in a process that is frozen, with SIGSTOP, as soon as a function has returned.
+// sample-serverless.spec.ts starts it with the kind of the platform and the file of a function, and hears one line for each thing that
+// happens.
 
 type Handler = (...args: unknown[]) => Promise<unknown>;
 

@@ -6,7 +6,8 @@ import { fromPg, sqlOutbox } from 'nestjs-background-tasks/outbox';
 import { engineOn, ownBackends } from './backends.js';
 import { inTransaction } from './transaction.js';
 
-// The API and the worker that outbox-trial.ts starts and kills. The API places an order and its mail in one transaction; the worker writes the mail.
+// The API and the worker that outbox-trial.ts starts and kills. The API places an order and its mail in one transaction; the worker writes
+// the mail.
 
 const [role, backendName, engineUrl, databaseUrl, queue] = process.argv.slice(2) as ['api' | 'worker', string, string, string, string];
 const backend = ownBackends.find(({ name }) => name === backendName)!;

@@ -13,7 +13,10 @@ export interface Proxy {
   drop(): void;
   /** Ends the connections that are open, and refuses new ones. */
   cut(): void;
-  /** Cuts connections when the server sends for the nth time from now on. With last words, each client still gets these and everything sent before. */
+  /**
+   * Cuts connections when the server sends for the nth time from now on. With last words, each client still gets these and everything sent
+   * before.
+   */
   cutAtAnswer(count: number, lastWords?: Buffer): Promise<void>;
   /** Leaves open connections as they are; new ones lead to another server, as after a failover that keeps the address. */
   redirect(url: string): void;

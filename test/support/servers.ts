@@ -256,8 +256,8 @@ function childrenOf(pid: number): number[] {
 }
 
 /**
- * A port that stays free for a server that is restarted: below those that the system gives to sockets without a port of their own, and not one
- * of another worker of jest.
+ * A port that stays free for a server that is restarted: below those that the system gives to sockets without a port of their own, and not
+ * one of another worker of jest.
  */
 async function freePort(): Promise<number> {
   const worker = Number(process.env['JEST_WORKER_ID'] ?? 0) % 16;
