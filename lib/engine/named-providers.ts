@@ -14,6 +14,7 @@ interface Provider {
 export class NamedProviders {
   readonly #providers = new Map<NamedMethod, Provider>();
   readonly #methods = new Map<string, NamedMethod>();
+  #hasDiscovered = false;
 
   constructor(private readonly modules: ModulesContainer) {}
 
@@ -30,6 +31,8 @@ export class NamedProviders {
    * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if the application has none.
    */
   providerOf(method: NamedMethod): object {
+    // In `onModuleInit()` of a provider, the application has not discovered its methods yet.
+    if (!this.#hasDiscovered) this.discover();
     const provider = this.#providers.get(method);
     if (provider) return provider.instance;
     throw new BackgroundTasksError(
@@ -43,6 +46,7 @@ export class NamedProviders {
    * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` if a name is registered twice, or a provider is created for each request.
    */
   discover(): void {
+    this.#hasDiscovered = true;
     for (const module of this.modules.values()) {
       for (const wrapper of module.providers.values()) this.#discover(wrapper, module.name);
     }

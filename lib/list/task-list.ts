@@ -119,6 +119,8 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
 
   /** Called at the turn of a parallel task. Returns true if it runs now; otherwise it was discarded, or waits for another outcome. */
   startParallel(task: Task): boolean {
+    // A shutdown has taken it out at its deadline.
+    if (!this.#parallel?.has(task)) return false;
     if (task.state === 'pending' && this.outcome) {
       const reason = this.discardReason(task, this.outcome);
       if (reason === undefined) return true;
@@ -173,7 +175,9 @@ export class TaskList implements TaskOwner, RunObserver, Queued<TaskList | Paral
   /** Takes out every waiting task. */
   takeAll(): Iterable<Task> {
     const waiting = this.#queue.takeAll();
-    for (const task of this.#parallel ?? []) if (task.state === 'pending') waiting.push(task);
+    for (const task of this.#parallel ?? []) {
+      if (task.state === 'pending' && this.#parallel?.delete(task)) waiting.push(task);
+    }
     return waiting;
   }
 

@@ -105,7 +105,6 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnAp
     }
     registerCopy();
     this.#application = { server: undefined, tasksOf: (request, type) => interceptor.tasksOf(request, type) };
-    applications.add(this.#application);
     // Nest 12 has this hook, which sees the messages of a microservice before their guards.
     config.registerPreRequestHook?.((context, next) => interceptor.intercept(context, { handle: next }));
     runner.checkTasks(() => this.#checkSignals(interceptor));
@@ -158,6 +157,7 @@ export class BackgroundTasksCoreModule implements NestModule, OnModuleInit, OnAp
   }
 
   async onApplicationBootstrap(): Promise<void> {
+    applications.add(this.#application);
     await this.relay?.start();
     await this.workerHost.start();
   }

@@ -47,9 +47,9 @@ export function responseOf(request: HttpRequest | IncomingMessage): ServerRespon
   return ('res' in request ? request.res : undefined) ?? responses.get(request) ?? undefined;
 }
 
-/** True for a raw request of HTTP. */
+/** True for a raw request of HTTP. A context of GraphQL may have a `res` as well, but is no stream. */
 export function isHttpRequest(request: HttpRequest | IncomingMessage): boolean {
-  return responseOf(request) !== undefined || responses.get(request) === null;
+  return 'pipe' in request && (responseOf(request) !== undefined || responses.get(request) === null);
 }
 
 /** Makes `responseOf` find the response of a request that has no reference to it. */

@@ -88,7 +88,7 @@ export class BackgroundTasksInterceptor implements NestInterceptor, OnModuleInit
     const lifetime = request && this.#open(request, type);
     if (!lifetime) return next();
     const run = new HandlerRun(lifetime, { waitsForEngine: false, isEndless: sendsEvents(handler) });
-    const runFailed = lifetime.runStarted();
+    const runFailed = lifetime.runStarted(args, type !== 'http');
     try {
       const result = await next();
       return isObservable(result) ? result.pipe(tap({ error: runFailed })) : result;

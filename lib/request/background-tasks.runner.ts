@@ -93,7 +93,7 @@ export class BackgroundTasksRunner {
     const call = async (): Promise<Result> => {
       const lifetime = new WorkLifetime(this.#runner);
       const options = { current: this.#current, waitsForEngine: true };
-      return (await runHandler(lifetime, options, () => lifetime.callWithin(() => func(lifetime.injected)))) as Result;
+      return (await runHandler(lifetime, options, () => lifetime.callWithin(async () => func(lifetime.injected)))) as Result;
     };
     const transaction = Transaction.current(this.#runner.transactions);
     // A savepoint, so that its failure discards its tasks even if the transaction commits.

@@ -134,7 +134,9 @@ export function graphqlContext(args: readonly unknown[]): GraphqlContext {
  */
 export function requestOfOperation(context: GraphqlContext): object {
   const request = context.req && rawRequest(context.req);
-  return request && isHttpRequest(request) ? request : context;
+  // The request of a handshake belongs to the connection, and not to one of its operations.
+  const isHandshake = request !== undefined && 'upgrade' in request && request.upgrade === true;
+  return request && isHttpRequest(request) && !isHandshake ? request : context;
 }
 
 /** True if a resolver starts a subscription. It returns the events, which end when the subscription does. */

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers';
 import type { Runner } from '../runner/runner.js';
 import { RefusedError } from '../task/errors.js';
 import { graphqlContext, requestOfOperation, startsSubscription } from './context.js';
@@ -84,7 +85,11 @@ function onceEnded(
   };
   const watched: AsyncIterableIterator<unknown> = {
     next: () => step(() => iterator.next()),
-    return: () => step(() => iterator.return?.()),
+    return: () => {
+      // A generator that waits for its next event does not answer before that.
+      setImmediate(ended);
+      return step(() => iterator.return?.());
+    },
     throw: (error: unknown) => step(() => iterator.throw?.(error)),
     [Symbol.asyncIterator]: () => watched,
   };

@@ -39,6 +39,9 @@ const withinStorage = new AsyncLocalStorage<WorkLifetime>();
 
 let lifetimesBegun = 0;
 
+/** The run around the interceptors of a handler, and the one of the handler itself. */
+const RUNS_OF_A_HANDLER = 2;
+
 /** The lifetime of a request, a message or a unit of work: when it is over, and how it ended. It has the list of its tasks. */
 export abstract class Lifetime implements TasksTarget {
   readonly runner: Runner;
@@ -49,8 +52,9 @@ export abstract class Lifetime implements TasksTarget {
   protected list: TaskList | undefined;
   protected hasFailed = false;
   #handlersAtWork = 0;
-  /** The tasks added in a failed run of the handler. If another run follows, its outcome does not apply to them. */
-  #ofFailedRun: Task[] = [];
+  #handlersBegun = 0;
+  /** The tasks added in a failed run of a handler, by its arguments. If another run follows, its outcome does not apply to them. */
+  #ofFailedRuns: Map<unknown, Task[]> | undefined;
   #injected: BackgroundTasks | undefined;
   /** Undefined unless the state is `flushed`. */
   #finalOutcome: Outcome | undefined;
@@ -99,6 +103,7 @@ export abstract class Lifetime implements TasksTarget {
   /** @param isEndless true if the shutdown does not wait for the handler */
   handlerStarted(_isEndless = false): void {
     this.#handlersAtWork += 1;
+    this.#handlersBegun += 1;
     this.on('handlerStarted');
   }
 
@@ -109,14 +114,24 @@ export abstract class Lifetime implements TasksTarget {
 
   /**
    * Call it before each call of the handler itself: an interceptor may call the handler several times, for example with `retry()` of rxjs.
-   * Returns a function to call if this run fails. If another run follows, the tasks of the failed run have the outcome failure.
+   * Each of these calls gets the same arguments. If another run follows, the tasks of a failed run have the outcome failure.
+   *
+   * @param isShared true if other handlers of the request may be at work: then the tasks of one cannot be told from those of the others
+   * @returns A function to call if the run fails.
    */
-  runStarted(): () => void {
-    for (const task of this.#ofFailedRun) task.markFailedRun();
-    this.#ofFailedRun = [];
+  runStarted(args: unknown, isShared: boolean): () => void {
+    for (const task of this.#ofFailedRuns?.get(args) ?? []) task.markFailedRun();
+    this.#ofFailedRuns?.delete(args);
     const before = this.list?.isIdle === false ? new Set(this.list) : undefined;
+    const begun = this.#handlersBegun;
+    const isAlone = this.#handlersAtWork <= RUNS_OF_A_HANDLER;
     return () => {
-      for (const task of this.list ?? []) if (!before?.has(task)) this.#ofFailedRun.push(task);
+      if (!this.list || (isShared && (!isAlone || this.#handlersBegun > begun))) return;
+      this.#ofFailedRuns ??= new Map();
+      this.#ofFailedRuns.set(
+        args,
+        [...this.list].filter((task) => !before?.has(task)),
+      );
     };
   }
 

@@ -6,7 +6,7 @@ import type { Task } from '../task/task.js';
 import { type BackgroundTasks, type TasksTarget, tasksFor } from './background-tasks.js';
 import { type GraphqlContext, WITHOUT_CONTEXT, contextOfHost, isRpcHost, lifetimes, requestOfOperation } from './context.js';
 import { HttpLifetime } from './http-lifetime.js';
-import { type Lifetime, MessageLifetime, runsByItself } from './lifetime.js';
+import { Lifetime, MessageLifetime, runsByItself } from './lifetime.js';
 
 /** The lifetime of a request, by the type of its execution context. */
 export function lifetimeOf(request: object, type: string, runner: Runner): Lifetime {
@@ -15,34 +15,30 @@ export function lifetimeOf(request: object, type: string, runner: Runner): Lifet
 
 /** The `BackgroundTasks` to inject for a REQUEST of Nest. REQUEST is undefined if the provider was resolved outside any request. */
 export function tasksOfRequest(injected: unknown, runner: Runner): BackgroundTasks {
-  if (injected === undefined) return tasksFor(new ListOutsideRequest(runner));
+  if (injected === undefined) return tasksFor(new TargetOutsideRequest(runner));
   // For a listener of `@nestjs/event-emitter`, REQUEST is the payload of the event.
-  if (typeof injected !== 'object' || injected === null) return tasksFor(new UnsupportedTarget(injected));
+  if (typeof injected !== 'object' || injected === null) return tasksFor(new UnknownTarget(injected));
   const raw = rawRequest(injected);
   if (isHttpRequest(raw)) return lifetimeOf(raw, 'http', runner).injected;
   const message = contextOfHost(injected);
   if (message) return lifetimeOf(message, 'rpc', runner).injected;
   const request = requestOfOperation(injected as GraphqlContext);
   if (isHttpRequest(request) || lifetimes.get(request)) return lifetimeOf(request, 'graphql', runner).injected;
-  return tasksFor(new UnsupportedTarget(injected));
+  return tasksFor(new UnknownTarget(injected));
 }
 
-/** The list for tasks that belong to no request. Each starts as soon as it is added. */
-class ListOutsideRequest implements TasksTarget {
+/** The target for tasks that belong to no request. Each starts as soon as it is added. */
+class TargetOutsideRequest implements TasksTarget {
+  readonly tasks: readonly Task[] = [];
   readonly #runner: Runner;
-  readonly #list;
 
   constructor(runner: Runner) {
     this.#runner = runner;
-    this.#list = runner.listOutsideRequest();
-  }
-
-  get tasks(): readonly Task[] {
-    return this.#list.tasks;
   }
 
   add(task: Task): void {
-    this.#runner.add(this.#list, task);
+    // A list of its own, so that it waits for no other task, and does not depend on one.
+    this.#runner.add(this.#runner.listOutsideRequest(), task);
     // While a handler is running, the code may have meant its request.
     if (this.#runner.counters.hasHandlers) this.#runner.log.addedToNoRequest(task);
   }
@@ -91,16 +87,30 @@ export class CurrentRequest implements TasksTarget {
   }
 }
 
-/** The target if there is nothing to wait for. Injecting it is allowed; adding a task to it is an error. */
-class UnsupportedTarget implements TasksTarget {
-  readonly tasks: readonly Task[] = [];
+/**
+ * The target for a REQUEST that is not known yet. It may be the context of an operation of GraphQL over a WebSocket, whose lifetime begins
+ * after Nest has created its providers. Otherwise there is nothing to wait for, and adding a task is an error.
+ */
+class UnknownTarget implements TasksTarget {
   readonly #injected: unknown;
 
   constructor(injected: unknown) {
     this.#injected = injected;
   }
 
+  get #lifetime(): Lifetime | undefined {
+    if (typeof this.#injected !== 'object' || this.#injected === null) return undefined;
+    const lifetime = lifetimes.get(requestOfOperation(this.#injected));
+    return lifetime instanceof Lifetime ? lifetime : undefined;
+  }
+
+  get tasks(): readonly Task[] {
+    return this.#lifetime?.tasks ?? [];
+  }
+
   add(task: Task): void {
+    const lifetime = this.#lifetime;
+    if (lifetime) return lifetime.add(task);
     throw new BackgroundTasksError(
       'BACKGROUND_TASK_UNSUPPORTED_CONTEXT',
       `${taskCalled(task.name)} was refused: expected the REQUEST that Nest injects to be an HTTP request, a GraphQL context, or a message of a ` +

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { isForEngine } from '../engine/named-call.js';
 import { EngineFlush } from '../engine/flush.js';
 import type { Relay } from '../engine/relay.js';
@@ -51,6 +52,8 @@ export class Runner implements ListRunner, TransactionHost {
   constructor(options: ResolvedRunnerOptions = RUNNER_DEFAULTS, log = new TaskLog(options.onError), sender?: Sender, relay?: Relay) {
     this.options = options;
     this.log = log;
+    // Each open event stream listens to it.
+    setMaxListeners(0, this.#closing.signal);
     this.#sender = sender;
     this.#relay = relay;
     this.transactions = new TransactionTasks(this, relay);
@@ -238,10 +241,11 @@ export class Runner implements ListRunner, TransactionHost {
 
   /** Warns if code awaits the end of a task that itself waits for that code. */
   endedRequested(list: TaskList, task: Task): void {
+    const { running } = list;
     this.#warnOfSelfWait(
       'task.ended',
       () => task.state === 'pending',
-      () => list.outcome === undefined || list.running !== undefined,
+      () => list.outcome === undefined || (running !== undefined && list.running === running),
     );
   }
 

@@ -2,6 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Queue, type Queued } from '../list/queue.js';
+import { runOutside } from '../task/current-task.js';
 
 /** Duration of synchronous work after which the event loop gets a turn, in ms. */
 const TIME_SLICE_MS = 5;
@@ -35,7 +36,12 @@ export class Turns<Item extends Queued<Item>> {
   /** Requests a turn after the current event. Never during it, as a response may have work left. */
   request(item: Item): void {
     this.#waiting.push(item);
-    this.#wakeUp ??= setImmediate(this.#onWakeUp);
+    if (!this.#wakeUp) this.#wakeUpLater();
+  }
+
+  /** Not in the context of the current request, which the tasks of other requests would retain. */
+  #wakeUpLater(): void {
+    this.#wakeUp = runOutside(() => setImmediate(this.#onWakeUp));
   }
 
   /** Ends the turn of an item, requests its next one if it needs one, and hands out the free room. */
@@ -58,7 +64,7 @@ export class Turns<Item extends Queued<Item>> {
     try {
       while (!this.#waiting.isEmpty && this.#hasRoom()) {
         if (!mayTake && performance.now() > this.#sliceEnd) {
-          this.#wakeUp = setImmediate(this.#onWakeUp);
+          this.#wakeUpLater();
           break;
         }
         mayTake = false;

@@ -66,7 +66,8 @@ export function isObject(value: unknown): value is object {
  * @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_TASK` for an iterator: nothing iterates it, and the task would silently do nothing.
  */
 export function unfinishedPart(task: BackgroundTask, result: object): PromiseLike<unknown> | undefined {
-  if ('then' in result && typeof result.then === 'function') return result as PromiseLike<unknown>;
+  // A query of an ORM starts when its `then` is called: from here, that is in the context of the task.
+  if ('then' in result && typeof result.then === 'function') return Promise.resolve(result as PromiseLike<unknown>);
   if (isObservable(result)) return endOfObservable(result, task.signal);
   if (isIterator(result)) {
     throw new BackgroundTasksError(

@@ -1,6 +1,6 @@
 // Guarantee 10: a @BackgroundTask() method takes the same addTask() call with and without an engine.
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { Controller, Get, Inject, Injectable, Module, Post, Scope, type Type } from '@nestjs/common';
+import { Controller, Get, Inject, Injectable, Module, type OnModuleInit, Post, Scope, type Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { BackgroundTask, BackgroundTasks, BackgroundTasksModule, currentTask } from 'nestjs-background-tasks';
 import { createApp, platforms } from '../support/app.js';
@@ -27,6 +27,32 @@ async function boot(providers: Type[], configure: () => object = () => Backgroun
     await app.close();
   }
 }
+
+it('a @BackgroundTask() method can be added in onModuleInit()', async () => {
+  @Injectable()
+  class CacheTasks implements OnModuleInit {
+    constructor(@Inject(BackgroundTasks) private readonly tasks: BackgroundTasks) {}
+
+    @BackgroundTask('warm-cache')
+    warm(what: string): void {
+      sent.push(`warmed ${what}`);
+    }
+
+    onModuleInit(): void {
+      this.tasks.addTask(this.warm, 'prices');
+    }
+  }
+
+  @Module({ providers: [CacheTasks] })
+  class CacheModule {}
+
+  @Module({ imports: [BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT }), CacheModule] })
+  class AppModule {}
+
+  const { runner } = await createApp('Express', AppModule);
+  await runner.onIdle();
+  expect(sent).toEqual(['warmed prices']);
+});
 
 describe.each(platforms)('@BackgroundTask() methods without an engine on %s', (platform) => {
   @Injectable()

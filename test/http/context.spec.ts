@@ -136,6 +136,55 @@ describe.each(platforms)('an AsyncLocalStorage on %s', (platform) => {
   });
 });
 
+describe.each(platforms)('a query that starts when it is awaited, as those of ORMs, on %s', (platform) => {
+  const storage = new AsyncLocalStorage<string>();
+  const query = (name: string): PromiseLike<void> => ({
+    then: (...handlers: Parameters<Promise<void>['then']>) => {
+      seen.push(`${name} in ${storage.getStore()}`);
+      return new Promise<void>(setImmediate).then(...handlers) as never;
+    },
+  });
+
+  @Controller()
+  class QueryController {
+    @Get(':id')
+    get(@Param('id') id: string, @BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask(() => query(id));
+    }
+  }
+
+  it.each([1, Infinity])('runs in the context of its own task, with `concurrency: %d`', async (concurrency) => {
+    @Module({ imports: [BackgroundTasksModule.forRoot({ concurrency })], controllers: [QueryController] })
+    class QueryModule {
+      configure(consumer: MiddlewareConsumer) {
+        consumer
+          .apply(({ originalUrl }: { originalUrl: string }, _response: unknown, next: () => void) => storage.run(originalUrl, next))
+          .forRoutes('{*path}');
+      }
+    }
+    const { http, runner } = await createApp(platform, QueryModule);
+    await Promise.all(['a', 'b', 'c'].map((id) => http.get(`/${id}`).expect(200)));
+    await runner.onIdle();
+    expect(new Set(seen)).toEqual(new Set(['a in /a', 'b in /b', 'c in /c']));
+  });
+
+  it('belongs to the call of within() that returns it', async () => {
+    @Module({ imports: [BackgroundTasksModule.forRoot({ scope: Scope.DEFAULT })] })
+    class WithinModule {}
+    const { app, runner } = await createApp(platform, WithinModule);
+    const tasks = app.get<BackgroundTasks>(BackgroundTasks);
+    const fails: PromiseLike<void> = {
+      then: (...handlers: Parameters<Promise<void>['then']>) => {
+        tasks.addTask(() => seen.push('ran'));
+        return Promise.reject<void>(new Error('no such row')).then(...handlers) as never;
+      },
+    };
+    await expect(runner.within(() => fails)).rejects.toThrow('no such row');
+    await runner.onIdle();
+    expect(seen).toEqual([]);
+  });
+});
+
 describe.each(platforms)('a task that another one waits for on %s', (platform) => {
   const storage = new AsyncLocalStorage<string>();
   const busy = gate();

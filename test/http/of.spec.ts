@@ -16,8 +16,11 @@ import {
   type NestInterceptor,
   type NestModule,
   NotFoundException,
+  UseGuards,
 } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { Test } from '@nestjs/testing';
 import { BackgroundTasks, BackgroundTasksModule, BackgroundTasksRunner } from 'nestjs-background-tasks';
 import { createApp, platforms } from '../support/app.js';
 
@@ -124,6 +127,45 @@ describe.each(platforms)('BackgroundTasks.of() on %s', (platform) => {
     expect(await task.ended).toBe('completed');
     expect(runner.pendingCount).toBe(0);
   });
+});
+
+it('is the list of the request after another application has failed to start', async () => {
+  @Module({
+    imports: [BackgroundTasksModule],
+    providers: [
+      {
+        provide: 'config',
+        useFactory: () => {
+          throw new Error('no DATABASE_URL');
+        },
+      },
+    ],
+  })
+  class FailingModule {}
+  await expect(Test.createTestingModule({ imports: [FailingModule] }).compile()).rejects.toThrow('no DATABASE_URL');
+
+  class AuditGuard implements CanActivate {
+    canActivate(context: ExecutionContext): boolean {
+      BackgroundTasks.of(context).addTask(() => undefined);
+      return true;
+    }
+  }
+  @Controller()
+  class OrdersController {
+    @Get()
+    @UseGuards(AuditGuard)
+    get() {}
+  }
+  @Module({ imports: [BackgroundTasksModule], controllers: [OrdersController] })
+  class OrdersModule {}
+  const app = (await Test.createTestingModule({ imports: [OrdersModule] }).compile()).createNestApplication<NestFastifyApplication>(
+    new FastifyAdapter(),
+    { logger: false },
+  );
+  await app.init();
+  // Such a request has no server to find its application by.
+  expect((await app.inject({ url: '/' })).statusCode).toBe(200);
+  await app.close();
 });
 
 it('says that no application has the request', () => {

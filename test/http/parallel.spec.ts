@@ -35,6 +35,13 @@ describe.each(platforms)('parallel tasks on %s', (platform) => {
       tasks.addTask({ name: 'on failure', parallel: true, runOn: 'failure' }, () => log.push('on failure'));
     }
 
+    @Post('many')
+    many(@BackgroundTasks() tasks: BackgroundTasks) {
+      tasks.addTask({ parallel: true }, () => new Promise(() => undefined));
+      // The shutdown has to report them in several turns of the event loop.
+      for (let n = 0; n < 20_000; n++) tasks.addTask({ parallel: true }, () => log.push('late'));
+    }
+
     @Get('fails')
     fail(@BackgroundTasks() tasks: BackgroundTasks) {
       tasks.addTask({ parallel: true }, () => log.push('on success'));
@@ -108,6 +115,15 @@ describe.each(platforms)('parallel tasks on %s', (platform) => {
     expect(logs.of('error')).toEqual([expect.stringContaining('"mail" was aborted')]);
     mail.open();
     await runner.onIdle();
+  });
+
+  it('do not start at the deadline of a shutdown, when an aborted task leaves its place', async () => {
+    const { app, http, runner } = await serve({ concurrency: 1, shutdownTimeout: 20 });
+    await http.post('/many').expect(201);
+    await app.close();
+    await runner.onIdle();
+    expect(log).toEqual([]);
+    expect(runner).toMatchObject({ activeCount: 0, pendingCount: 0 });
   });
 
   it('can be cancelled, and found, while they wait', async () => {

@@ -45,6 +45,12 @@ class WaitingController {
     await orReleased(tasks.addTask(() => {}).ended);
   }
 
+  @Get('follows')
+  follows(@BackgroundTasks() tasks: BackgroundTasks) {
+    tasks.addTask(() => orReleased(new Promise(() => undefined)));
+    void tasks.addTask(() => undefined).ended.then(() => undefined);
+  }
+
   @Get('idle-in-handler')
   async idleInHandler(@BackgroundTasks() tasks: BackgroundTasks) {
     tasks.addTask(() => {});
@@ -109,6 +115,16 @@ describe.each(platforms)('on %s', (platform) => {
     await http.get('/ended-in-handler').expect(200);
     await runner.onIdle();
     jest.advanceTimersByTime(10_000);
+    expect(logs.of('warn')).toEqual([]);
+  });
+
+  it('nothing is said of a handler that follows a task without waiting for it', async () => {
+    const { http, runner, logs } = await createApp(platform, WaitingModule);
+    await http.get('/follows').expect(200);
+    await awaiting.opened;
+    jest.advanceTimersByTime(10_000);
+    released.open();
+    await runner.onIdle();
     expect(logs.of('warn')).toEqual([]);
   });
 });

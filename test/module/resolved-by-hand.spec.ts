@@ -5,6 +5,7 @@ import { Controller, Get, Module, NotFoundException, Query, Req } from '@nestjs/
 import { ContextIdFactory, ModuleRef } from '@nestjs/core';
 import { BackgroundTasks, BackgroundTasksModule } from 'nestjs-background-tasks';
 import { createApp, platforms } from '../support/app.js';
+import { gate } from '../support/gate.js';
 
 describe.each(platforms)('moduleRef.resolve(BackgroundTasks) in a singleton on %s', (platform) => {
   const ran: string[] = [];
@@ -37,6 +38,21 @@ describe.each(platforms)('moduleRef.resolve(BackgroundTasks) in a singleton on %
     await runner.onIdle();
     expect(ran).toEqual(['mail']);
     expect(logs.of('debug')).toEqual([LINE]);
+  });
+
+  it('outside any request is no list: each task starts at once, whatever became of the one before it', async () => {
+    ran.length = 0;
+    @Module({ imports: [BackgroundTasksModule.forRoot({ onTaskFailure: 'stop' })] })
+    class JobsModule {}
+    const { app } = await createApp(platform, JobsModule);
+    const tasks = await app.resolve<BackgroundTasks>(BackgroundTasks);
+    const slow = gate();
+    const fails = tasks.addTask(() => Promise.reject(new Error('no such job')));
+    const waits = tasks.addTask(() => slow.opened);
+    const quick = tasks.addTask(() => ran.push('quick'));
+    await expect(Promise.all([fails.ended, quick.ended])).resolves.toEqual(['failed', 'completed']);
+    slow.open();
+    await expect(waits.ended).resolves.toBe('completed');
   });
 
   it('is the list of the request once that is registered, and has its outcome', async () => {
