@@ -1,5 +1,5 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { type Job, Queue } from 'bullmq';
+import { type BulkJobOptions, type Job, Queue } from 'bullmq';
 import type { BackgroundTasksEngine, EngineEntry, EngineHealth, EngineHost, EngineMethodOptions, EngineWorker } from '../engine/engine.js';
 import type { TaskState } from '../task/background-task.js';
 import { messageOf } from '../task/describe.js';
@@ -9,6 +9,9 @@ import { type JobData, jobOf, stateOf } from './job.js';
 import { type ResolvedBullmqOptions, type WorkerSettings, checkPriority, checkQueue } from './options.js';
 import { missingDriver, patchConnections, patchPgClients, redisClientOf } from './workarounds.js';
 import { BullmqWorker } from './worker.js';
+
+/** The ids of tasks, and those that BullMQ itself gives to jobs. */
+const JOB_ID = /^(\d+|[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12})$/i;
 
 /** Time for the server to answer a ping, in ms. */
 const PING_MS = 3_000;
@@ -85,7 +88,9 @@ class BullmqProducer {
   }
 
   async find(id: string): Promise<TaskState | undefined> {
-    const queue = await this.connected();
+    // Other ids may be the names of BullMQ's own keys.
+    if (!JOB_ID.test(id)) return undefined;
+    const queue = await this.#inTime(() => this.connected());
     const job = await queue.getJob(id);
     const state = await job?.getState();
     // The job may have ended between the two calls. Once it has ended, it does not change any more.
@@ -95,16 +100,24 @@ class BullmqProducer {
 
   /** The reason why tasks cannot be sent, if there is one. Never rejects. */
   async problem(): Promise<string | undefined> {
-    const ping = new AbortController();
     try {
-      const isSilent = setTimeout(PING_MS, undefined, { ref: false, signal: ping.signal }).then(() => {
-        throw this.#lastError ?? new Error('the server does not answer');
-      });
-      return await Promise.race([this.#ping(), isSilent]);
+      return await this.#inTime(() => this.#ping());
     } catch (error) {
       return messageOf(error);
+    }
+  }
+
+  /** Rejects if the server does not answer in time. A connection to a server that is down is retried for ever. */
+  async #inTime<Result>(ask: () => Promise<Result>): Promise<Result> {
+    const answered = new AbortController();
+    const isSilent = setTimeout(PING_MS, undefined, { ref: false, signal: answered.signal }).then(() => {
+      throw this.#lastError ?? new Error('the server does not answer');
+    });
+    try {
+      return await Promise.race([ask(), isSilent]);
     } finally {
-      ping.abort();
+      answered.abort();
+      isSilent.catch(() => undefined);
     }
   }
 
@@ -162,9 +175,15 @@ class BullmqProducer {
   }
 }
 
-/** The ids of the jobs that are new: BullMQ stores no job for one that it deduplicates, and returns the id of the other. */
-function storedIds(added: readonly Job[], jobs: readonly { readonly opts: { readonly jobId?: string } }[]): string[] {
-  return added.flatMap(({ id }, index) => (id !== undefined && id === jobs[index]?.opts.jobId ? [id] : []));
+/**
+ * The ids of the jobs that must exist: BullMQ stores no job for one that it deduplicates, and returns the id of the other. A job that replaces
+ * others may itself be replaced.
+ */
+function storedIds(added: readonly Job[], jobs: readonly { readonly opts: BulkJobOptions }[]): string[] {
+  return added.flatMap(({ id }, index) => {
+    const { jobId, deduplication } = jobs[index]?.opts ?? {};
+    return id !== undefined && id === jobId && !deduplication?.replace ? [id] : [];
+  });
 }
 
 /** Time for a connection to close by itself, in ms. */
@@ -224,6 +243,8 @@ export class BullmqEngine implements BackgroundTasksEngine {
       await this.close(host);
       throw error;
     });
+    // The application was closed meanwhile.
+    if (!this.#workers.has(host)) return undefined;
     const workers = names.flatMap((name) => {
       const settings = this.#settingsOf(name);
       return settings ? [new BullmqWorker(name, settings, this.#options, host)] : [];

@@ -11,6 +11,12 @@ export interface JobData extends Pick<EngineJob, 'provider' | 'args' | 'timeout'
   aloneAfterDeaths?: number | undefined;
 }
 
+/** The data of a job, which others may have put into the queue. */
+export function dataOf({ data }: Job<JobData>): JobData {
+  // The port checks each field.
+  return typeof data === 'object' && data !== null ? data : ({} as JobData);
+}
+
 /** BullMQ counts in seconds. */
 const ageOf = (milliseconds: number): { age: number } => ({ age: Math.ceil(milliseconds / 1_000) });
 
@@ -32,8 +38,8 @@ export function jobOf(
 
 /** The job, for the worker that runs it. */
 export function engineJobOf(job: Job<JobData>): EngineJob {
-  const { id, name, data, attemptsMade, opts } = job;
-  const { provider, args, timeout, trace, carried } = data;
+  const { id, name, attemptsMade, opts } = job;
+  const { provider, args, timeout, trace, carried } = dataOf(job);
   return {
     provider,
     args,

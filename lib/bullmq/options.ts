@@ -227,10 +227,9 @@ const UNSUPPORTED_ON_POSTGRES: Readonly<Record<string, string>> = {
 
 /** @throws BackgroundTasksError `BACKGROUND_TASK_INVALID_OPTION` for an option of the driver that breaks BullMQ. */
 function checkOptionsOf(connection: string | object, unsupported: typeof UNSUPPORTED): void {
-  const { connectionString }: { connectionString?: unknown } =
-    typeof connection === 'string' ? { connectionString: connection } : connection;
-  const isUrl = typeof connectionString === 'string' && URL.canParse(connectionString);
-  const inUrl = isUrl ? Object.fromEntries(new URL(connectionString).searchParams) : {};
+  const { connectionString, url = connectionString }: { connectionString?: unknown; url?: unknown } =
+    typeof connection === 'string' ? { url: connection } : connection;
+  const inUrl = typeof url === 'string' && URL.canParse(url) ? Object.fromEntries(new URL(url).searchParams) : {};
   const refusal = unsupportedOption(inUrl, unsupported) ?? unsupportedOption(Object(connection), unsupported);
   if (refusal !== undefined) throw new BackgroundTasksError('BACKGROUND_TASK_INVALID_OPTION', refusal);
 }

@@ -2,9 +2,10 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { EngineHost, EngineWorker } from '../engine/engine.js';
-import { listedNames, messageOf, stackOf, typeOf } from '../task/describe.js';
+import { listedNames, messageOf, stackOf, storable, typeOf } from '../task/describe.js';
+import { BackgroundTasksShutdownError } from '../task/errors.js';
 import { ConnectionLog, disconnectClient, workerConnection } from './connections.js';
-import { type JobData, engineJobOf, failedJobOf } from './job.js';
+import { type JobData, dataOf, engineJobOf, failedJobOf } from './job.js';
 import type { ResolvedBullmqOptions, WorkerSettings } from './options.js';
 import { Isolation, QueueWorker, RETRY_DELAY_MS } from './workarounds.js';
 
@@ -111,9 +112,14 @@ export class BullmqWorker implements EngineWorker {
     const options = { ...settings, connection: this.#connection, autorun: false, runRetryDelay: RETRY_DELAY_MS };
     const worker = new QueueWorker(this.#queue, (job, token) => this.#process(job, token), options, this.#options.backend as undefined);
     worker.onAnswer = () => this.#answered();
+    // A worker without a free place asks for no task.
+    for (const event of ['completed', 'failed', 'locksRenewed'] as const) worker.on(event, () => this.#answered());
     worker.on('error', (error) => {
       // When the worker closes, the call that waits for a task fails with this error.
-      if (!this.#closing.signal.aborted || error.message !== 'Connection is closed.') this.#failed(error);
+      if (this.#closing.signal.aborted && error.message === 'Connection is closed.') return;
+      this.#failed(error);
+      // The server answers: only the lock of a task has expired.
+      if (error.message.startsWith('could not renew lock')) this.#problem = undefined;
     });
     worker.on('failed', (job, error) => {
       // Other failures come from BullMQ: the task's worker died too often.
@@ -130,7 +136,7 @@ export class BullmqWorker implements EngineWorker {
     const { maxStalledCount } = this.#settings;
     // BullMQ counts all deaths in the life of a job, also those before a failure or a manual retry.
     const deaths = job.stalledCounter;
-    const { aloneAfterDeaths = NEVER, unknownSince } = job.data;
+    const { aloneAfterDeaths = NEVER, unknownSince } = dataOf(job);
     if (deaths > maxStalledCount && deaths > aloneAfterDeaths) {
       // So that a manual retry starts afresh.
       await store(job, { aloneAfterDeaths: undefined });
@@ -144,7 +150,7 @@ export class BullmqWorker implements EngineWorker {
     const leave = await isolation.enter(isSuspect);
     try {
       if (this.#closing.signal.aborted) throw CLOSED;
-      if (isSuspect && job.data.aloneAfterDeaths !== deaths) await store(job, { aloneAfterDeaths: deaths });
+      if (isSuspect && aloneAfterDeaths !== deaths) await store(job, { aloneAfterDeaths: deaths });
       await this.#host.run(engineJobOf(job), deadline);
     } finally {
       leave();
@@ -170,7 +176,7 @@ export class BullmqWorker implements EngineWorker {
     try {
       await run;
     } catch (thrown) {
-      if (deadline.aborted || thrown === CLOSED) return requeue(job, token);
+      if (thrown === CLOSED || (deadline.aborted && thrown instanceof BackgroundTasksShutdownError)) return requeue(job, token);
       if (thrown instanceof DeadlyTaskError) throw thrown;
       // The task has not run, so this is not its failure. It keeps its lock.
       if (thrown instanceof NotStoredError) throw thrown;
@@ -221,6 +227,8 @@ const MAX_UNKNOWN_MS = 24 * 3_600_000;
 
 /** Requeues a job whose method this process lacks, without using an attempt. Returns false once it has waited for too long. */
 async function waitForMethod(job: Job<JobData>, token: string | undefined): Promise<boolean> {
+  // Not of this package, so no worker will ever know it.
+  if (typeof job.data !== 'object' || job.data === null) return false;
   const now = Date.now();
   const { unknownSince = now, ...data } = job.data;
   const waited = now - unknownSince;
@@ -250,8 +258,8 @@ function failureOf(thrown: unknown): Error {
   const type = typeOf(thrown);
   const message = messageOf(thrown);
   const text = message.startsWith('bullmq:') ? `${type}: ${message}` : message;
-  const failure = type === 'UnrecoverableError' ? new UnrecoverableError(text) : new Error(text);
-  failure.stack = stackOf(thrown) ?? text;
+  const failure = type === 'UnrecoverableError' ? new UnrecoverableError(storable(text)) : new Error(storable(text));
+  failure.stack = storable(stackOf(thrown) ?? text);
   return failure;
 }
 

@@ -1,4 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { currentTask } from '../task/current-task.js';
+import { Task } from '../task/task.js';
 import type { BackgroundTasksOutbox, OutboxClient } from './outbox.js';
 
 const storage = new AsyncLocalStorage<OnceRun>();
@@ -21,7 +23,10 @@ export class OnceRun {
   /** The run that the current code is part of. */
   static get current(): OnceRun | undefined {
     const run = storage.getStore();
-    return run && !run.#isOver ? run : undefined;
+    if (!run || run.#isOver) return undefined;
+    // A task in process that this one has added is part of its async context.
+    const task = currentTask();
+    return Task.isTask(task) && task.jobId === run.#id ? run : undefined;
   }
 
   /** True once the mark is committed. */
@@ -34,12 +39,18 @@ export class OnceRun {
     return this.#hasFailedToMark;
   }
 
-  async call<Result>(func: () => Promise<Result>): Promise<Result> {
+  /** Calls the task. If it is aborted, its function may go on, and still open its transaction. */
+  async call<Result>(func: () => Promise<Result>, isAborted: () => boolean): Promise<Result> {
     try {
       return await storage.run(this, func);
     } finally {
-      this.#isOver = true;
+      this.#isOver = !isAborted();
     }
+  }
+
+  /** True if the transaction contains the mark. */
+  isMarkedIn(transaction: object): boolean {
+    return this.#markedIn === transaction;
   }
 
   /** Marks the task as done at the beginning of a transaction. Rejects if another run has committed. */

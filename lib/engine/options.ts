@@ -1,4 +1,5 @@
 import type { AnyFunction, RunOn, TaskOptions } from '../task/background-task.js';
+import { storable } from '../task/describe.js';
 import { BackgroundTasksError } from '../task/errors.js';
 import {
   type Expectation,
@@ -183,15 +184,15 @@ export function engineOptionsOf(options: EngineMethodOptions): EngineMethodOptio
 export function deduplicationOf(task: string, { id, ...options }: DeduplicationOptions, args: readonly unknown[]): Deduplication {
   // The decorator cannot know the types of the method's parameters.
   const key: unknown = typeof id === 'function' ? (id as AnyFunction)(...(args as never[])) : id;
-  if (!isKey(key))
+  if (!isKey(key) || storable(key) !== key)
     throw invalid(
       'BACKGROUND_TASK_INVALID_TASK',
       `the result of \`deduplication.id\` of background task "${task}"`,
-      'a non-empty string',
+      'a non-empty string of valid Unicode, without NUL',
       key,
     );
-  // The prefix is needed as several methods share a queue.
-  return { ...options, id: `${task}:${key}` };
+  // The prefix is needed as several methods share a queue. A name without special characters stays as it is.
+  return { ...options, id: `${encodeURIComponent(task)}:${key}` };
 }
 
 /** The error for an option that needs an engine. */

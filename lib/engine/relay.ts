@@ -36,6 +36,7 @@ export class Relay {
   readonly #warned = new Set<'engine' | 'outbox'>();
   /** The number of times that the engine has refused an entry, and the number of tasks that it had accepted by then. */
   readonly #strikes = new Map<string, { count: number; accepted: number }>();
+  #opening: Promise<void> | undefined;
   #sweeping: Promise<void> | undefined;
   #forgottenAt = -Infinity;
   /** The tasks that a shutdown leaves to other processes. */
@@ -50,13 +51,19 @@ export class Relay {
 
   /** Starts to sweep. Rejects if the outbox cannot be used. */
   async start(): Promise<void> {
-    await this.#outbox.open();
+    await this.#open();
     this.#sweeping = this.#sweepUntilClosed();
+  }
+
+  /** Opens the outbox: when the application starts, or before, for a transaction in an `onApplicationBootstrap()`. */
+  #open(): Promise<void> {
+    return (this.#opening ??= this.#outbox.open());
   }
 
   /** Saves tasks in the transaction of a client. Rejects if they cannot be saved, or with the error of the option `carry`. */
   async save(tasks: readonly Task[], client: OutboxClient): Promise<void> {
-    for (const task of tasks) await namedCallOf(task)?.carrying;
+    await this.#open();
+    await this.#sender.carried(tasks);
     await this.#outbox.save(client, entriesOf(tasks));
   }
 

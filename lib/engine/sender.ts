@@ -116,6 +116,22 @@ export class Sender {
     }
   }
 
+  /** Resolves when tasks have the result of the option `carry`. Rejects with its error, or if it takes longer than the `flushTimeout`. */
+  async carried(tasks: readonly Task[]): Promise<void> {
+    const carrying = tasks.map((task) => namedCallOf(task)?.carrying).filter((carried) => carried !== undefined);
+    if (carrying.length === 0) return;
+    const { flushTimeout } = this.#options;
+    let timer: NodeJS.Timeout | undefined;
+    const deadline = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`\`carry\` took longer than the flushTimeout of ${flushTimeout} ms`)), flushTimeout);
+    });
+    try {
+      await Promise.race([Promise.all(carrying), deadline]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   /** Sends entries of an outbox, in one call without retries. */
   async enqueueEntries(entries: readonly EngineEntry[], closing: AbortSignal): Promise<void> {
     const { engine, flushTimeout } = this.#options;

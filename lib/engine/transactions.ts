@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { TaskList } from '../list/task-list.js';
 import { type TaskCaller, callTask } from '../task/call.js';
+import { BackgroundTasksError } from '../task/errors.js';
 import type { Task } from '../task/task.js';
 import { OnceRun } from './once.js';
 import type { OutboxClient } from './outbox.js';
@@ -54,7 +55,10 @@ export class Transaction {
   readonly #owner: TransactionRunner | undefined;
   readonly #source: TransactionSource | undefined;
   readonly #once = OnceRun.current;
-  #isOpen = true;
+  /** The transaction that contains this savepoint. */
+  #container: Transaction | undefined;
+  #isWorkDone = false;
+  #end: 'committed' | 'rolledBack' | undefined;
   readonly #tasks = new Map<TransactionRunner, UncommittedTask[]>();
 
   constructor(owner: TransactionRunner | undefined, source: TransactionSource | undefined) {
@@ -100,9 +104,14 @@ export class Transaction {
   /** Makes a caller that calls each task outside the transaction in which it was added. */
   static outside(caller: TaskCaller | undefined): TaskCaller {
     return (task) => {
-      const transaction = storage.getStore();
-      return transaction ? transaction.#runOutside(() => callTask(task, caller)) : callTask(task, caller);
+      return Transaction.leave(() => callTask(task, caller));
     };
+  }
+
+  /** Calls a function outside the transaction, if any, that the current code is part of. */
+  static leave(func: CallInTransaction): ReturnType<CallInTransaction> {
+    const transaction = storage.getStore();
+    return transaction ? transaction.#runOutside(func) : func();
   }
 
   /** True if this transaction is open and the current code is part of it. */
@@ -125,7 +134,7 @@ export class Transaction {
     let isSaved = false;
     for (const [runner, tasks] of this.#tasks) if (await runner.save(tasks, client)) isSaved = true;
     // Postgres reports no error for the COMMIT of a transaction that it has aborted. It does for any other statement.
-    if (this.#tasks.size > 0 && !isSaved) await client?.query('SELECT 1', []);
+    if ((this.#tasks.size > 0 || this.#once?.isMarkedIn(this)) && !isSaved) await client?.query('SELECT 1', []);
     return result;
   }
 
@@ -133,17 +142,19 @@ export class Transaction {
     try {
       return await storage.run(this, work);
     } finally {
-      this.#isOpen = false;
+      this.#isWorkDone = true;
     }
   }
 
   /** Starts the tasks, whatever the outcome of their request. */
   commit(): void {
+    this.#end = 'committed';
     this.#once?.committed(this);
     for (const [runner, tasks] of this.#takeTasks()) runner.committed(tasks);
   }
 
   rollBack(): void {
+    this.#end = 'rolledBack';
     this.#once?.rolledBack(this);
     for (const [runner, tasks] of this.#takeTasks()) runner.rolledBack(tasks);
   }
@@ -151,6 +162,7 @@ export class Transaction {
   /** Calls the work of a savepoint. */
   async savepoint<Result>(work: Work<Result>): Promise<Result> {
     const savepoint = new Transaction(this.#owner, this.#source);
+    savepoint.#container = this;
     try {
       const result = await savepoint.#run(work);
       savepoint.#moveTasksTo(this);
@@ -161,9 +173,17 @@ export class Transaction {
     }
   }
 
-  /** Moves the tasks of a released savepoint to the outer transaction. */
+  /** Moves the tasks of a released savepoint to its transaction, which may have ended before the work of the savepoint. */
   #moveTasksTo(transaction: Transaction): void {
-    for (const [runner, tasks] of this.#takeTasks()) for (const task of tasks) transaction.add(runner, task);
+    for (const [runner, tasks] of this.#takeTasks()) {
+      if (transaction.#end) runner[transaction.#end](tasks);
+      else for (const task of tasks) transaction.add(runner, task);
+    }
+  }
+
+  /** True while tasks can join. A savepoint ends with its transaction at the latest. */
+  get #isOpen(): boolean {
+    return !this.#isWorkDone && (this.#container === undefined || this.#container.#isOpen);
   }
 
   #isOf(runner: TransactionRunner | undefined): boolean {
@@ -197,6 +217,14 @@ export class Transaction {
   }
 }
 
+function refuseSecond(): never {
+  throw new BackgroundTasksError(
+    'BACKGROUND_TASK_INVALID_TASK',
+    '`join` of `runner.transaction()` was called while the work of another call of it has not ended. Call it once for each transaction, around ' +
+      'all of its work; inside that work, call it for a savepoint',
+  );
+}
+
 /** The end of a transaction. */
 interface EndedTransaction<Result> {
   readonly result: Result;
@@ -215,12 +243,17 @@ export async function runTransaction<Result>(
   source?: TransactionSource,
 ): Promise<EndedTransaction<Result>> {
   let attempt: Transaction | undefined;
+  let working: Promise<unknown> | undefined;
   const join = <Value>(...[first, second]: [Work<Value>] | [OutboxClient, Work<Value>]): Promise<Value> => {
     const [client, work] = second ? [first as OutboxClient, second] : [undefined, first as Work<Value>];
     if (attempt?.isAround) return (Transaction.current(owner) ?? attempt).savepoint(work);
+    // The caller may roll the transaction back at once, while the other call still uses its client.
+    if (working) return working.then(refuseSecond, refuseSecond);
     attempt?.rollBack();
     attempt = new Transaction(owner, source);
-    return attempt.call(work, client);
+    const call = attempt.call(work, client).finally(() => (working = undefined));
+    working = call;
+    return call;
   };
   try {
     const result = await run(join);

@@ -74,8 +74,13 @@ export class WorkerHost implements EngineHost {
     }
   }
 
+  /** Does nothing in an application that was closed while it started. */
   async start(): Promise<void> {
-    this.#worker = await this.#options.engine?.work(this);
+    if (this.#drained) return;
+    const worker = await this.#options.engine?.work(this);
+    // The type narrows the field, but the application may have been closed meanwhile.
+    if (this.#drained as Promise<void> | undefined) await worker?.close(AbortSignal.abort('the application is closed'));
+    else this.#worker = worker;
   }
 
   /** Takes no more tasks. Requeues those that are still running at the deadline. Never rejects. */
@@ -111,7 +116,7 @@ export class WorkerHost implements EngineHost {
         return task.runToEnd(task.options.timeout ?? this.#options.timeout, endedLate, this.#caller);
       };
       const { outbox } = this.#options;
-      if (outbox && this.#providers.find(job.name)?.options.once) await this.#runOnce(outbox, job, run);
+      if (outbox && this.#providers.find(job.name)?.options.once) await this.#runOnce(outbox, job, run, () => task.isAborted);
       else await run();
     } catch (error) {
       if (signal.aborted) this.#log.warn(requeued(task, String(signal.reason)));
@@ -124,11 +129,11 @@ export class WorkerHost implements EngineHost {
   }
 
   /** Runs a task with `once`, unless it is done. */
-  async #runOnce(outbox: BackgroundTasksOutbox, job: EngineJob, run: () => Promise<void>): Promise<void> {
+  async #runOnce(outbox: BackgroundTasksOutbox, job: EngineJob, run: () => Promise<void>, isAborted: () => boolean): Promise<void> {
     if (await outbox.isDone(job.id)) return;
     const once = new OnceRun(outbox, job.id);
     try {
-      await once.call(run);
+      await once.call(run, isAborted);
     } catch (error) {
       // Another run was faster, and the transaction of this one was rolled back.
       if (once.hasFailedToMark && (await outbox.isDone(job.id))) return;

@@ -1,5 +1,7 @@
+import { clearTimeout, setTimeout } from 'node:timers';
 import type { EngineEntry } from '../engine/engine.js';
 import type { BackgroundTasksOutbox, OutboxClient } from '../engine/outbox.js';
+import { storable } from '../task/describe.js';
 import { BOOLEAN, type Expectations, invalid, milliseconds, validated } from '../task/validation.js';
 import { type DatabaseError, OutboxError, readError } from './database-error.js';
 import { DIALECTS, type Dialect, type OutboxDialect, type Statement, TABLE_NAME } from './dialects.js';
@@ -147,8 +149,7 @@ class SqlOutbox implements BackgroundTasksOutbox {
   }
 
   async setAside(ids: readonly string[], reason: string): Promise<void> {
-    // Postgres does not support this character.
-    if (ids.length > 0) await this.#ask('set tasks aside', this.#opened.setAside(ids, reason.replaceAll('\0', '')));
+    if (ids.length > 0) await this.#ask('set tasks aside', this.#opened.setAside(ids, storable(reason)));
   }
 
   async markDone(client: OutboxClient, id: string): Promise<void> {

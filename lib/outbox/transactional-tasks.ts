@@ -110,8 +110,9 @@ function withTasks<Tx>(
   if (wrapWithNestedTransaction) {
     wrapped.wrapWithNestedTransaction = function (this: MergedOptions, settings, func, setTx, tx) {
       const outer = Transaction.innermostOf(sourceOf(modules, this));
-      const work = outer ? () => outer.savepoint(func) : func;
-      return Reflect.apply(wrapWithNestedTransaction, this, [settings, work, setTx, tx]);
+      // Around the whole savepoint, as its RELEASE may fail.
+      const nested = (): Promise<unknown> => Reflect.apply(wrapWithNestedTransaction, this, [settings, func, setTx, tx]);
+      return outer ? outer.savepoint(nested) : nested();
     };
   }
   return wrapped;

@@ -274,7 +274,7 @@ export class Runner implements ListRunner, TransactionHost {
   /** Calls `onError` with the error of a task, and releases the task after that. */
   #settledAfterOnError(task: Task, error: unknown): void {
     const call = new OnErrorCall(this);
-    const reported = this.log.callOnError(task, error, call);
+    const reported = this.log.callOnError(task, error, call, this.#hasTransactions ? (report) => Transaction.leave(report) : undefined);
     if (!reported) return this.#settled(task);
     this.counters.reportStarted();
     void reported.then(() => {

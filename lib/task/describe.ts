@@ -113,6 +113,14 @@ export function inOneLine(text: string): string {
   );
 }
 
+/** The characters that Postgres does not store: NUL, and half a pair of surrogates. */
+const NOT_STORABLE = /[\0\p{Cs}]/gu;
+
+/** Replaces the characters that a database may refuse. */
+export function storable(text: string): string {
+  return text.replaceAll(NOT_STORABLE, '\uFFFD');
+}
+
 function bounded(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, most)}… (${text.length - most} more characters)` : text;
 }

@@ -75,8 +75,13 @@ export class TaskLog {
   }
 
   /** Calls `onError`, if there is one. Resolves once it has ended. */
-  callOnError(task: Task, error: unknown, call = new OnErrorCall(this)): Promise<void> | undefined {
-    return this.#onError && task.runInScope(() => runAs(call, () => this.#callOnError(task, error)));
+  callOnError(
+    task: Task,
+    error: unknown,
+    call = new OnErrorCall(this),
+    around: (report: () => Promise<void>) => PromiseLike<unknown> | undefined = (report) => report(),
+  ): PromiseLike<unknown> | undefined {
+    return this.#onError && task.runInScope(() => around(() => runAs(call, () => this.#callOnError(task, error))));
   }
 
   #logFailure(task: Task, error: unknown): void {

@@ -79,6 +79,9 @@ interface Application {
   isClosing: boolean;
 }
 
+/** The longest delay of a timer, in ms. A longer one would fire at once. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
+
 class MemoryEngine implements InProcessEngine {
   readonly #concurrency: number;
   readonly #jobs = new Map<string, Job>();
@@ -206,10 +209,10 @@ class MemoryEngine implements InProcessEngine {
   }
 
   #runReady(): void {
-    const open = this.#open;
-    while (open && this.#runningCount < this.#concurrency) {
-      const job = this.#ready.shift();
-      if (!job) break;
+    while (this.#ready.length > 0 && this.#runningCount < this.#concurrency) {
+      const open = this.#openFor(this.#ready[0]!);
+      if (!open) break;
+      const job = this.#ready.shift()!;
       const [host, { context, deadline, running }] = open;
       const run = context
         .runInAsyncScope(() => this.#run(job, host, deadline.signal))
@@ -222,9 +225,14 @@ class MemoryEngine implements InProcessEngine {
     this.#tellIdle();
   }
 
-  /** The application that gets the next task. */
-  get #open(): [EngineHost, Application] | undefined {
-    return [...this.#applications].find(([, { isClosing }]) => !isClosing);
+  /** The application that gets a task: one that has its method, if there is one. */
+  #openFor({ entry, attempt }: Job): [EngineHost, Application] | undefined {
+    const open = this.#open;
+    return open.find(([host]) => host.knows({ ...entry, attempt })) ?? open[0];
+  }
+
+  get #open(): [EngineHost, Application][] {
+    return [...this.#applications].filter(([, { isClosing }]) => !isClosing);
   }
 
   get #runningCount(): number {
@@ -257,7 +265,7 @@ class MemoryEngine implements InProcessEngine {
   }
 
   #tellIdle(): void {
-    const isOpen = this.#concurrency > 0 && this.#open !== undefined;
+    const isOpen = this.#concurrency > 0 && this.#open.length > 0;
     if (this.#runningCount > 0 || (isOpen && this.#ready.length > 0)) return;
     for (const resolve of this.#idle) resolve();
     this.#idle.clear();
@@ -275,7 +283,7 @@ function priorityOf({ entry }: Job): number {
 
 function pauseAfter(attempt: number, backoff: NonNullable<EngineEntryOptions['backoff']>): number {
   if (typeof backoff === 'number') return backoff;
-  return backoff.type === 'fixed' ? backoff.delay : backoff.delay * 2 ** (attempt - 1);
+  return backoff.type === 'fixed' ? backoff.delay : Math.min(backoff.delay * 2 ** (attempt - 1), MAX_DELAY_MS);
 }
 
 /** Starts a timer that does not keep the process alive. Looks up the global function at each call, as a test may have replaced it. */

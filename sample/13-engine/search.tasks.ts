@@ -3,6 +3,8 @@ import { BackgroundTask } from 'nestjs-background-tasks';
 
 /** A document is indexed when it has not changed for this long. */
 const QUIET_MS = 1_000;
+/** Less than that, by more than clocks differ: a text that comes as the task is due must not be ignored. */
+const KEY_MS = QUIET_MS - 200;
 
 @Injectable()
 export class SearchTasks {
@@ -10,7 +12,7 @@ export class SearchTasks {
 
   @BackgroundTask('index-document', {
     delay: QUIET_MS,
-    deduplication: { id: (id: string) => id, ttl: QUIET_MS, extend: true, replace: true },
+    deduplication: { id: (id: string) => id, ttl: KEY_MS, extend: true, replace: true },
   })
   indexDocument(id: string, text: string): void {
     this.logger.log(`Indexed ${id}: ${text}`);

@@ -118,6 +118,16 @@ describe.each(ownBackends)('an application whose $name is away', (backend) => {
     expect(ran.all).not.toContain(refused);
   }, 60_000);
 
+  it('does not tell the state of a task, and says why, while the server is away from the start', async () => {
+    await server.crash();
+    try {
+      const { runner } = await start({ flushTimeout: 200 });
+      await expect(runner.state(randomUUID())).rejects.toThrow();
+    } finally {
+      await server.start();
+    }
+  }, 60_000);
+
   it('refuses tasks after a crash of the server, and takes them again when it is back', async () => {
     const app = await start({ flushTimeout: 200 });
     await expectService(app);

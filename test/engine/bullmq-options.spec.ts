@@ -72,6 +72,7 @@ describe('bullmqEngine()', () => {
       'The option `keyPrefix` of `connection` of bullmqEngine() is refused: BullMQ would run tasks several times. For environments that share a ' +
         'server, give each its own `queue` (on Postgres, its own `connection.schema`)',
     ],
+    ['a prefix in the URL of options', { connection: { url: `${connection}?keyPrefix=a` } }, 'The option `keyPrefix` of `connection`'],
     ['a prefix in the URL', { connection: `${connection}?keyPrefix=staging:` }, 'The option `keyPrefix` of `connection`'],
     [
       'numbers as text, with which a worker mistakes the reply of an empty queue for a task',

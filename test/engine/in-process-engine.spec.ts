@@ -207,6 +207,18 @@ describe('inProcessEngine()', () => {
     await other.close();
   });
 
+  it('gives a task to an application that has its method', async () => {
+    engine = inProcessEngine();
+    @Module({ imports: [BackgroundTasksModule.forRoot({ engine })] })
+    class WithoutTasksModule {}
+    const other = await NestFactory.createApplicationContext(WithoutTasksModule, { logger: false });
+    app = await startAnother();
+    await add((tasks, mail) => tasks.addTask(mail.mail, 'a@example.com'));
+    await engine.onIdle();
+    expect(ran).toEqual(['mail to a@example.com']);
+    await other.close();
+  });
+
   it('refuses options that it does not have', async () => {
     await start();
     expect(() => inProcessEngine({ worker: 0 })).toThrow(

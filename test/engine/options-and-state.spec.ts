@@ -31,6 +31,12 @@ class ReportTasks {
   @BackgroundTask('patient', { attempts: 5, delay: 60_000, priority: 3 })
   patient(): void {}
 
+  @BackgroundTask('sum-up')
+  sum(_count: number): void {}
+
+  @BackgroundTask('sum-up:total')
+  sumTotal(_count: number): void {}
+
   @BackgroundTask('import')
   async import(lines: number): Promise<void> {
     const task = currentTask()!;
@@ -181,6 +187,31 @@ describe.each(backends)('BullMQ on $name', (backend) => {
       code: 'BACKGROUND_TASK_INVALID_OPTION',
       message: expect.stringContaining('the option `priority` of background task "plain"'),
     });
+    await app.close();
+  });
+
+  it('tells keys of several methods apart, and refuses one that a server may not store', async () => {
+    const { app, runner, tasks: reports } = await start(false);
+    const [first, second] = await runner.within((tasks) => [
+      tasks.addTask({ deduplication: { id: 'total:1' } }, reports.sum, 1),
+      tasks.addTask({ deduplication: { id: '1' } }, reports.sumTotal, 1),
+    ]);
+    expect(await Promise.all([first, second].map(({ id }) => runner.state(id)))).toMatchObject([
+      { state: 'waiting' },
+      { state: 'waiting' },
+    ]);
+    for (const key of ['a\0b', 'a\ud83d']) {
+      await expect(runner.within((tasks) => tasks.addTask({ deduplication: { id: () => key } }, reports.plain))).rejects.toMatchObject({
+        code: 'BACKGROUND_TASK_INVALID_TASK',
+      });
+    }
+    await app.close();
+  });
+
+  it.each(['delayed', 'id', 'events', 'a\0b', ''])('knows no task with the id %j, which a client may send', async (id) => {
+    const { app, runner, tasks: reports } = await start(false);
+    await runner.within((tasks) => void tasks.addTask(reports.patient));
+    await expect(runner.state(id)).resolves.toBeUndefined();
     await app.close();
   });
 

@@ -19,6 +19,11 @@ class WorkTasks {
     ran.add(id);
   }
 
+  @BackgroundTask('debounced', { delay: 60_000, deduplication: { id: () => 'key', ttl: 60_000, extend: true, replace: true } })
+  debounced(id: string): void {
+    ran.add(id);
+  }
+
   @BackgroundTask('once-a-minute', { deduplication: { id: () => 'minute', ttl: 60_000 } })
   onceAMinute(id: string): void {
     ran.add(id);
@@ -117,6 +122,15 @@ class WorkTasks {
     expect(fails).toBe(false);
     await start();
     await ran.containing('a');
+  });
+
+  it('acknowledges a task that a later one of the same request replaces', async () => {
+    const runner = await start({ worker: false });
+    await runner.within((tasks) => {
+      tasks.addTask(WorkTasks.prototype.debounced, 'a');
+      tasks.addTask(WorkTasks.prototype.debounced, 'b');
+    });
+    await expect(runner.health()).resolves.toMatchObject({ ok: true });
   });
 
   it('acknowledges a task that is deduplicated, whose own job does not exist', async () => {

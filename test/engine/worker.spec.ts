@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { Inject, Injectable, Module, type OnApplicationBootstrap, type Type } from '@nestjs/common';
+import { Inject, Injectable, Module, type OnApplicationBootstrap, type OnModuleInit, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { DelayedError, type Job, type Queue, RateLimitError, UnrecoverableError, Worker } from 'bullmq';
 import {
@@ -128,6 +128,89 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await app.close();
     expect(reported.all).toEqual([`odd, attempt 1: ${message}`, `odd, attempt 2: ${message}`]);
     await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 2 });
+  });
+
+  it.each([
+    ['NUL', 'no such file: a\0b'],
+    ['half a surrogate pair', 'a \ud83d b'],
+    ['a long stack that is cut in an emoji', '😀'.repeat(3_000)],
+  ])('stores a failure with %s, and uses its attempt', async (_what, message) => {
+    thrown = new Error(message);
+    const { app } = await start();
+    const id = await add('odd');
+    await reported.atLeast(1);
+    while ((await stateOf(id)).state !== 'failed') await setImmediate();
+    await app.close();
+    expect(reported.all).toHaveLength(1);
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
+  });
+
+  it('is well again after an outage while all its places are taken', async () => {
+    const { app } = await start({ concurrency: 1 });
+    const runner = app.get(BackgroundTasksRunner);
+    await add('held');
+    await ran.atLeast(1);
+    proxy.cut();
+    while ((await runner.health()).engine?.works !== false) await setImmediate();
+    proxy.restore();
+    while ((await runner.health()).engine?.works !== true) await setImmediate();
+    held.open();
+    await app.close();
+  });
+
+  it('is no worker of an application that was closed while it started', async () => {
+    const started = gate();
+    @Injectable()
+    class Slow implements OnModuleInit {
+      onModuleInit(): Promise<void> {
+        return started.opened;
+      }
+    }
+    @Module({
+      imports: [
+        BackgroundTasksModule.forRootAsync({
+          useFactory: () => ({ engine: engineOn(backend, proxy.url, { queue: queue.name, worker: {} }) }),
+        }),
+      ],
+      providers: [WorkTasks, Slow],
+    })
+    class SlowModule {}
+    const app = await NestFactory.create(SlowModule, { logger: false, abortOnError: false });
+    const init = app.init();
+    await app.close();
+    started.open();
+    await init;
+    while (proxy.connections > 0) await setImmediate();
+    const id = await add('held');
+    for (let times = 0; times < 20; times++) await turns();
+    await expect(stateOf(id)).resolves.toEqual({ state: 'waiting', attemptsMade: 0 });
+  });
+
+  it('does not requeue a task that failed before the deadline of a shutdown, while its failure is reported', async () => {
+    thrown = new Error('no such customer');
+    const reporting = gate();
+    const onError = async (): Promise<void> => {
+      reported.add('odd');
+      await reporting.opened;
+    };
+    const { app } = await start({}, { onError, shutdownTimeout: 10 });
+    const id = await add('odd');
+    await reported.atLeast(1);
+    const closed = app.close();
+    for (let times = 0; times < 20; times++) await turns();
+    reporting.open();
+    await closed;
+    await expect(stateOf(id)).resolves.toEqual({ state: 'failed', attemptsMade: 1 });
+  });
+
+  it('fails a job whose data is not of this package', async () => {
+    const { app } = await start();
+    const jobs = await Promise.all([null, 'text'].map((data) => queue.add('odd', data)));
+    const unknown = await queue.add('unknown', 'text');
+    for (const { id } of [...jobs, unknown]) while ((await queue.getJobState(id!)) !== 'failed') await setImmediate();
+    await app.close();
+    expect(ran.all).toEqual([]);
+    expect((await queue.getJob(unknown.id!))!.data).toBe('text');
   });
 
   it("does not retry a task that throws BullMQ's UnrecoverableError", async () => {

@@ -37,6 +37,7 @@ const expected: Readonly<Record<string, Outcome>> = {
     log: ['a is there', 'b is there'],
     ends: ['a completed', 'b completed', 'c discarded'],
   },
+  'a savepoint that cannot be released': { log: ['a is there'], ends: ['a completed', 'b discarded'] },
   'a savepoint that is kept, in a transaction that is rolled back': { log: [], ends: ['a discarded', 'b discarded'] },
   'REQUIRES_NEW, in a transaction that is rolled back': { log: ['b is there'], ends: ['a discarded', 'b completed'] },
   'withoutTransaction, in a transaction that is rolled back': { log: ['b is there'], ends: ['a discarded', 'b completed'] },

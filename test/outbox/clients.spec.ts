@@ -110,11 +110,11 @@ describe.each(databases)('an outbox in $name', ({ libraries, ...database }: Data
 
     it('sets entries aside with a reason, and leases them no more', async () => {
       await save(entry('1'), entry('2'));
-      await outbox.setAside(['1'], 'Invalid "delay": \0 it\'s $1 or ?');
+      await outbox.setAside(['1'], 'Invalid "delay": \0 \ud83d it\'s $1 or ?');
       await expect(leaseAll()).resolves.toEqual(['2']);
       await expect(outbox.find('1')).resolves.toBeUndefined();
       const rows = await db.pool.query("SELECT reason FROM background_tasks_outbox WHERE id = '1'", []);
-      expect(rows).toEqual([{ reason: 'Invalid "delay":  it\'s $1 or ?' }]);
+      expect(rows).toEqual([{ reason: 'Invalid "delay": \ufffd \ufffd it\'s $1 or ?' }]);
     });
 
     it('marks a task as done once, as part of a transaction', async () => {

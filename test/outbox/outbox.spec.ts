@@ -1,7 +1,18 @@
 // Guarantee 12, with an outbox: a task for an engine commits with its transaction, and the engine gets it after the COMMIT. On Postgres.
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { Controller, Inject, Injectable, Module, type OnModuleInit, Param, Post, Scope, type Type } from '@nestjs/common';
+import {
+  Controller,
+  Inject,
+  Injectable,
+  Module,
+  type OnApplicationBootstrap,
+  type OnModuleInit,
+  Param,
+  Post,
+  Scope,
+  type Type,
+} from '@nestjs/common';
 import { Pool, type PoolClient } from 'pg';
 import {
   BackgroundTask,
@@ -304,6 +315,94 @@ describe('an outbox', () => {
     await calls.atLeast(4);
   });
 
+  it('a savepoint that outlasts its transaction loses no task', async () => {
+    const engine = new GatedEngine();
+    const { runner, logs } = await createApp('Express', moduleWith({ scope: Scope.DEFAULT, engine, outbox: outbox() }));
+    let ended = gate();
+    let listener: Promise<unknown> = Promise.resolve();
+    const transaction = (id: string, fails: boolean) =>
+      runner.transaction((join) =>
+        inTransaction(pool, (client) =>
+          join(fromPg(client), async () => {
+            await insert(client, id);
+            // As a listener does that nobody awaits.
+            listener = runner.within(async (tasks) => {
+              tasks.addTask(MailTasks.prototype.mail, `before ${id}`);
+              await ended.opened;
+              tasks.addTask(MailTasks.prototype.mail, `after ${id}`);
+            });
+            if (fails) payment();
+          }),
+        ),
+      );
+    await transaction('1', false);
+    ended.open();
+    await listener;
+    ended = gate();
+    await transaction('2', true).catch(() => undefined);
+    ended.open();
+    await listener;
+    await runner.onIdle();
+    // Those that were added after it do not depend on it.
+    expect(engine.args.toSorted((a, b) => a.localeCompare(b))).toEqual(['["after 1"]', '["after 2"]', '["before 1"]']);
+    expect(logs.of('warn').filter((line) => line.includes('was added after its transaction was over'))).toHaveLength(2);
+  });
+
+  it('work that joins a transaction twice at once is refused', async () => {
+    const engine = new GatedEngine();
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
+    const add = (id: string) => async () => void runner.addTask(MailTasks.prototype.mail, id);
+    const twice = runner.transaction((join) =>
+      inTransaction(pool, (client) => Promise.all([join(fromPg(client), add('1')), join(fromPg(client), add('2'))])),
+    );
+    await expect(twice).rejects.toMatchObject({ code: 'BACKGROUND_TASK_INVALID_TASK', message: expect.stringContaining('`join`') });
+    await runner.onIdle();
+    expect([engine.args, await ids('background_tasks_outbox')]).toEqual([[], []]);
+  });
+
+  it('a task can be saved before the application has started', async () => {
+    const engine = new GatedEngine();
+    @Injectable()
+    class Seed implements OnApplicationBootstrap {
+      constructor(@Inject(BackgroundTasksRunner) private readonly runner: BackgroundTasksRunner) {}
+
+      async onApplicationBootstrap(): Promise<void> {
+        await this.runner.transaction((join) =>
+          inTransaction(pool, (client) => join(fromPg(client), async () => void this.runner.addTask(MailTasks.prototype.mail, 'seed'))),
+        );
+      }
+    }
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }, [MailTasks, Seed]));
+    await runner.onIdle();
+    expect(engine.args).toEqual(['["seed"]']);
+  });
+
+  it('`carry` that never settles holds a transaction for the flushTimeout at most', async () => {
+    const engine = new GatedEngine();
+    const carry = () => new Promise(() => undefined);
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox(), carry, flushTimeout: 50 }));
+    const transaction = runner.transaction((join) =>
+      inTransaction(pool, (client) => join(fromPg(client), async () => void runner.addTask(MailTasks.prototype.mail, '1'))),
+    );
+    await expect(transaction).rejects.toThrow('`carry` took longer than the flushTimeout of 50 ms');
+  });
+
+  it('onError is called outside of the transaction in which its task was added', async () => {
+    const engine = new GatedEngine();
+    const onError = (): void => {
+      runner.addTask(() => log.push('reported'));
+    };
+    const { runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox(), onError }));
+    await runner.transaction((join) =>
+      join(async () => {
+        runner.addTask(() => Promise.reject(new Error('no such order')));
+      }),
+    );
+    await runner.onIdle();
+    expect(log).toEqual(['reported']);
+    expect(logs.of('warn')).toEqual([]);
+  });
+
   it('of several attempts, the one that is committed has its task handed over', async () => {
     const engine = new GatedEngine();
     const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox() }));
@@ -538,6 +637,69 @@ describe('once: true', () => {
     await engine.run(job);
     await engine.run(job);
     expect([log, await ids('orders'), logs.of('error')]).toEqual([['order-mail'], ['1'], []]);
+  });
+
+  it('a run that goes on after its timeout writes nothing that the next run has written', async () => {
+    const engine = new RunningEngine();
+    const { runner } = await createApp('Express', moduleWith({ engine, outbox: outbox(), timeout: 50 }, [OnceTasks]));
+    const goesOn = gate();
+    const ended = new Recorder<string>();
+    const write = (id: string) =>
+      runner.transaction((join) => inTransaction(pool, (client) => join(fromPg(client), () => insert(client, id))));
+    let runs = 0;
+    onceWork = async (id) => {
+      const isFirst = ++runs === 1;
+      if (isFirst) await goesOn.opened;
+      await write(`${id} by run ${isFirst ? 1 : 2}`).catch((error: Error) => ended.add(error.message));
+      ended.add('ended');
+    };
+    const job = { id: randomUUID(), args: '["1"]' };
+    await expect(engine.run(job)).rejects.toThrow('timeout');
+    await engine.run(job);
+    goesOn.open();
+    await ended.atLeast(3);
+    expect(await ids('orders')).toEqual(['1 by run 2']);
+    expect(ended.all).toContainEqual(expect.stringContaining('another run has committed'));
+  });
+
+  it('a task in process that it adds does not take the mark', async () => {
+    const { engine, runner } = await start();
+    onceWork = async (id) => {
+      if (log.length === 0) {
+        runner.addTask(() =>
+          runner.transaction((join) => inTransaction(pool, (client) => join(fromPg(client), () => insert(client, `audit ${id}`)))),
+        );
+        await new Promise(setImmediate);
+        log.push('failed');
+        throw new Error('the mail server is busy');
+      }
+      log.push('ran');
+      await runner.transaction((join) => inTransaction(pool, (client) => join(fromPg(client), () => insert(client, id))));
+    };
+    const job = { id: randomUUID(), args: '["1"]' };
+    await expect(engine.run(job)).rejects.toThrow('busy');
+    await runner.onIdle();
+    await engine.run(job);
+    expect([log, await ids('orders')]).toEqual([
+      ['failed', 'ran'],
+      ['1', 'audit 1'],
+    ]);
+  });
+
+  it('a transaction that Postgres has aborted is not done', async () => {
+    const { engine, runner } = await start();
+    onceWork = (id) =>
+      runner.transaction((join) =>
+        inTransaction(pool, (client) =>
+          join(fromPg(client), async () => {
+            await insert(client, id, 'nobody').catch(() => undefined);
+            await client.query('SELECT 1 / 0').catch(() => undefined);
+          }),
+        ),
+      );
+    const job = { id: randomUUID(), args: '["1"]' };
+    await expect(engine.run(job)).rejects.toThrow('aborted');
+    expect([await ids('orders'), await ids('background_tasks_outbox_done')]).toEqual([[], []]);
   });
 
   it('of two runs at once, one writes, and both end as completed', async () => {

@@ -108,6 +108,8 @@ const scenarios: Record<string, Scenario> = {
       await orders.placePart(tasks, 'b');
       await orders.placePart(tasks, 'c', fails).catch(ignore);
     }),
+  'a savepoint that cannot be released': (orders, tasks) =>
+    orders.place(tasks, 'a', () => orders.placePart(tasks, 'b', () => orders.insert('b').catch(ignore)).catch(ignore)),
   'a savepoint that is kept, in a transaction that is rolled back': (orders, tasks) =>
     orders
       .place(tasks, 'a', async () => {
