@@ -7,14 +7,16 @@ import type { Task } from '../task/task.js';
 import type { EngineEntry } from './engine.js';
 import { namedCallOf } from './named-call.js';
 import type { BackgroundTasksOutbox, OutboxClient } from './outbox.js';
-import type { Sender } from './sender.js';
+import { type Sender, queueOf } from './sender.js';
 
 /** The usual pause between two sweeps, and the longest one while the engine or the database is down. */
 const [SWEEP_MS, MAX_PAUSE_MS] = [2_000, 10_000];
 /** The number of entries that a sweep leases at a time. */
 const MAX_ENTRIES = 200;
-/** The number of entries in a row that the engine may refuse before a sweep ends. */
+/** The number of entries of a queue in a row that the engine may refuse before a sweep leaves the queue. */
 const MAX_REFUSALS = 5;
+/** The number of times that a sweep leases further entries after a queue has refused some, to find those of other queues. */
+const MAX_PAGES = 25;
 /** The number of times that the engine may refuse an entry, while it accepts others, before the entry is set aside. */
 const STRIKES = 3;
 /** The pause between two deletions of old marks of done tasks. */
@@ -30,11 +32,11 @@ export class Relay {
   readonly #closing = new AbortController();
   /** True once nothing is sent any more. */
   #isStopped = false;
-  /** True while only sweeps try the engine, as it has accepted nothing lately. */
-  #isAway = false;
+  /** The queues that only sweeps try, as the engine has accepted nothing for them lately. */
+  readonly #away = new Set<string | undefined>();
   /** The warnings that are in effect, until the opposite is logged. */
   readonly #warned = new Set<'engine' | 'outbox'>();
-  /** The number of times that the engine has refused an entry, and the number of tasks that it had accepted by then. */
+  /** The number of times that the engine has refused an entry, and the number of tasks that it had accepted for the queue by then. */
   readonly #strikes = new Map<string, { count: number; accepted: number }>();
   #opening: Promise<void> | undefined;
   #sweeping: Promise<void> | undefined;
@@ -74,17 +76,21 @@ export class Relay {
   }
 
   async #enqueue(tasks: readonly Task[]): Promise<void> {
+    await Promise.all([...byQueue(tasks, queueOf)].map(([queue, its]) => this.#enqueueTo(queue, its)));
+  }
+
+  async #enqueueTo(queue: string | undefined, tasks: readonly Task[]): Promise<void> {
     const ids = entriesOf(tasks).map(({ id }) => id);
-    const { accepted } = this.#sender;
+    const accepted = this.#sender.acceptedFor(queue);
     try {
-      if (this.#isAway || this.#isStopped) return this.#leave(tasks);
+      if (this.#away.has(queue) || this.#isStopped) return this.#leave(tasks);
       await this.#sender.enqueue(tasks);
-      this.#accepted();
+      this.#accepted(queue);
       await this.#removals.add(ids);
     } catch (error) {
       this.#leave(tasks);
       // If it accepted others in the meantime, it is not down.
-      if (this.#sender.accepted === accepted) this.#acceptedNothing(error);
+      if (this.#sender.acceptedFor(queue) === accepted) this.#acceptedNothing(queue, error);
     }
   }
 
@@ -147,33 +153,40 @@ export class Relay {
     }
   }
 
-  /** Sends all entries without a lease. Returns false if the engine accepts none. */
+  /** Sends all entries without a lease. Returns false if the engine refuses all entries of a queue. */
   async #sweep(): Promise<boolean> {
-    for (;;) {
+    const refusing = new Set<string | undefined>();
+    for (let pages = 0; ;) {
       const entries = this.#closing.signal.aborted ? [] : await this.#outbox.lease(MAX_ENTRIES);
-      if (entries.length > 0 && !(await this.#send(entries)) && !(await this.#sendOneByOne(entries))) return false;
-      this.#isAway = false;
-      if (entries.length < MAX_ENTRIES) return true;
+      for (const [queue, its] of byQueue(entries, (entry) => entry.queue)) {
+        if (!refusing.has(queue) && !(await this.#send(queue, its)) && !(await this.#sendOneByOne(queue, its))) refusing.add(queue);
+      }
+      if (entries.length < MAX_ENTRIES) break;
+      // Entries of other queues may follow. Those of this one are leased, and are not found again in this sweep.
+      if (refusing.size > 0 && (!this.#sender.hasSeveralQueues || ++pages === MAX_PAGES)) break;
     }
+    // Queues without entries may be tried again.
+    for (const queue of this.#away) if (!refusing.has(queue)) this.#away.delete(queue);
+    return refusing.size === 0;
   }
 
   /**
    * Sends entries one by one, as the engine refuses some of them. Starts at a random entry, so that the first ones do not block the others.
    */
-  async #sendOneByOne(entries: readonly EngineEntry[]): Promise<boolean> {
+  async #sendOneByOne(queue: string | undefined, entries: readonly EngineEntry[]): Promise<boolean> {
     const start = Math.floor(Math.random() * entries.length);
     const refused = new Map<EngineEntry, unknown>();
     let isAccepted = false;
     for (const entry of [...entries.slice(start), ...entries.slice(0, start)]) {
       if (this.#closing.signal.aborted || (!isAccepted && refused.size === MAX_REFUSALS)) break;
-      if (await this.#send([entry], (error) => refused.set(entry, error))) isAccepted = true;
+      if (await this.#send(queue, [entry], (error) => refused.set(entry, error))) isAccepted = true;
     }
     for (const [entry, error] of refused) await this.#strike(entry, error);
-    if (!isAccepted) this.#acceptedNothing([...refused.values()].at(-1));
+    if (!isAccepted) this.#acceptedNothing(queue, [...refused.values()].at(-1));
     return isAccepted;
   }
 
-  async #send(entries: readonly EngineEntry[], onRefusal?: (error: unknown) => void): Promise<boolean> {
+  async #send(queue: string | undefined, entries: readonly EngineEntry[], onRefusal?: (error: unknown) => void): Promise<boolean> {
     try {
       await this.#sender.enqueueEntries(entries, this.#closing.signal);
     } catch (error) {
@@ -181,17 +194,18 @@ export class Relay {
       if (!this.#closing.signal.aborted) onRefusal?.(error);
       return false;
     }
-    this.#accepted();
+    this.#accepted(queue);
     for (const { id } of entries) this.#strikes.delete(id);
     await this.#removals.add(entries.map(({ id }) => id));
     return true;
   }
 
-  /** Counts a refusal. If the engine accepts other entries meanwhile, the entry itself is at fault. */
+  /** Counts a refusal. If the engine accepts other entries for the queue meanwhile, the entry itself is at fault. */
   async #strike(entry: EngineEntry, error: unknown): Promise<void> {
     const { count, accepted } = this.#strikes.get(entry.id) ?? { count: 0, accepted: -1 };
-    if (this.#sender.accepted === accepted) return;
-    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, accepted: this.#sender.accepted });
+    const acceptedNow = this.#sender.acceptedFor(entry.queue);
+    if (acceptedNow === accepted) return;
+    if (count + 1 < STRIKES) return void this.#strikes.set(entry.id, { count: count + 1, accepted: acceptedNow });
     this.#strikes.delete(entry.id);
     await this.#outbox.setAside([entry.id], messageOf(error));
     this.#log.setAside(entry.name, entry.id, error);
@@ -204,13 +218,14 @@ export class Relay {
     await this.#outbox.forgetDone();
   }
 
-  #accepted(): void {
-    this.#isAway = false;
-    if (this.#warned.delete('engine')) this.#log.say('The engine accepts tasks again, and gets those in the outbox');
+  #accepted(queue: string | undefined): void {
+    this.#away.delete(queue);
+    if (this.#away.size === 0 && this.#warned.delete('engine'))
+      this.#log.say('The engine accepts tasks again, and gets those in the outbox');
   }
 
-  #acceptedNothing(error: unknown): void {
-    this.#isAway = true;
+  #acceptedNothing(queue: string | undefined, error: unknown): void {
+    this.#away.add(queue);
     if (this.#closing.signal.aborted || this.#warned.has('engine')) return;
     this.#warned.add('engine');
     this.#log.warn(`The engine accepts no tasks; they stay in the outbox until it does: ${messageOf(error)}`);
@@ -221,6 +236,18 @@ export class Relay {
     this.#warned.add('outbox');
     this.#log.warn(`The outbox cannot be used, and is retried: ${messageOf(error)}`);
   }
+}
+
+/** Groups tasks or entries by their queues, which may refuse tasks independently of each other. */
+function byQueue<Item>(items: readonly Item[], queueOfItem: (item: Item) => string | undefined): Map<string | undefined, Item[]> {
+  const groups = new Map<string | undefined, Item[]>();
+  for (const item of items) {
+    const queue = queueOfItem(item);
+    const group = groups.get(queue);
+    if (group) group.push(item);
+    else groups.set(queue, [item]);
+  }
+  return groups;
 }
 
 function entriesOf(tasks: readonly Task[]): EngineEntry[] {

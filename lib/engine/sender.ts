@@ -27,7 +27,8 @@ export class Sender {
   readonly #options: ResolvedEngineOptions;
   readonly #batcher: Batcher | undefined;
   readonly #inFlight = new Set<Batch>();
-  #accepted = 0;
+  /** The number of tasks that the engine has accepted, by their queues. Counted only for an outbox. */
+  readonly #accepted = new Map<string | undefined, number>();
 
   constructor(providers: NamedProviders, options: ResolvedEngineOptions) {
     this.#providers = providers;
@@ -35,9 +36,14 @@ export class Sender {
     this.#batcher = options.engine && new Batcher(options.engine);
   }
 
-  /** The number of tasks that the engine has accepted. */
-  get accepted(): number {
-    return this.#accepted;
+  /** The number of tasks that the engine has accepted for a queue; `undefined` is the engine's own queue. */
+  acceptedFor(queue: string | undefined): number {
+    return this.#accepted.get(queue) ?? 0;
+  }
+
+  /** True if tasks go to several queues of the engine, of which one may refuse tasks while others do not. */
+  get hasSeveralQueues(): boolean {
+    return new Set(this.#providers.methods.map(({ options }) => options.queue)).size > 1;
   }
 
   get hasEngine(): boolean {
@@ -100,7 +106,9 @@ export class Sender {
    */
   async enqueue(tasks: readonly Task[]): Promise<void> {
     if (!this.#batcher) return;
-    const { flushTimeout } = this.#options;
+    const { flushTimeout, outbox } = this.#options;
+    // A task has no entry any more once it is accepted.
+    const queues = outbox ? tasks.map(queueOf) : [];
     const batch = new Batch(tasks);
     this.#inFlight.add(batch);
     const timer = setTimeout(() => batch.abort(`did not get to the engine within the flushTimeout of ${flushTimeout} ms`), flushTimeout);
@@ -109,7 +117,7 @@ export class Sender {
       if (carrying.length > 0) await Promise.race([Promise.all(carrying), batch.end]);
       this.#batcher.enqueue(batch);
       await batch.end;
-      this.#accepted += tasks.length;
+      this.#count(queues);
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(batch);
@@ -143,16 +151,25 @@ export class Sender {
     aborted.catch(() => undefined);
     try {
       await Promise.race([engine?.enqueue(entries, signal), aborted]);
-      this.#accepted += entries.length;
+      this.#count(entries.map(({ queue }) => queue));
     } catch (error) {
       throw withoutArguments(error);
     }
+  }
+
+  #count(queues: readonly (string | undefined)[]): void {
+    for (const queue of queues) this.#accepted.set(queue, this.acceptedFor(queue) + 1);
   }
 
   /** Aborts the batches in flight. */
   abort(reason: string): void {
     for (const batch of this.#inFlight) batch.abort(`did not get to the engine: ${reason}`);
   }
+}
+
+/** The queue of a task that goes to the engine; `undefined` is the engine's own queue. */
+export function queueOf(task: Task): string | undefined {
+  return namedCallOf(task)?.entry?.queue;
 }
 
 function assertNeedsNoEngine(name: string, options: NamedTaskOptions): void {

@@ -67,10 +67,12 @@ class GatedEngine {
   taking: Gate | undefined;
   isAway = false;
   refusedArgs: string | undefined;
+  refusedQueue: string | undefined;
 
   async enqueue(entries: readonly EngineEntry[]): Promise<void> {
     await this.taking?.opened;
     if (this.isAway) throw new Error('the engine is away');
+    if (this.refusedQueue !== undefined && entries.some(({ queue }) => queue === this.refusedQueue)) throw new Error('no permission');
     if (entries.some(({ args }) => args === this.refusedArgs)) throw new Error('the engine does not like this');
     for (const entry of entries) this.entries.add(entry);
   }
@@ -275,6 +277,33 @@ describe('an outbox', () => {
     ]);
     expect((await ids('background_tasks_outbox')).length).toBe(1);
   }, 30_000);
+
+  it('a queue that refuses its tasks holds up no other queue, and its tasks are not set aside', async () => {
+    @Injectable()
+    class ThumbnailTasks {
+      @BackgroundTask('thumbnail', { queue: 'thumbnails' })
+      thumbnail(_file: string): void {}
+    }
+    const its = outbox({ lease: 1_000 });
+    await its.open();
+    const thumbnails = Array.from({ length: 250 }, (_, n) => ({ ...entry(`file ${n}`), name: 'thumbnail', queue: 'thumbnails' }));
+    await inTransaction(pool, (client) => its.save(fromPg(client), [...thumbnails, entry('behind')]));
+    const engine = new GatedEngine();
+    engine.refusedQueue = 'thumbnails';
+    const providers = [MailTasks, ThumbnailTasks];
+    const { http, runner, logs } = await createApp('Express', moduleWith({ engine, outbox: outbox({ lease: 1_000 }) }, providers));
+    while (!engine.args.includes('["behind"]')) await new Promise((resolve) => setImmediate(resolve));
+    expect(logs.of('warn')).toEqual([expect.stringContaining('The engine accepts no tasks')]);
+    // Not by a sweep.
+    work = placing(() => runner);
+    await http.post('/parameter/1').expect(201);
+    await runner.onIdle();
+    expect(engine.args.at(-1)).toBe('["1"]');
+    engine.refusedQueue = undefined;
+    await engine.entries.atLeast(252);
+    expect(new Set(engine.args).size).toBe(252);
+    expect(logs.of('error')).toEqual([]);
+  }, 60_000);
 
   it('a shutdown while the engine is asked counts as no refusal', async () => {
     await saved(1_000);
