@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { hostname } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { AnyFunction, JsonValue } from '../task/background-task.js';
@@ -36,6 +37,8 @@ export class WorkerHost implements EngineHost {
   /** The names of tasks whose methods this process lacks. It warns of each once. */
   readonly #unknownNames = new Set<string>();
   readonly #running = new Set<EngineJob>();
+  /** The calls of `onError` that have not ended. */
+  readonly #reports = new Set<Promise<unknown>>();
   #worker: EngineWorker | undefined;
   #drained: Promise<void> | undefined;
 
@@ -85,7 +88,7 @@ export class WorkerHost implements EngineHost {
 
   /** Takes no more tasks. Requeues those that are still running at the deadline. Never rejects. */
   drain(deadline: AbortSignal): Promise<void> {
-    return (this.#drained ??= this.#contained(() => this.#worker?.close(deadline)));
+    return (this.#drained ??= this.#contained(() => this.#worker?.close(deadline)).then(() => this.#allReported(deadline)));
   }
 
   /** Never rejects. */
@@ -120,7 +123,7 @@ export class WorkerHost implements EngineHost {
       else await run();
     } catch (error) {
       if (signal.aborted) this.#log.warn(requeued(task, String(signal.reason)));
-      else await this.#reportFailure(task, error);
+      else this.#reportFailure(task, error);
       throw error;
     } finally {
       this.#running.delete(job);
@@ -143,12 +146,19 @@ export class WorkerHost implements EngineHost {
   }
 
   failed(job: EngineJob, error: unknown): void {
-    void this.#reportFailure(reportedTask(job), error);
+    this.#reportFailure(reportedTask(job), error);
   }
 
-  async #reportFailure(task: Task, error: unknown): Promise<void> {
+  /** Does not wait for `onError`, which would hold a place in the worker. A shutdown does. */
+  #reportFailure(task: Task, error: unknown): void {
     this.#log.failed(task, error);
-    await this.#log.callOnError(task, error);
+    const report = Promise.resolve(this.#log.callOnError(task, error));
+    this.#reports.add(report);
+    void report.then(() => this.#reports.delete(report));
+  }
+
+  async #allReported(deadline: AbortSignal): Promise<void> {
+    if (this.#reports.size > 0 && !deadline.aborted) await Promise.race([Promise.all(this.#reports), once(deadline, 'abort')]);
   }
 
   async #contained(close: () => Promise<void> | undefined): Promise<void> {

@@ -186,6 +186,22 @@ describe.each(ownBackends)('a worker of BullMQ on $name', (backend) => {
     await expect(stateOf(id)).resolves.toEqual({ state: 'waiting', attemptsMade: 0 });
   });
 
+  it('gives the place of a task that has failed to the next one, although `onError` has not ended', async () => {
+    thrown = new Error('no such customer');
+    const reporting = gate();
+    const { app } = await start({ concurrency: 1 }, { onError: () => reporting.opened });
+    await add('odd');
+    await add('held');
+    held.open();
+    await ran.containing('odd', 'held');
+    let isClosed = false;
+    const closed = app.close().then(() => (isClosed = true));
+    for (let times = 0; times < 20; times++) await turns();
+    expect(isClosed).toBe(false);
+    reporting.open();
+    await closed;
+  });
+
   it('does not requeue a task that failed before the deadline of a shutdown, while its failure is reported', async () => {
     thrown = new Error('no such customer');
     const reporting = gate();
