@@ -161,8 +161,9 @@ describe.each(platforms)('tasks that the engine does not take, on %s,', (platfor
       work: () => undefined,
       close: () => Promise.resolve(),
     };
-    const { http } = await createApp(platform, moduleWith(away, [MailController], 10));
+    const { http, runner } = await createApp(platform, moduleWith(away, [MailController], 10));
     await http.post('/mail/somebody').expect(503);
+    await runner.onIdle();
     const why = 'Background tasks "mail" (2) did not get to the engine within the flushTimeout of 10 ms; last error: connection refused';
     expect(events).toEqual([`mail discard ${why}`, `mail discard ${why}`]);
     expect(reported.all).toEqual([`mail: BackgroundTasksEngineError: ${why}`, `mail: BackgroundTasksEngineError: ${why}`]);
