@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { hostname } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { AnyFunction, JsonValue } from '../task/background-task.js';
@@ -86,9 +85,14 @@ export class WorkerHost implements EngineHost {
     else this.#worker = worker;
   }
 
-  /** Takes no more tasks. Requeues those that are still running at the deadline. Never rejects. */
+  /** Takes no more tasks, requeues those that are still running at the deadline, and waits for `onError`. Never rejects. */
   drain(deadline: AbortSignal): Promise<void> {
-    return (this.#drained ??= this.#contained(() => this.#worker?.close(deadline)).then(() => this.#allReported(deadline)));
+    return (this.#drained ??= this.#drain(deadline));
+  }
+
+  async #drain(deadline: AbortSignal): Promise<void> {
+    await this.#contained(() => this.#worker?.close(deadline));
+    await Promise.all(this.#reports);
   }
 
   /** Never rejects. */
@@ -155,10 +159,6 @@ export class WorkerHost implements EngineHost {
     const report = Promise.resolve(this.#log.callOnError(task, error));
     this.#reports.add(report);
     void report.then(() => this.#reports.delete(report));
-  }
-
-  async #allReported(deadline: AbortSignal): Promise<void> {
-    if (this.#reports.size > 0 && !deadline.aborted) await Promise.race([Promise.all(this.#reports), once(deadline, 'abort')]);
   }
 
   async #contained(close: () => Promise<void> | undefined): Promise<void> {
