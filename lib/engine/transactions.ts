@@ -58,6 +58,7 @@ export class Transaction {
   /** The transaction that contains this savepoint. */
   #container: Transaction | undefined;
   #isWorkDone = false;
+  #refusal: BackgroundTasksError | undefined;
   #end: 'committed' | 'rolledBack' | undefined;
   readonly #tasks = new Map<TransactionRunner, UncommittedTask[]>();
 
@@ -114,6 +115,15 @@ export class Transaction {
     return transaction ? transaction.#runOutside(func) : func();
   }
 
+  /** Returns the error for a second `join` while the work of this one has not ended. The first call rejects as well, and saves no task. */
+  refuseSecondJoin(): BackgroundTasksError {
+    return (this.#refusal = new BackgroundTasksError(
+      'BACKGROUND_TASK_INVALID_TASK',
+      '`join` of `runner.transaction()` was called while the work of another call of it has not ended. Call it once for each transaction, ' +
+        'around all of its work; inside that work, call it for a savepoint',
+    ));
+  }
+
   /** True if this transaction is open and the current code is part of it. */
   get isAround(): boolean {
     let transaction = storage.getStore();
@@ -131,6 +141,8 @@ export class Transaction {
   async call<Result>(work: Work<Result>, client: OutboxClient | undefined): Promise<Result> {
     if (client) await this.#once?.mark(this, client);
     const result = await this.#run(work);
+    // The caller may have rolled the transaction back already.
+    if (this.#refusal) throw this.#refusal;
     let isSaved = false;
     for (const [runner, tasks] of this.#tasks) if (await runner.save(tasks, client)) isSaved = true;
     // Postgres reports no error for the COMMIT of a transaction that it has aborted. It does for any other statement.
@@ -217,14 +229,6 @@ export class Transaction {
   }
 }
 
-function refuseSecond(): never {
-  throw new BackgroundTasksError(
-    'BACKGROUND_TASK_INVALID_TASK',
-    '`join` of `runner.transaction()` was called while the work of another call of it has not ended. Call it once for each transaction, around ' +
-      'all of its work; inside that work, call it for a savepoint',
-  );
-}
-
 /** The end of a transaction. */
 interface EndedTransaction<Result> {
   readonly result: Result;
@@ -243,17 +247,15 @@ export async function runTransaction<Result>(
   source?: TransactionSource,
 ): Promise<EndedTransaction<Result>> {
   let attempt: Transaction | undefined;
-  let working: Promise<unknown> | undefined;
+  let isWorking = false;
   const join = <Value>(...[first, second]: [Work<Value>] | [OutboxClient, Work<Value>]): Promise<Value> => {
     const [client, work] = second ? [first as OutboxClient, second] : [undefined, first as Work<Value>];
     if (attempt?.isAround) return (Transaction.current(owner) ?? attempt).savepoint(work);
-    // The caller may roll the transaction back at once, while the other call still uses its client.
-    if (working) return working.then(refuseSecond, refuseSecond);
+    if (isWorking && attempt) return Promise.reject(attempt.refuseSecondJoin());
     attempt?.rollBack();
     attempt = new Transaction(owner, source);
-    const call = attempt.call(work, client).finally(() => (working = undefined));
-    working = call;
-    return call;
+    isWorking = true;
+    return attempt.call(work, client).finally(() => (isWorking = false));
   };
   try {
     const result = await run(join);
