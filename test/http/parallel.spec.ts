@@ -1,7 +1,7 @@
 // Guarantee 2: tasks start in the order in which they were added, one after the other, but for those that say `parallel`.
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { BadRequestException, Controller, Get, Module, Post } from '@nestjs/common';
-import { BackgroundTasks, BackgroundTasksModule, type BackgroundTasksModuleOptions } from 'nestjs-background-tasks';
+import { BackgroundTasks, BackgroundTasksModule, type BackgroundTasksModuleOptions, currentTask } from 'nestjs-background-tasks';
 import { createApp, platforms } from '../support/app.js';
 import { type Gate, gate } from '../support/gate.js';
 
@@ -37,9 +37,17 @@ describe.each(platforms)('parallel tasks on %s', (platform) => {
 
     @Post('many')
     many(@BackgroundTasks() tasks: BackgroundTasks) {
-      tasks.addTask({ parallel: true }, () => new Promise(() => undefined));
-      // The shutdown has to report them in several turns of the event loop.
-      for (let n = 0; n < 20_000; n++) tasks.addTask({ parallel: true }, () => log.push('late'));
+      // Longer than a slice of the runner, so that the shutdown aborts the second one in another turn of the event loop.
+      const compute = (): void => {
+        for (const end = performance.now() + 20; performance.now() < end;);
+      };
+      for (let n = 0; n < 2; n++) {
+        tasks.addTask({ parallel: true }, () => {
+          currentTask()!.signal.addEventListener('abort', compute);
+          return new Promise(() => undefined);
+        });
+      }
+      for (let n = 0; n < 20; n++) tasks.addTask({ parallel: true }, () => log.push('late'));
     }
 
     @Get('fails')
@@ -118,7 +126,7 @@ describe.each(platforms)('parallel tasks on %s', (platform) => {
   });
 
   it('do not start at the deadline of a shutdown, when an aborted task leaves its place', async () => {
-    const { app, http, runner } = await serve({ concurrency: 1, shutdownTimeout: 20 });
+    const { app, http, runner } = await serve({ concurrency: 2, shutdownTimeout: 20 });
     await http.post('/many').expect(201);
     await app.close();
     await runner.onIdle();

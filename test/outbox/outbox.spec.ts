@@ -695,10 +695,10 @@ describe('once: true', () => {
     const { engine, runner } = await start();
     onceWork = async (id) => {
       if (log.length === 0) {
-        runner.addTask(() =>
+        const audit = runner.addTask(() =>
           runner.transaction((join) => inTransaction(pool, (client) => join(fromPg(client), () => insert(client, `audit ${id}`)))),
         );
-        await new Promise(setImmediate);
+        await audit.ended;
         log.push('failed');
         throw new Error('the mail server is busy');
       }
