@@ -90,7 +90,11 @@ class BullmqProducer {
   async find(id: string): Promise<TaskState | undefined> {
     // Other ids may be the names of BullMQ's own keys.
     if (!JOB_ID.test(id)) return undefined;
-    const queue = await this.#inTime(() => this.connected());
+    return this.#inTime(() => this.#find(id));
+  }
+
+  async #find(id: string): Promise<TaskState | undefined> {
+    const queue = await this.connected();
     const job = await queue.getJob(id);
     const state = await job?.getState();
     // The job may have ended between the two calls. Once it has ended, it does not change any more.
@@ -117,7 +121,6 @@ class BullmqProducer {
       return await Promise.race([ask(), isSilent]);
     } finally {
       answered.abort();
-      isSilent.catch(() => undefined);
     }
   }
 

@@ -184,15 +184,21 @@ export function engineOptionsOf(options: EngineMethodOptions): EngineMethodOptio
 export function deduplicationOf(task: string, { id, ...options }: DeduplicationOptions, args: readonly unknown[]): Deduplication {
   // The decorator cannot know the types of the method's parameters.
   const key: unknown = typeof id === 'function' ? (id as AnyFunction)(...(args as never[])) : id;
-  if (!isKey(key) || storable(key) !== key)
+  if (!isKey(key))
     throw invalid(
       'BACKGROUND_TASK_INVALID_TASK',
       `the result of \`deduplication.id\` of background task "${task}"`,
-      'a non-empty string of valid Unicode, without NUL',
+      'a non-empty string',
       key,
     );
-  // The prefix is needed as several methods share a queue. A name without special characters stays as it is.
-  return { ...options, id: `${encodeURIComponent(task)}:${key}` };
+  // The error does not quote the key, which may come from the arguments.
+  if (storable(key) !== key)
+    throw new BackgroundTasksError(
+      'BACKGROUND_TASK_INVALID_TASK',
+      `Expected the result of \`deduplication.id\` of background task "${task}" to be valid Unicode without NUL, which Postgres cannot store`,
+    );
+  // The prefix is needed as several methods share a queue. Without a colon of its own, it ends at the first one.
+  return { ...options, id: `${task.replaceAll(/[%:]/g, encodeURIComponent)}:${key}` };
 }
 
 /** The error for an option that needs an engine. */

@@ -113,7 +113,7 @@ export class Sender {
     this.#inFlight.add(batch);
     const timer = setTimeout(() => batch.abort(`did not get to the engine within the flushTimeout of ${flushTimeout} ms`), flushTimeout);
     try {
-      const carrying = tasks.map((task) => namedCallOf(task)?.carrying).filter((carried) => carried !== undefined);
+      const carrying = carryingOf(tasks);
       if (carrying.length > 0) await Promise.race([Promise.all(carrying), batch.end]);
       this.#batcher.enqueue(batch);
       await batch.end;
@@ -126,7 +126,7 @@ export class Sender {
 
   /** Resolves when tasks have the result of the option `carry`. Rejects with its error, or if it takes longer than the `flushTimeout`. */
   async carried(tasks: readonly Task[]): Promise<void> {
-    const carrying = tasks.map((task) => namedCallOf(task)?.carrying).filter((carried) => carried !== undefined);
+    const carrying = carryingOf(tasks);
     if (carrying.length === 0) return;
     const { flushTimeout } = this.#options;
     let timer: NodeJS.Timeout | undefined;
@@ -165,6 +165,10 @@ export class Sender {
   abort(reason: string): void {
     for (const batch of this.#inFlight) batch.abort(`did not get to the engine: ${reason}`);
   }
+}
+
+function carryingOf(tasks: readonly Task[]): Promise<void>[] {
+  return tasks.map((task) => namedCallOf(task)?.carrying).filter((carrying) => carrying !== undefined);
 }
 
 /** The queue of a task that goes to the engine; `undefined` is the engine's own queue. */

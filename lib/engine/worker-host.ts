@@ -126,9 +126,13 @@ export class WorkerHost implements EngineHost {
       if (outbox && this.#providers.find(job.name)?.options.once) await this.#runOnce(outbox, job, run, () => task.isAborted);
       else await run();
     } catch (error) {
-      if (signal.aborted) this.#log.warn(requeued(task, String(signal.reason)));
-      else this.#reportFailure(task, error);
-      throw error;
+      if (!signal.aborted) {
+        this.#reportFailure(task, error);
+        throw error;
+      }
+      this.#log.warn(requeued(task, String(signal.reason)));
+      // Whatever the error was: the worker requeues the task for this one alone.
+      throw abortError();
     } finally {
       this.#running.delete(job);
       signal.removeEventListener('abort', abort);

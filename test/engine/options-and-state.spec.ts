@@ -203,6 +203,7 @@ describe.each(backends)('BullMQ on $name', (backend) => {
     for (const key of ['a\0b', 'a\ud83d']) {
       await expect(runner.within((tasks) => tasks.addTask({ deduplication: { id: () => key } }, reports.plain))).rejects.toMatchObject({
         code: 'BACKGROUND_TASK_INVALID_TASK',
+        message: expect.not.stringContaining(key),
       });
     }
     await app.close();

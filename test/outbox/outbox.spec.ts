@@ -691,6 +691,33 @@ describe('once: true', () => {
     expect(ended.all).toContainEqual(expect.stringContaining('another run has committed'));
   });
 
+  it('a run that cannot ask the database at the deadline of a shutdown has not failed', async () => {
+    const engine = new RunningEngine();
+    const its = outbox();
+    const asked = gate();
+    let fail: (error: Error) => void = () => undefined;
+    its.isDone = () => {
+      asked.open();
+      return new Promise((_, reject) => (fail = reject));
+    };
+    await createApp('Express', moduleWith({ engine, outbox: its }, [OnceTasks]));
+    const deadline = new AbortController();
+    const job = {
+      id: randomUUID(),
+      name: 'order-mail',
+      provider: 'OnceTasks',
+      args: '["1"]',
+      timeout: undefined,
+      trace: undefined,
+      attempt: 1,
+    };
+    const run = engine.host.run(job, deadline.signal);
+    await asked.opened;
+    deadline.abort('the application shuts down');
+    fail(new Error('the database is away'));
+    await expect(run).rejects.toMatchObject({ code: 'BACKGROUND_TASK_SHUTDOWN' });
+  });
+
   it('a task in process that it adds does not take the mark', async () => {
     const { engine, runner } = await start();
     onceWork = async (id) => {
