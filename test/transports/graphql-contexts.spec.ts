@@ -82,6 +82,15 @@ class ParameterResolver {
   }
 
   @Query(() => String)
+  @UseInterceptors(RetryInterceptor)
+  async alone(@BackgroundTasks() tasks: BackgroundTasks) {
+    const run = ++tries;
+    tasks.addTask(() => ran.push(`run ${run}`));
+    if (run === 1) throw new Error('retried');
+    return 'alone';
+  }
+
+  @Query(() => String)
   solid(@BackgroundTasks() tasks: BackgroundTasks) {
     tasks.addTask(() => ran.push('solid'));
     subscribed.open();
@@ -185,6 +194,13 @@ describe.each(drivers)('a context with the request, and with the response, on %s
     expect(await post('mutation { caught next }')).toEqual({ data: { caught: 'fallback', next: 'next' } });
     await runner.onIdle();
     expect(ran).toEqual(['caught', 'next']);
+  });
+
+  it('a resolver that is run again, alone, runs the tasks of its last run', async () => {
+    const { post, runner } = await start([ParameterResolver]);
+    expect(await post('{ alone }')).toEqual({ data: { alone: 'alone' } });
+    await runner.onIdle();
+    expect(ran).toEqual(['run 2']);
   });
 
   it('a resolver that is run again leaves the tasks of those beside it alone', async () => {
